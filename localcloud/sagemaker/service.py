@@ -1,0 +1,75 @@
+"""The service: an action and its parameters in, the response's members or a ServiceError out.
+
+    service = SageMaker(home, images, ports, region="us-east-1", account_id="000000000000")
+    service.call("CreateTrainingJob", {...})
+
+Requests are validated and responses are shaped by botocore's own model of SageMaker; an action that is in the model but not in
+`ACTIONS` is refused by name.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from localcloud.containers.images import Images
+from localcloud.sagemaker.errors import unsupported
+from localcloud.sagemaker.store import Store
+from localcloud.sagemaker.tags import Tags
+from localcloud.sagemaker.training_jobs import TrainingJobs
+from localcloud.sagemaker.validation import operation, shaped, validate
+
+# Action to the part of SageMaker that answers it, and that part's method.
+ACTIONS = {
+    "AddTags": ("tags", "add_tags"),
+    "CreateTrainingJob": ("training_jobs", "create_training_job"),
+    "DeleteTags": ("tags", "delete_tags"),
+    "DescribeTrainingJob": ("training_jobs", "describe_training_job"),
+    "ListTags": ("tags", "list_tags"),
+    "ListTrainingJobs": ("training_jobs", "list_training_jobs"),
+    "StopTrainingJob": ("training_jobs", "stop_training_job"),
+}
+
+
+@dataclass(frozen=True)
+class Ports:
+    """All that SageMaker needs from outside. Each is called from many threads at once."""
+
+    client: Callable[[str, str | None], Any]
+    """(boto3 service name, role ARN or None for the service itself) to a boto3 client with that identity."""
+    role_environment: Callable[[str], dict[str, str]]
+    """Role ARN to the AWS_* variables (endpoint, region, the role's temporary credentials) for a container."""
+    publish_event: Callable[[str, dict, list[str]], None]
+    """(detail-type, detail, resource ARNs): an event of the source aws.sagemaker."""
+
+
+class SageMaker:
+    """`home` keeps records and caches; what is in it is there again after a restart, finished jobs included."""
+
+    def __init__(self, home: Path, images: Images, ports: Ports, region: str, account_id: str):
+        self.home = home
+        self.images = images
+        self.ports = ports
+        self.region = region
+        self.account_id = account_id
+        self.store = Store(home / "records")
+        self.tags = Tags(self)
+        self.training_jobs = TrainingJobs(self)
+
+    def call(self, action: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
+        """Answer one request. Timestamps in the answer are aware datetimes (`validation.serialise` writes them for the wire).
+
+        Raises ServiceError."""
+        operation(action)
+        if action not in ACTIONS:
+            raise unsupported(action, f"it answers {', '.join(sorted(ACTIONS))}")
+        part, method = ACTIONS[action]
+        return shaped(action, getattr(getattr(self, part), method)(validate(action, parameters)) or {})
+
+    def arn(self, resource: str) -> str:
+        """Return the ARN of a resource such as `training-job/name`."""
+        return f"arn:aws:sagemaker:{self.region}:{self.account_id}:{resource}"
+
+    def close(self) -> None:
+        """Stop every job and wait until their processes are gone. What is recorded in `home` stays."""
+        self.training_jobs.close()
