@@ -1,0 +1,34 @@
+"""Fixtures of the tests that need torch: they run in the training or the serving environment."""
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def tiny():
+    """The module tiny_artifact, which is a script as well."""
+    spec = importlib.util.spec_from_file_location("tiny_artifact", Path(__file__).parent / "tiny_artifact.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
+def artifact(tiny, tmp_path_factory):
+    """An artifact that no test changes."""
+    folder = tmp_path_factory.mktemp("artifact")
+    tiny.make_artifact(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def inference(artifact, tiny):
+    """The artifact's own code/inference.py."""
+    return tiny.load_inference(artifact / "code")
+
+
+@pytest.fixture(scope="session")
+def model(inference, artifact):
+    return inference.model_fn(artifact)
