@@ -1,0 +1,55 @@
+"""Roles inside the local cloud: temporary credentials for whoever assumes one, and what IAM says about an action."""
+
+import hashlib
+from typing import Any
+
+from ministack.core import iam_evaluator
+from ministack.services import iam, sts
+
+from localcloud.cloud import ACCOUNT_ID, REGION
+
+
+class RoleCannotBeAssumed(Exception):
+    """The role does not exist, or its trust policy does not name the service."""
+
+
+def assume_role(role_arn: str, service_principal: str, session_name: str) -> tuple[str, str, str]:
+    """Return access key, secret key and session token of a session that lasts as long as the cloud.
+
+    Raises RoleCannotBeAssumed. The same role and session name give the same credentials, so a restarted cloud
+    recognises the processes of its own kind, and sessions do not pile up.
+    """
+    name = role_arn.rsplit("/", 1)[-1]
+    role = iam._roles.get_scoped(ACCOUNT_ID, None, name)
+    if role is None:
+        raise RoleCannotBeAssumed(f"the role {role_arn} does not exist")
+    if not iam_evaluator.evaluate_trust_policy(role["AssumeRolePolicyDocument"], service_principal, "sts:AssumeRole"):
+        raise RoleCannotBeAssumed(f"the trust policy of {role_arn} does not let {service_principal} assume it")
+    digest = hashlib.sha256(f"{role_arn} {session_name}".encode()).hexdigest()
+    access_key = f"ASIA{digest[:16].upper()}"
+    secret_key = hashlib.sha256(f"secret {digest}".encode()).hexdigest()
+    token = hashlib.sha256(f"token {digest}".encode()).hexdigest()
+    sts.register_session(
+        access_key,
+        {
+            "Arn": f"arn:aws:sts::{ACCOUNT_ID}:assumed-role/{name}/{session_name}",
+            "UserId": f"{role.get('RoleId', name)}:{session_name}",
+            "SecretAccessKey": secret_key,
+            "SessionToken": token,
+        },
+    )
+    return access_key, secret_key, token
+
+
+def refusal(access_key: str, action: str, resource_arn: str, context: dict[str, Any] | None = None) -> str | None:
+    """Return IAM's message if the holder of `access_key` may not do `action`, or None if it may."""
+    service = action.split(":", 1)[0]
+    result = iam_evaluator.enforce(access_key, action, service, REGION, resource_arn, context)
+    if result is None:
+        return None
+    if isinstance(result, iam_evaluator.AuthError):
+        return result.message
+    return (
+        f"User: {result.principal_arn} is not authorized to perform: {action} on resource: {resource_arn}"
+        f" because no identity-based policy allows the {action} action"
+    )

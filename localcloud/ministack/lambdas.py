@@ -1,0 +1,401 @@
+"""Repairs of MiniStack's Lambda: Python functions run as Lambda runs them, in processes that end with the cloud.
+
+Only the cloud's own Python is at hand: every `python3.*` function runs on it, and other runtimes are refused. A package
+with native extensions for another Python or processor is refused when the function is created or changed, which tells
+at deployment what would otherwise be an ImportError in the middle of a run.
+"""
+
+import functools
+import hashlib
+import io
+import json
+import os
+import platform
+import queue
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import zipfile
+from collections.abc import Callable, Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from ministack.core import lambda_runtime
+from ministack.core.responses import error_response_json, new_uuid
+from ministack.services import lambda_svc
+from ministack.services.cloudformation import provisioners
+
+from localcloud.cloud import client_environment
+from localcloud.ministack import lambda_worker
+from localcloud.ministack.repairs import Repair
+
+INIT_SECONDS = 10
+"""https://docs.aws.amazon.com/lambda/latest/dg/lambda-runtime-environment.html#runtimes-lifecycle-ib"""
+
+# What Lambda's Python runtimes carry beside the standard library.
+RUNTIME_PACKAGES = ("boto3", "botocore", "dateutil", "jmespath", "s3transfer", "six", "urllib3")
+
+
+def install(folder: Path, port: int) -> None:
+    """Run functions from `folder`, against the cloud on `port`. To be called once, after the repairs."""
+    _Environment.current = _Environment(folder, port)
+    provisioners._RESOURCE_HANDLERS["AWS::Lambda::Function"]["create"] = provisioners._lambda_create
+
+
+class _Environment:
+    """Where packages are unpacked, once each, and the libraries of the runtime lie."""
+
+    current: "_Environment"
+
+    def __init__(self, folder: Path, port: int):
+        self.folder, self.port = folder, port
+        self.runtime_folder = folder / "runtime"
+        self.runtime_folder.mkdir(parents=True)
+        self._unpacking = threading.Lock()
+        for package in RUNTIME_PACKAGES:
+            spec = find_spec(package)
+            if spec is None or spec.origin is None:
+                raise RuntimeError(
+                    f"{package}, which Lambda's runtime carries, is not installed beside the local cloud"
+                )
+            origin = Path(spec.origin)
+            source = origin.parent if origin.name == "__init__.py" else origin
+            (self.runtime_folder / source.name).symlink_to(source)
+
+    def unpacked(self, package: bytes) -> Path:
+        target = self.folder / "packages" / hashlib.sha256(package).hexdigest()[:24]
+        with self._unpacking:
+            if not target.exists():
+                target.parent.mkdir(exist_ok=True)
+                unfinished = Path(tempfile.mkdtemp(dir=target.parent))
+                with zipfile.ZipFile(io.BytesIO(package)) as archive:
+                    archive.extractall(unfinished)
+                unfinished.rename(target)
+        return target
+
+
+class LambdaWorker(lambda_runtime.Worker):
+    """One execution environment: a process that answers one invocation after the other."""
+
+    _answers: "queue.SimpleQueue[str | None]"
+    _log: "queue.SimpleQueue[str | None]"
+
+    def invoke(
+        self,
+        event: Any,
+        request_id: str,
+        *,
+        trace_id: str | None = None,
+        invoked_function_arn: str | None = None,
+        **_: Any,
+    ) -> dict[str, Any]:
+        """Return `{"result", "log"}` or `{"error", "log"}`, the error as Lambda's runtime words it."""
+        with self._lock:
+            if self._proc is None or self._proc.poll() is not None:
+                self._spawn()
+            timeout = self.config.get("Timeout", 3)
+            self._send(
+                {
+                    "event": event,
+                    "request_id": request_id,
+                    "trace_id": trace_id,
+                    "function_arn": invoked_function_arn or self.config["FunctionArn"],
+                }
+            )
+            try:
+                answer = self._answers.get(timeout=timeout)
+            except queue.Empty:
+                reason = f"RequestId: {request_id} Error: Task timed out after {timeout}.00 seconds"
+                return self._ended({"errorType": "Sandbox.Timedout", "errorMessage": reason})
+            if answer is None:
+                code = self._proc.wait()
+                status = f"signal: {signal.Signals(-code).name}" if code < 0 else f"exit status {code}"
+                reason = f"RequestId: {request_id} Error: Runtime exited with error: {status}"
+                return self._ended({"errorType": "Runtime.ExitError", "errorMessage": reason})
+            return {**json.loads(answer), "log": self._read_log()}
+
+    def _ended(self, error: dict[str, str]) -> dict[str, Any]:
+        process, self._proc = self._proc, None
+        process.kill()
+        process.wait()
+        return {"error": error, "log": f"{self._read_log()}\n{error['errorMessage']}".lstrip()}
+
+    def _spawn(self) -> None:
+        environment = _Environment.current
+        code_folder = environment.unpacked(self.code_zip)
+        layers = [environment.unpacked(layer) for layer in self._layers()]
+        self._tmpdir = tempfile.mkdtemp(prefix="tmp-", dir=environment.folder)
+        self._proc = _ProcessGroup(
+            [sys.executable, "-S", "-P", lambda_worker.__file__],
+            cwd=code_folder,
+            env=self._process_environment(code_folder),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            encoding="utf-8",
+            errors="replace",
+            start_new_session=True,
+        )
+        self._answers, self._log = queue.SimpleQueue(), queue.SimpleQueue()
+        for stream, lines in ((self._proc.stdout, self._answers), (self._proc.stderr, self._log)):
+            threading.Thread(
+                target=_read_lines, args=(stream, lines), name=f"lambda-{self.func_name}", daemon=True
+            ).start()
+        self._send(
+            {
+                "handler": self.config["Handler"],
+                "code_folder": str(code_folder),
+                "import_path": [str(path) for layer in layers for path in _import_path(layer)],
+                "runtime_folder": str(environment.runtime_folder),
+                "timeout_seconds": self.config.get("Timeout", 3),
+            }
+        )
+        try:
+            ready = self._answers.get(timeout=max(INIT_SECONDS, self.config.get("Timeout", 3)))
+        except queue.Empty:
+            ready = None
+        if ready is None:
+            self._proc.kill()
+            raise RuntimeError(f"the function {self.func_name} did not initialise: {self._read_log()}")
+
+    def _layers(self) -> Iterator[bytes]:
+        for layer in self.config.get("Layers", []):
+            content = lambda_svc._resolve_layer_zip(layer)
+            if content is None:
+                raise RuntimeError(f"the layer {layer} of the function {self.func_name} has no content")
+            yield content
+
+    def _process_environment(self, code_folder: Path) -> dict[str, str]:
+        """Lambda's own variables and the function's, and nothing of the host's but what the interpreter needs.
+
+        https://docs.aws.amazon.com/lambda/latest/dg/configuration-envvars.html
+        """
+        config = self.config
+        credentials = lambda_runtime.execution_credentials(config)
+        access = client_environment(_Environment.current.port)
+        name = config["FunctionName"]
+        own = {
+            "AWS_EXECUTION_ENV": f"AWS_Lambda_{config['Runtime']}",
+            "AWS_LAMBDA_FUNCTION_NAME": name,
+            "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": str(config.get("MemorySize", 128)),
+            "AWS_LAMBDA_FUNCTION_VERSION": config.get("Version", "$LATEST"),
+            "AWS_LAMBDA_INITIALIZATION_TYPE": "on-demand",
+            "AWS_LAMBDA_LOG_GROUP_NAME": (config.get("LoggingConfig") or {}).get("LogGroup", f"/aws/lambda/{name}"),
+            "AWS_LAMBDA_LOG_STREAM_NAME": new_uuid(),
+            "AWS_CONFIG_FILE": os.devnull,
+            "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+            "LAMBDA_TASK_ROOT": str(code_folder),
+            "LANG": "en_US.UTF-8",
+            "PATH": "/usr/local/bin:/usr/bin:/bin",
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "TMPDIR": str(self._tmpdir),
+            "TZ": ":UTC",
+            "_HANDLER": config["Handler"],
+        }
+        given = (config.get("Environment") or {}).get("Variables") or {}
+        reserved = lambda_runtime._RESERVED_RUNTIME_ENV_VARS
+        interpreter = {key: os.environ[key] for key in ("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH") if key in os.environ}
+        chosen = {key: str(value) for key, value in given.items() if key not in reserved}
+        return interpreter | own | access | chosen | credentials
+
+    def _send(self, document: dict[str, Any]) -> None:
+        try:
+            self._proc.stdin.write(json.dumps(document) + "\n")
+            self._proc.stdin.flush()
+        except BrokenPipeError:
+            return  # the process has ended: the end of its answers tells
+
+    def _read_log(self) -> str:
+        """What was logged up to the end of the invocation, or of the process."""
+        lines = []
+        while (line := self._log.get(timeout=5)) is not None and line != f"{lambda_worker.END_OF_LOG}\n":
+            lines.append(line)
+        return "".join(lines).rstrip("\n")
+
+
+class _ProcessGroup(subprocess.Popen):
+    """Signals reach the children of the process as well."""
+
+    def send_signal(self, number: int) -> None:
+        if self.poll() is None:
+            os.killpg(self.pid, number)
+
+
+def _read_lines(stream: Any, lines: "queue.SimpleQueue[str | None]") -> None:
+    with stream:
+        for line in stream:
+            lines.put(line)
+    lines.put(None)
+
+
+def _import_path(layer: Path) -> Iterator[Path]:
+    python = layer / "python"
+    yield python
+    yield from sorted(python.glob("lib/python3.*/site-packages"))
+
+
+def _worker_class_for(_original: Callable[..., Any]) -> Callable[..., Any]:
+    def worker_class_for(_config: dict) -> type[LambdaWorker]:
+        return LambdaWorker
+
+    return worker_class_for
+
+
+def _execute_function_warm(_original: Callable[..., Any]) -> Callable[..., Any]:
+    """Hands the runtime's own error through, and keeps the process: only one that ended or timed out is replaced."""
+
+    def execute(function: dict, event: Any, request_id: str) -> dict[str, Any]:
+        config = function.get("config") or function
+        if not function.get("code_zip"):
+            return _error("Runtime.Unknown", f"the function {config['FunctionName']} has no package")
+        lambda_svc._ensure_reaper_thread()
+        worker, reason = lambda_runtime.acquire_worker(
+            config["FunctionName"], config, function["code_zip"], qualifier=config.get("Version", "$LATEST")
+        )
+        if worker is None:
+            return _error("Runtime.Unknown", reason)
+        try:
+            outcome = worker.invoke(
+                event,
+                request_id,
+                trace_id=lambda_svc._xray_trace_id_for_invocation(config),
+                invoked_function_arn=config["FunctionArn"],
+            )
+        except Exception as error:
+            return _error("Runtime.Unknown", str(error))
+        finally:
+            lambda_runtime.release_worker(worker)
+        if "error" in outcome:
+            return {"body": outcome["error"], "error": True, "log": outcome["log"]}
+        return {"body": outcome["result"], "log": outcome["log"]}
+
+    return execute
+
+
+def _error(error_type: str, message: str) -> dict[str, Any]:
+    return {"body": {"errorType": error_type, "errorMessage": message}, "error": True, "log": message}
+
+
+# What is refused when a function is created or changed.
+
+
+def _create_function(original: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(original)
+    def create_function(request: dict) -> Any:
+        if refused := unsupported_function(request):
+            return error_response_json("InvalidParameterValueException", refused, 400)
+        return original(request)
+
+    return create_function
+
+
+def _lambda_create(original: Callable[..., Any]) -> Callable[..., Any]:
+    """A function of a stack: MiniStack lets it answer with an invented result if its package is not in S3."""
+
+    @functools.wraps(original)
+    def lambda_create(logical_id: str, properties: dict, stack_name: str) -> Any:
+        if refused := unsupported_function(properties):
+            raise ValueError(refused)
+        code = properties["Code"]
+        if "S3Key" in code:
+            package = lambda_svc._fetch_code_from_s3(
+                code["S3Bucket"], code["S3Key"], version_id=code.get("S3ObjectVersion")
+            )
+            if package is None:
+                raise ValueError(f"the package s3://{code['S3Bucket']}/{code['S3Key']} does not exist")
+            if refused := foreign_extension(package):
+                raise ValueError(refused)
+        return original(logical_id, properties, stack_name)
+
+    return lambda_create
+
+
+def _reject_unreadable_zip(original: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(original)
+    def reject(package: bytes | None) -> Any:
+        unreadable = original(package)
+        if unreadable is not None or package is None:
+            return unreadable
+        refused = foreign_extension(package)
+        return error_response_json("InvalidParameterValueException", refused, 400) if refused else None
+
+    return reject
+
+
+def unsupported_function(properties: dict) -> str | None:
+    """Why the local cloud cannot run a function, from the members of CreateFunction; None if it can."""
+    if properties.get("PackageType", "Zip") != "Zip" or "ImageUri" in (properties.get("Code") or {}):
+        return "the local cloud runs functions from .zip packages; PackageType Image is not supported"
+    if not str(properties.get("Runtime", "")).startswith("python3."):
+        return f"the local cloud runs Python functions; the runtime {properties.get('Runtime')} is not supported"
+    return None
+
+
+ELF_MACHINES = {3: "i686", 40: "armv7l", 62: "x86_64", 183: "aarch64"}
+EXTENSION = re.compile(r"\.cpython-(?P<major>\d)(?P<minor>\d+)-(?P<platform>[\w-]+)\.so$")
+
+
+def foreign_extension(package: bytes) -> str | None:
+    """Why the native code in a package cannot run here, naming both sides; None if it can, or there is none."""
+    here = f"CPython {sys.version_info.major}.{sys.version_info.minor} on {_machine()}"
+    with zipfile.ZipFile(io.BytesIO(package)) as archive:
+        for name in archive.namelist():
+            if not re.search(r"\.so(\.[\d.]+)?$", name):
+                continue
+            with archive.open(name) as file:
+                header = file.read(20)
+            tag = EXTENSION.search(name)
+            python = f"CPython {tag['major']}.{tag['minor']}" if tag else here.split(" on ")[0]
+            machine = ELF_MACHINES.get(int.from_bytes(header[18:20], "little"), "another processor")
+            if not header.startswith(b"\x7fELF"):
+                machine = f"another system than {platform.system()}" if platform.system() == "Linux" else _machine()
+            if f"{python} on {machine}" != here:
+                return (
+                    f"{name} in the function's package was built for {python} on {machine}, but this local cloud runs "
+                    f"functions on {here}: build the package for that, or deploy from the source with the local cloud"
+                )
+    return None
+
+
+def _machine() -> str:
+    machine = platform.machine().lower()
+    return {"amd64": "x86_64", "arm64": "aarch64"}.get(machine, machine)
+
+
+REPAIRS = [
+    Repair(
+        "a worker inherits the host's environment, waits 50 ms on each warm call, and outlives a killed cloud",
+        lambda_runtime.__name__,
+        "_worker_class_for",
+        "b5a23849280a",
+        _worker_class_for,
+    ),
+    Repair(
+        "errorType is always Runtime.HandlerError, and a handled exception ends the worker",
+        lambda_svc.__name__,
+        "_execute_function_warm",
+        "62b9218bef5b",
+        _execute_function_warm,
+    ),
+    Repair(
+        "a function of any runtime is taken", lambda_svc.__name__, "_create_function", "e307eecdf0d8", _create_function
+    ),
+    Repair(
+        "a function without a package answers an invented result",
+        provisioners.__name__,
+        "_lambda_create",
+        "8b2cf80e961d",
+        _lambda_create,
+    ),
+    Repair(
+        "a package built for another Python or processor is taken",
+        lambda_svc.__name__,
+        "_reject_unreadable_zip",
+        "0ad075e85713",
+        _reject_unreadable_zip,
+    ),
+]

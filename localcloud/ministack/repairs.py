@@ -1,0 +1,54 @@
+"""Repairs of MiniStack's defects, from outside, for the one version that is pinned.
+
+Each repair replaces one function. Before anything is replaced, the source of every such function is compared with the
+one that the repair was written for: an upgraded MiniStack is refused at the start, by function name, instead of being
+repaired wrongly. `tests/local/test_repairs.py` shows every defect on MiniStack as it is, so a repair that upstream has
+made superfluous fails a test.
+"""
+
+import hashlib
+import importlib
+import importlib.metadata
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+
+class UnknownMiniStack(Exception):
+    """The installed MiniStack is not the one that the repairs were written for."""
+
+
+@dataclass(frozen=True)
+class Repair:
+    defect: str
+    module: str
+    function: str
+    digest: str
+    """Of the source of the function that is replaced: the first twelve hex digits of its SHA-256."""
+    repaired: Callable[[Callable[..., Any]], Callable[..., Any]]
+    """From the original function to its replacement."""
+
+    def found_digest(self) -> str:
+        function = getattr(importlib.import_module(self.module), self.function, None)
+        if function is None:
+            return "missing"
+        return hashlib.sha256(inspect.getsource(function).encode()).hexdigest()[:12]
+
+
+def apply() -> None:
+    """Apply all repairs. Raises UnknownMiniStack, and then none is applied."""
+    from localcloud.ministack import lambdas, state_machines
+
+    repairs = [*lambdas.REPAIRS, *state_machines.REPAIRS]
+    changed = [repair for repair in repairs if repair.found_digest() != repair.digest]
+    if changed:
+        version = importlib.metadata.version("ministack")
+        functions = ", ".join(f"{repair.module}.{repair.function} ({repair.defect})" for repair in changed)
+        raise UnknownMiniStack(
+            f"MiniStack {version} is not the version that the local cloud repairs: these functions differ from those "
+            f"it knows: {functions}. Install the pinned version, or review and renew these repairs."
+        )
+    for repair in repairs:
+        module = importlib.import_module(repair.module)
+        setattr(module, repair.function, repair.repaired(getattr(module, repair.function)))

@@ -1,0 +1,74 @@
+"""What IAM is asked about a SageMaker request: the resource it names, the role it passes, the configuration it uses."""
+
+import json
+import re
+from typing import Any
+from urllib.parse import unquote
+
+from localcloud.cloud import ACCOUNT_ID, REGION
+from localcloud.ministack import identities
+from localcloud.sagemaker.errors import ServiceError
+
+SERVICE_PRINCIPAL = "sagemaker.amazonaws.com"
+INVOCATION_PATH = re.compile(r"^/endpoints/(?P<name>[^/]+)/invocations$")
+
+# Request member to the resource part of its ARN. The first that a request carries names the resource that IAM checks.
+# https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazonsagemaker.html
+RESOURCE_MEMBERS = {
+    "EndpointName": "endpoint",
+    "TrainingJobName": "training-job",
+    "HyperParameterTuningJobName": "hyper-parameter-tuning-job",
+    "ModelName": "model",
+    "EndpointConfigName": "endpoint-config",
+    "ModelPackageName": "model-package",
+    "ModelPackageGroupName": "model-package-group",
+}
+ROLE_MEMBERS = {
+    "CreateTrainingJob": ("RoleArn",),
+    "CreateHyperParameterTuningJob": ("TrainingJobDefinition", "RoleArn"),
+    "CreateModel": ("ExecutionRoleArn",),
+    "CreateEndpointConfig": ("ExecutionRoleArn",),
+}
+
+
+def resource_of_request(path: str, headers: dict, body: bytes) -> str:
+    invocation = INVOCATION_PATH.match(path)
+    if invocation is not None and not headers.get("x-amz-target"):
+        return resource_arn("endpoint", unquote(invocation["name"]))
+    try:
+        parameters = json.loads(body)
+    except ValueError:
+        return "*"  # the request is refused as malformed a little later
+    return resource_of(parameters) if isinstance(parameters, dict) else "*"
+
+
+def resource_of(parameters: dict[str, Any]) -> str:
+    for member, kind in RESOURCE_MEMBERS.items():
+        if isinstance(parameters.get(member), str):
+            return resource_arn(kind, parameters[member])
+    return str(parameters.get("ResourceArn", "*"))
+
+
+def resource_arn(kind: str, name: str) -> str:
+    if name.startswith("arn:"):
+        return name
+    return f"arn:aws:sagemaker:{REGION}:{ACCOUNT_ID}:{kind}/{name.lower()}"
+
+
+def authorise_references(access_key: str, action: str, parameters: dict[str, Any]) -> None:
+    """Check what a request needs beyond its own action: to pass the role that it names, and to use its endpoint config.
+
+    Raises ServiceError AccessDeniedException.
+    """
+    role: Any = parameters
+    for member in ROLE_MEMBERS.get(action, ("",)):
+        role = role.get(member) if isinstance(role, dict) else None
+    checks = []
+    if isinstance(role, str):
+        checks.append(("iam:PassRole", role, {"iam:PassedToService": SERVICE_PRINCIPAL}))
+    if action in ("CreateEndpoint", "UpdateEndpoint") and isinstance(parameters.get("EndpointConfigName"), str):
+        config = resource_arn("endpoint-config", parameters["EndpointConfigName"])
+        checks.append((f"sagemaker:{action}", config, {}))
+    for needed, arn, context in checks:
+        if message := identities.refusal(access_key, needed, arn, context):
+            raise ServiceError("AccessDeniedException", message, 400)

@@ -1,0 +1,89 @@
+"""Serve one local cloud on 127.0.0.1 until SIGTERM or Ctrl-C: state is loaded first, and saved last."""
+
+import asyncio
+import logging
+import os
+import shutil
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+from localcloud.cloud import ACCOUNT_ID, REGION
+
+STOP_SECONDS = 20
+"""How long a clean stop may take before the process ends without it."""
+
+
+def serve(home: Path, port: int) -> None:
+    """Never returns: what MiniStack leaves running in threads must not keep the process alive."""
+    os.chdir(home)
+    os.environ.update(settings(home, port))
+    shutil.rmtree(home / "lambda", ignore_errors=True)  # what the workers of a crashed cloud left
+    exit_code = 1
+    try:
+        asyncio.run(_serve(home, port))
+        exit_code = 0
+    except Exception:
+        logging.getLogger("localcloud").exception("the local cloud ended")
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(exit_code)
+
+
+def settings(home: Path, port: int) -> dict[str, str]:
+    """What MiniStack and its services read from the environment when they are imported."""
+    return {
+        "AUTH": "true",
+        "BIND_HOST": "127.0.0.1",
+        "GATEWAY_PORT": str(port),
+        "MINISTACK_HOST": "127.0.0.1",
+        "MINISTACK_ACCOUNT_ID": ACCOUNT_ID,
+        "MINISTACK_REGION": REGION,
+        "PERSIST_STATE": "1",
+        "STATE_DIR": str(home / "state"),
+        "S3_PERSIST": "1",
+        "S3_DATA_DIR": str(home / "s3"),
+        "IOT_MTLS_ENABLED": "0",
+        "SFTP_ENABLED": "0",
+        "DOCKER_HOST": f"unix://{home}/no-docker",
+        "LAMBDA_EXECUTOR": "local",
+        "LOG_LEVEL": "WARNING",
+    }
+
+
+async def _serve(home: Path, port: int) -> None:
+    from hypercorn.asyncio import serve as serve_asgi
+    from hypercorn.config import Config
+    from ministack.app import app
+
+    from localcloud.ministack import lambdas, repairs
+    from localcloud.ministack.sagemaker import register, sagemaker_on
+
+    repairs.apply()
+    lambdas.install(home / "lambda", port)
+    sagemaker = sagemaker_on(home / "sagemaker", port)
+    register(sagemaker)
+
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+
+    config = Config()
+    config.bind = [f"127.0.0.1:{port}"]
+    config.keep_alive_timeout = 75
+    config.graceful_timeout = 1
+    config.loglevel = "WARNING"
+    await serve_asgi(app, config, shutdown_trigger=lambda: _shutdown(stop, sagemaker))
+
+
+async def _shutdown(stop: asyncio.Event, sagemaker: Any) -> None:
+    """Wait for the signal, then end every process that the cloud started, so that no request waits for one."""
+    from ministack.core import lambda_runtime
+
+    await stop.wait()
+    signal.setitimer(signal.ITIMER_REAL, STOP_SECONDS)  # SIGALRM's default action ends the process
+    await asyncio.to_thread(sagemaker.close)
+    await asyncio.to_thread(lambda_runtime.reset)

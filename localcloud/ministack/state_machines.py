@@ -1,0 +1,315 @@
+"""Repairs of MiniStack's Step Functions, and the task that a thread of it works for.
+
+What is cited is Step Functions' developer guide and the Amazon States Language.
+"""
+
+import contextvars
+import copy
+import functools
+import json
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from dataclasses import dataclass, field
+from typing import Any
+
+from ministack.core.responses import error_response_json, now_iso
+from ministack.services import stepfunctions
+
+from localcloud.ministack.repairs import Repair
+
+PAYLOAD_LIMIT_BYTES = 262_144
+"""Of a state's input, output and a task's result, in UTF-8:
+https://docs.aws.amazon.com/step-functions/latest/dg/service-quotas.html"""
+
+UNCATCHABLE = ("States.DataLimitExceeded", "States.Runtime")
+"""States.ALL and States.TaskFailed do not match these:
+https://docs.aws.amazon.com/step-functions/latest/dg/concepts-error-handling.html"""
+
+
+class ExecutionEnded(Exception):
+    """The execution was stopped or has timed out: no Retry and no Catch runs, and the thread ends."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a thread works on: the execution, and whether the state has given up waiting for it."""
+
+    execution: dict[str, Any]
+    abandoned: threading.Event = field(default_factory=threading.Event)
+
+    def ended(self) -> bool:
+        return self.abandoned.is_set() or self.execution["status"] != "RUNNING"
+
+
+_task: contextvars.ContextVar[Task] = contextvars.ContextVar("task")
+
+
+def current_task() -> Task:
+    """The task of this thread. Raises LookupError outside of a Task state."""
+    return _task.get()
+
+
+def _execute_task(original: Callable[..., Any]) -> Callable[..., Any]:
+    """Makes the execution known to the integrations, and evaluates the timeout, which may be an expression."""
+
+    @functools.wraps(original)
+    def execute_task(state: dict, raw_input: Any, execution: dict, context: dict) -> Any:
+        token = _task.set(Task(execution))
+        try:
+            if isinstance(state.get("TimeoutSeconds"), str):
+                seconds = stepfunctions._jsonata_state_field(state, "TimeoutSeconds", "number", raw_input, context)
+                state = {**state, "TimeoutSeconds": seconds}
+            return _limited(original(state, raw_input, execution, context))
+        finally:
+            _task.reset(token)
+
+    return execute_task
+
+
+def _invoke_resource(original: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(original)
+    def invoke_resource(resource: str, parameters: Any) -> Any:
+        if current_task().ended():
+            raise ExecutionEnded(resource)
+        _check_size(parameters, f"The task {resource!r} was given an input")
+        result = original(resource, parameters)
+        _check_size(result, f"The task {resource!r} returned a result")
+        return result
+
+    return invoke_resource
+
+
+def _invoke_resource_with_timeout(_original: Callable[..., Any]) -> Callable[..., Any]:
+    """Tells the task that its state has given up: a job that runs for it is then stopped."""
+
+    def invoke_with_timeout(resource: str, parameters: Any, timeout_seconds: float) -> Any:
+        task = Task(current_task().execution)
+        token = _task.set(task)
+        try:
+            pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="task")
+            invoke = stepfunctions._invoke_resource
+            future = pool.submit(contextvars.copy_context().run, invoke, resource, parameters)
+            pool.shutdown(wait=False)
+            return future.result(timeout=timeout_seconds)
+        except FutureTimeoutError:
+            task.abandoned.set()
+            raise stepfunctions._ExecutionError(
+                "States.Timeout", f"Task timed out after {timeout_seconds} seconds"
+            ) from None
+        finally:
+            _task.reset(token)
+
+    return invoke_with_timeout
+
+
+def _limit_output(original: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(original)
+    def execute(*arguments: Any) -> Any:
+        return _limited(original(*arguments))
+
+    return execute
+
+
+def _limited(executed: tuple[Any, str | None]) -> tuple[Any, str | None]:
+    _check_size(executed[0], "The state returned an output")
+    return executed
+
+
+def _check_size(value: Any, what: str) -> None:
+    if len(json.dumps(value, ensure_ascii=False).encode()) > PAYLOAD_LIMIT_BYTES:
+        raise stepfunctions._ExecutionError(
+            "States.DataLimitExceeded", f"{what} with a size exceeding the maximum number of bytes service limit."
+        )
+
+
+def _start_execution(original: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(original)
+    def start_execution(request: dict) -> Any:
+        if len(request.get("input", "{}").encode()) > PAYLOAD_LIMIT_BYTES:
+            return error_response_json(
+                "InvalidExecutionInput", f"Invalid execution input: larger than {PAYLOAD_LIMIT_BYTES} bytes", 400
+            )
+        return original(request)
+
+    return start_execution
+
+
+def _run_execution(original: Callable[..., Any]) -> Callable[..., Any]:
+    """Ends the execution as TIMED_OUT when the machine's TimeoutSeconds have passed; no Catch runs then."""
+
+    @functools.wraps(original)
+    def run_execution(execution_arn: str) -> None:
+        execution = stepfunctions._executions[execution_arn]
+        machine = stepfunctions._state_machines.get(execution["stateMachineArn"])
+        seconds = json.loads(machine["definition"]).get("TimeoutSeconds") if machine else None
+        if seconds is None:
+            original(execution_arn)
+            return
+        context = contextvars.copy_context()
+        timer = threading.Timer(seconds, lambda: context.run(_time_out, execution))
+        timer.daemon = True
+        timer.start()
+        try:
+            original(execution_arn)
+        finally:
+            timer.cancel()
+
+    return run_execution
+
+
+def _time_out(execution: dict) -> None:
+    if execution["status"] != "RUNNING":
+        return
+    execution["status"] = "TIMED_OUT"
+    execution["stopDate"] = now_iso()
+    stepfunctions._add_event(execution, "ExecutionTimedOut", {"executionTimedOutEventDetails": {}})
+    stepfunctions._emit_execution_status_event(execution)
+
+
+def _fail_execution(original: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(original)
+    def fail_execution(execution: dict, error: str, cause: str) -> None:
+        if execution["status"] == "RUNNING":
+            original(execution, error, cause)
+
+    return fail_execution
+
+
+def _add_event(original: Callable[..., Any]) -> Callable[..., Any]:
+    """An execution's history ends with its end, whatever a thread of it still does."""
+
+    @functools.wraps(original)
+    def add_event(execution: dict, event_type: str, details: dict | None = None) -> Any:
+        if execution["status"] != "RUNNING" and not event_type.startswith("Execution"):
+            return None
+        return original(execution, event_type, details)
+
+    return add_event
+
+
+def _apply_state_assign(_original: Callable[..., Any]) -> Callable[..., Any]:
+    """All expressions of an Assign see the variables as they were before it:
+    https://docs.aws.amazon.com/step-functions/latest/dg/workflow-variables.html"""
+
+    def apply_state_assign(
+        state: dict, raw_input: Any, context: dict | None, result: Any = None, error_output: Any = None
+    ) -> None:
+        assign = state.get("Assign")
+        if context is None or not isinstance(assign, dict):
+            return
+        if stepfunctions._state_query_language(state, context) != "JSONata":
+            return
+        values = stepfunctions._apply_jsonata_template(assign, raw_input, context, result, error_output)
+        context.setdefault("variables", {}).update(values)
+
+    return apply_state_assign
+
+
+def _apply_output_path(original: Callable[..., Any]) -> Callable[..., Any]:
+    """A Succeed state of JSONata has an Output in the place of OutputPath."""
+
+    @functools.wraps(original)
+    def apply_output_path(state: dict, data: Any, context: dict | None = None) -> Any:
+        if state.get("Type") == "Succeed" and stepfunctions._state_query_language(state, context) == "JSONata":
+            return stepfunctions._apply_jsonata_output(state, data, context, default=data)
+        return original(state, data, context)
+
+    return apply_output_path
+
+
+def _run_parallel_branches(original: Callable[..., Any]) -> Callable[..., Any]:
+    """Arguments, Output and Assign of a JSONata Parallel, whose branches have variables of their own: a branch reads
+    those from outside, and what it assigns ends with it."""
+
+    @functools.wraps(original)
+    def run_parallel_branches(state: dict, raw_input: Any, execution: dict, context: dict) -> Any:
+        if stepfunctions._state_query_language(state, context) != "JSONata":
+            return original(state, raw_input, execution, context)
+        branches = state["Branches"]
+        branch_input = stepfunctions._apply_jsonata_arguments(state, raw_input, context)
+        with ThreadPoolExecutor(max_workers=len(branches), thread_name_prefix="branch") as pool:
+            running = [
+                pool.submit(
+                    contextvars.copy_context().run,
+                    stepfunctions._run_sub_machine,
+                    branch["States"],
+                    branch["StartAt"],
+                    branch_input,
+                    execution,
+                    copy.deepcopy(context),
+                )
+                for branch in branches
+            ]
+        results = [branch.result() for branch in running]
+        output = stepfunctions._apply_jsonata_output(state, raw_input, context, result=results, default=results)
+        stepfunctions._apply_state_assign(state, raw_input, context, result=results)
+        return output, stepfunctions._next_or_end(state)
+
+    return run_parallel_branches
+
+
+def _run_distributed_map(original: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(original)
+    def run_distributed_map(
+        state: dict, raw_input: Any, effective: Any, processor: dict, execution: dict, context: dict
+    ) -> Any:
+        if stepfunctions._state_query_language(state, context) == "JSONata":
+            raise stepfunctions._ExecutionError(
+                "States.Runtime", "a distributed Map in JSONata is not supported by the local cloud"
+            )
+        return original(state, raw_input, effective, processor, execution, context)
+
+    return run_distributed_map
+
+
+def _error_matches(original: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(original)
+    def error_matches(error_equals: list[str], error: str) -> bool:
+        if error in UNCATCHABLE:
+            return error in error_equals
+        return original(error_equals, error)
+
+    return error_matches
+
+
+def _repair(defect: str, function: str, digest: str, repaired: Callable[..., Any]) -> Repair:
+    return Repair(defect, stepfunctions.__name__, function, digest, repaired)
+
+
+_NO_LIMIT = "payloads of more than 256 KiB pass"
+
+REPAIRS = [
+    _repair("Assign is not atomic", "_apply_state_assign", "f9cc15f006a0", _apply_state_assign),
+    _repair("Succeed ignores Output", "_apply_output_path", "e9cfd0067244", _apply_output_path),
+    _repair(
+        "a JSONata Parallel ignores Arguments, Output and Assign, and its branches share their variables",
+        "_run_parallel_branches",
+        "b8c7f6915297",
+        _run_parallel_branches,
+    ),
+    _repair("TimeoutSeconds of the machine is ignored", "_run_execution", "996dff84e0e0", _run_execution),
+    _repair(
+        "an expression in a task's TimeoutSeconds fails the execution", "_execute_task", "53c818d247db", _execute_task
+    ),
+    _repair(
+        "a task that timed out goes on unknowing",
+        "_invoke_resource_with_timeout",
+        "faeed0bf70d5",
+        _invoke_resource_with_timeout,
+    ),
+    _repair("a stopped execution can turn FAILED", "_fail_execution", "e6da895fa0b7", _fail_execution),
+    _repair("the history goes on after the execution's end", "_add_event", "b1db143ccd21", _add_event),
+    _repair(_NO_LIMIT, "_start_execution", "9923282fc76c", _start_execution),
+    _repair(_NO_LIMIT, "_invoke_resource", "a85d2be9a858", _invoke_resource),
+    _repair(_NO_LIMIT, "_execute_pass", "b1dff47048bc", _limit_output),
+    _repair(_NO_LIMIT, "_execute_choice", "468955fcd4a4", _limit_output),
+    _repair(_NO_LIMIT, "_execute_wait", "a1012679c72d", _limit_output),
+    _repair(_NO_LIMIT, "_execute_parallel", "2166e1f53e5f", _limit_output),
+    _repair(_NO_LIMIT, "_execute_map", "18ad39652912", _limit_output),
+    _repair(
+        "a distributed Map in JSONata ignores its fields", "_run_distributed_map", "2b77d3ec0e04", _run_distributed_map
+    ),
+    _repair("States.ALL catches what cannot be caught", "_error_matches", "519b9dc729c5", _error_matches),
+]
