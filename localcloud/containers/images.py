@@ -1,7 +1,7 @@
 """Which launcher stands for a container image: found by the name of the image's repository, whatever registry and tag.
 
-`763104351884.dkr.ecr.us-east-1.amazonaws.com/pytorch:2.14-cpu-amzn2023-sagemaker` is `pytorch`. Versions are not told apart: there is
-one environment for each image, and docs/local-cloud.md says what it holds.
+`763104351884.dkr.ecr.us-east-1.amazonaws.com/pytorch:2.14-cpu-amzn2023-sagemaker` is `pytorch`. Versions are not told
+apart: there is one environment for each image, and docs/local-cloud.md says what it holds.
 """
 
 from __future__ import annotations
@@ -26,10 +26,12 @@ class TrainingContainer:
     """What SageMaker gives to a training container. Values that begin with /opt/ml are already paths below `opt_ml`."""
 
     opt_ml: Path
-    """The job's own /opt/ml: input/config/*.json and input/data/<channel> are in place, model/ and output/data/ exist."""
+    """The job's own /opt/ml: input/config and input/data/<channel> are filled, model/ and output/data/ exist."""
     hyperparameters: Mapping[str, str]
     environment: Mapping[str, str]
-    """The whole environment that SageMaker sets (nothing of the host's): the job's, the role's credentials, PATH, HOME, TMPDIR."""
+    """The whole environment that SageMaker sets (nothing of the host's): the job's, the role's credentials, PATH,
+    HOME, TMPDIR.
+    """
     entrypoint: tuple[str, ...]
     """ContainerEntrypoint and ContainerArguments of the request; empty for the image's own."""
     arguments: tuple[str, ...]

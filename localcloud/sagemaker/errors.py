@@ -1,7 +1,8 @@
 """The one error that callers of the local SageMaker see, and the forms of it that every resource needs.
 
-Codes and wording are SageMaker's own, so that a client that matches them behaves here as it does on AWS. `UnsupportedOperation` is
-the one code of our own: it names what this service does not do, where any other answer would be an invention.
+Codes and wording are SageMaker's own, so that a client that matches them behaves here as it does on AWS.
+`UnsupportedOperation` is the one code of our own: it names what this service does not do, where any other answer would
+be an invention.
 """
 
 

@@ -3,8 +3,8 @@
     service = SageMaker(home, images, ports, region="us-east-1", account_id="000000000000")
     service.call("CreateTrainingJob", {...})
 
-Requests are validated and responses are shaped by botocore's own model of SageMaker; an action that is in the model but not in
-`ACTIONS` is refused by name.
+Requests are validated and responses are shaped by botocore's own model of SageMaker; an action that is in the model
+but not in `ACTIONS` is refused by name.
 """
 
 from collections.abc import Callable, Mapping
@@ -57,9 +57,11 @@ class SageMaker:
         self.training_jobs = TrainingJobs(self)
 
     def call(self, action: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
-        """Answer one request. Timestamps in the answer are aware datetimes (`validation.serialise` writes them for the wire).
+        """Answer one request. Timestamps in the answer are aware datetimes (`validation.serialise` writes them for the
+        wire).
 
-        Raises ServiceError."""
+        Raises ServiceError.
+        """
         operation(action)
         if action not in ACTIONS:
             raise unsupported(action, f"it answers {', '.join(sorted(ACTIONS))}")

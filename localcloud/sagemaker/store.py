@@ -1,13 +1,13 @@
 """Records of the service by kind and name, in memory and, one JSON file each, under the service's home.
 
-A record is a dictionary of plain values and aware datetimes. Every change is written at once and atomically, so that what a killed
-service leaves behind is always whole. Callers get and give copies; `update` is the only way to change a record that others read.
+A record is a dictionary of plain values and aware datetimes. Every change is written at once and atomically, so that
+what a killed service leaves behind is always whole. Callers get and give copies; `update` is the only way to change a
+record that others read.
 """
 
 import copy
 import hashlib
 import json
-import os
 import re
 import threading
 from collections.abc import Callable
@@ -48,9 +48,11 @@ class Store:
             return [copy.deepcopy(record) for record in self._records.get(kind, {}).values()]
 
     def update(self, kind: str, name: str, change: Callable[[Record], None]) -> Record:
-        """Apply `change` to the record while nobody else can; return the result. Raises KeyError if there is no such record.
+        """Apply `change` to the record while nobody else can; return the result. Raises KeyError if there is no such
+        record.
 
-        If `change` raises, the record stays as it was."""
+        If `change` raises, the record stays as it was.
+        """
         with self._lock:
             record = copy.deepcopy(self._records.get(kind, {})[name])
             change(record)
@@ -68,7 +70,7 @@ class Store:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_suffix(".tmp")
         temporary.write_text(json.dumps({"name": name, "record": record}, default=_dismantle, indent=1))
-        os.replace(temporary, path)
+        temporary.replace(path)
         self._records.setdefault(kind, {})[name] = record
 
     def _path(self, kind: str, name: str) -> Path:

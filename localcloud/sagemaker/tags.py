@@ -61,5 +61,7 @@ class Tags:
 def _merged(tags: list[dict[str, str]], added: list[dict[str, str]]) -> list[dict[str, str]]:
     merged = {tag["Key"]: tag["Value"] for tag in [*tags, *added]}
     if len(merged) > MOST_TAGS:
-        raise resource_limit_exceeded(f"A resource can have at most {MOST_TAGS} tags; this one would have {len(merged)}")
+        raise resource_limit_exceeded(
+            f"A resource can have at most {MOST_TAGS} tags; this one would have {len(merged)}"
+        )
     return [{"Key": key, "Value": value} for key, value in merged.items()]

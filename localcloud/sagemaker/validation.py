@@ -1,8 +1,8 @@
 """Requests and responses against botocore's own model of SageMaker.
 
-botocore's client checks types and required members only; the service checks everything that the model says: lengths, ranges, patterns
-and enumerations too, and reports all violations at once, in AWS's words. What the model allows but this service does not honour is
-refused by `refuse_unsupported`, by name.
+botocore's client checks types and required members only; the service checks everything that the model says: lengths,
+ranges, patterns and enumerations too, and reports all violations at once, in AWS's words. What the model allows but
+this service does not honour is refused by `refuse_unsupported`, by name.
 """
 
 import functools
@@ -24,7 +24,9 @@ Violation = tuple[str, str]  # (where, as "inputDataConfig.1.member.channelName"
 
 @functools.cache
 def operation(action: str) -> OperationModel:
-    """Return botocore's model of an action. Raises ServiceError UnknownOperationException if SageMaker has none of that name."""
+    """Return botocore's model of an action. Raises ServiceError UnknownOperationException if SageMaker has none of
+    that name.
+    """
     model = _service_model()
     if action not in model.operation_names:
         raise ServiceError("UnknownOperationException", f"SageMaker has no operation {action!r}", 404)
@@ -53,16 +55,20 @@ def shaped(action: str, response: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def serialise(response: Mapping[str, Any]) -> bytes:
-    """Return a shaped response as the body of SageMaker's protocol, JSON 1.1: timestamps are seconds since 1970, to the millisecond."""
+    """Return a shaped response as the body of SageMaker's protocol, JSON 1.1: timestamps are seconds since 1970, to
+    the millisecond.
+    """
     return json.dumps(response, default=_epoch_seconds, allow_nan=False).encode()
 
 
 @dataclass(frozen=True)
 class Support:
-    """What a service honours of an action's input. Paths are of the form `InputDataConfig[].DataSource.S3DataSource.S3Uri`.
+    """What a service honours of an action's input. Paths are of the form
+    `InputDataConfig[].DataSource.S3DataSource.S3Uri`.
 
-    A path in `honoured` or `ignored` covers all that is below it; `ignored` gives the reason for each; `only` lists the values that are
-    honoured of a field, and why there are no others. Whatever is in none of them is refused."""
+    A path in `honoured` or `ignored` covers all that is below it; `ignored` gives the reason for each; `only` lists
+    the values that are honoured of a field, and why there are no others. Whatever is in none of them is refused.
+    """
 
     honoured: frozenset[str]
     only: Mapping[str, tuple[tuple[Any, ...], str]] = field(default_factory=dict)
@@ -82,7 +88,7 @@ def refuse_unsupported(action: str, parameters: Mapping[str, Any], support: Supp
             raise unsupported(f"{action}: the parameter {path}", "it is not implemented; leave it out")
 
 
-# --- requests -------------------------------------------------------------------------------------------------------------------
+# --- requests ------------------------------------------------------------------
 
 
 @functools.cache
@@ -215,7 +221,9 @@ def _violate(violations: list[Violation], path: str, value: Any, constraint: str
 
 
 def _wrong_type(path: str, value: Any, expected: str) -> ServiceError:
-    return ServiceError("SerializationException", f"{type(value).__name__} at '{path or 'input'}' cannot be read as {expected}")
+    return ServiceError(
+        "SerializationException", f"{type(value).__name__} at '{path or 'input'}' cannot be read as {expected}"
+    )
 
 
 def _join(path: str, member: str) -> str:
@@ -230,7 +238,7 @@ def _matches(pattern: str, value: str) -> bool:
 
 @functools.cache
 def _expression(pattern: str, ascii_only: bool) -> re.Pattern[str] | None:
-    """Return the model's pattern, which is Java's, for Python; None for the few that no engine can read as they stand."""
+    """Return the model's pattern, which is Java's, for Python; None for the few that cannot be read as they stand."""
     translated = re.sub(r"\\p\{(\w+)\}", lambda match: _category(match[1], ascii_only), pattern)
     try:
         return re.compile(translated)
@@ -253,12 +261,14 @@ def _category(name: str, ascii_only: bool) -> str:
     return "".join(f"\\U{first:08x}-\\U{last:08x}" for first, last in ranges) or "\\U0010ffff"
 
 
-# --- responses ------------------------------------------------------------------------------------------------------------------
+# --- responses ------------------------------------------------------------------
 
 
 def _shape(shape: Any, value: Any) -> Any:
     if shape.type_name == "structure":
-        return {name: _shape(member, value[name]) for name, member in shape.members.items() if value.get(name) is not None}
+        return {
+            name: _shape(member, value[name]) for name, member in shape.members.items() if value.get(name) is not None
+        }
     if shape.type_name == "list":
         return [_shape(shape.member, item) for item in value]
     if shape.type_name == "map":
@@ -272,7 +282,7 @@ def _epoch_seconds(value: object) -> float:
     raise TypeError(f"a response cannot hold {type(value).__name__}")
 
 
-# --- what is honoured -----------------------------------------------------------------------------------------------------------
+# --- what is honoured ------------------------------------------------------------------
 
 
 def _leaves(value: Any, path: str) -> Iterator[tuple[str, Any]]:

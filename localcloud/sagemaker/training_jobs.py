@@ -1,0 +1,678 @@
+"""Training jobs: the API's actions, and the thread that runs each job from its channels to its artifacts.
+
+A job has a folder of its own that stands for the container's /opt/ml. Its process is started by the launcher of its
+image; everything that touches S3 or the logs goes by the identity of the job's role. What the records keep is all that
+is left when it has ended.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import math
+import os
+import shutil
+import tempfile
+import threading
+import time
+from collections import deque
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from localcloud.containers.images import LaunchError, TrainingContainer, UnknownImage
+from localcloud.processes import ProcessSpec, Supervised, spawn
+from localcloud.sagemaker.artifacts import model_artifacts_uri, upload_artifacts
+from localcloud.sagemaker.channels import download_channel
+from localcloud.sagemaker.checkpoints import Checkpoints
+from localcloud.sagemaker.errors import ServiceError, resource_in_use, validation_error
+from localcloud.sagemaker.listing import list_page
+from localcloud.sagemaker.logs import LogStream
+from localcloud.sagemaker.metrics import Metrics, compile_definitions
+from localcloud.sagemaker.objects import Location, ObjectCache, StoredObject, TransferError
+from localcloud.sagemaker.store import RecordExists
+from localcloud.sagemaker.validation import Support, refuse_unsupported
+
+if TYPE_CHECKING:
+    from localcloud.sagemaker.service import SageMaker
+
+logger = logging.getLogger(__name__)
+
+KIND = "training-job"
+ENDED = ("Completed", "Failed", "Stopped")
+LOG_GROUP = "/aws/sagemaker/TrainingJobs"
+CPUS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+CACHE_LIMIT_BYTES = 20 << 30
+STOP_GRACE_SECONDS = 120.0  # AWS's: https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_StopTrainingJob.html
+CLOSE_GRACE_SECONDS = 2.0
+POLL_SECONDS = 0.5
+CHECKPOINT_SECONDS = 5.0
+LONGEST_REASON = 1024
+TAIL_LINES = 20
+
+SUPPORT = Support(
+    honoured=frozenset(
+        {
+            "TrainingJobName",
+            "HyperParameters",
+            "AlgorithmSpecification.TrainingImage",
+            "AlgorithmSpecification.MetricDefinitions",
+            "AlgorithmSpecification.ContainerEntrypoint",
+            "AlgorithmSpecification.ContainerArguments",
+            "RoleArn",
+            "InputDataConfig[].ChannelName",
+            "InputDataConfig[].ContentType",
+            "InputDataConfig[].DataSource.S3DataSource.S3Uri",
+            "OutputDataConfig",
+            "StoppingCondition.MaxRuntimeInSeconds",
+            "CheckpointConfig",
+            "Environment",
+            "Tags",
+        }
+    ),
+    only={
+        "AlgorithmSpecification.TrainingInputMode": (("File",), "channels are copied to files; use File"),
+        "InputDataConfig[].InputMode": (("File",), "channels are copied to files; use File"),
+        "InputDataConfig[].DataSource.S3DataSource.S3DataType": (
+            ("S3Prefix", "ManifestFile"),
+            "use S3Prefix or ManifestFile",
+        ),
+        "InputDataConfig[].DataSource.S3DataSource.S3DataDistributionType": (
+            ("FullyReplicated",),
+            "there is one instance; use FullyReplicated",
+        ),
+        "InputDataConfig[].CompressionType": (("None",), "compressed channels exist in Pipe mode only"),
+        "InputDataConfig[].RecordWrapperType": (("None",), "records are wrapped in Pipe mode only"),
+        "ResourceConfig.InstanceCount": ((1,), "a job is one process on this machine"),
+        "EnableNetworkIsolation": ((False,), "a process cannot be cut off from the network here"),
+        "ProfilerConfig.DisableProfiler": ((True,), "there is no managed profiler; set DisableProfiler"),
+        "RemoteDebugConfig.EnableRemoteDebug": ((False,), "there is no container to log in to"),
+        "InfraCheckConfig.EnableInfraCheck": ((False,), "there is no fleet to check"),
+    },
+    ignored={
+        "ResourceConfig.InstanceType": "this machine is the instance; the job finds the name in resourceconfig.json",
+        "ResourceConfig.VolumeSizeInGB": "this machine's disk is the volume",
+        "ResourceConfig.VolumeKmsKeyId": "the volume is a folder of this machine's own disk",
+        "ResourceConfig.KeepAlivePeriodInSeconds": "nothing is billed here, so no pool is kept warm",
+        "VpcConfig": "the job has this machine's network",
+        "EnableInterContainerTrafficEncryption": "there is one container",
+        "EnableManagedSpotTraining": "runs as any other job: no waiting for capacity, no interruption",
+        "StoppingCondition.MaxWaitTimeInSeconds": "no capacity to wait for; it is checked against MaxRuntimeInSeconds",
+        "StoppingCondition.MaxPendingTimeInSeconds": "no job is ever pending",
+        "RetryStrategy": "AWS retries after its own internal errors only, and no such error is made up here",
+        "AlgorithmSpecification.EnableSageMakerMetricsTimeSeries": "it is for SageMaker Studio",
+    },
+)
+
+LIST_SUPPORT = Support(
+    honoured=frozenset(
+        {
+            "NextToken",
+            "MaxResults",
+            "CreationTimeAfter",
+            "CreationTimeBefore",
+            "LastModifiedTimeAfter",
+            "LastModifiedTimeBefore",
+            "NameContains",
+            "StatusEquals",
+            "SortBy",
+            "SortOrder",
+        }
+    )
+)
+
+
+class JobEnded(Exception):
+    """The job has ended: its record does not change any more."""
+
+
+class JobStopping(Exception):
+    """The job is to stop before it went any further."""
+
+
+class JobFailed(Exception):
+    """The job ends Failed with this reason."""
+
+
+class TrainingJobs:
+    """`changed` is notified whenever any job changes. `stop_grace_seconds` is the time between SIGTERM and SIGKILL."""
+
+    def __init__(self, service: SageMaker):
+        self.service = service
+        self.store = service.store
+        self.cache = ObjectCache(service.home / "cache" / "objects", CACHE_LIMIT_BYTES)
+        self.changed = threading.Condition()
+        self.stop_grace_seconds = STOP_GRACE_SECONDS
+        self._runs: dict[str, TrainingRun] = {}
+        self._creating = threading.Lock()
+        self._closing = False
+        self._clear_up_after_crash()
+
+    def create_training_job(
+        self, parameters: dict[str, Any], tuning_job_arn: str | None = None, cpus: int = CPUS
+    ) -> dict[str, Any]:
+        """cpus: the job's share of the machine's cores, told to it as SM_NUM_CPUS and OMP_NUM_THREADS."""
+        refuse_unsupported("CreateTrainingJob", parameters, SUPPORT)
+        _check(parameters)
+        name = parameters["TrainingJobName"]
+        arn = self.service.arn(f"training-job/{name}")
+        now = datetime.now(UTC)
+        request = {member: value for member, value in parameters.items() if member != "Tags"}
+        record = {
+            "EnableNetworkIsolation": False,
+            "EnableInterContainerTrafficEncryption": False,
+            "EnableManagedSpotTraining": False,
+            **request,
+            "TrainingJobArn": arn,
+            "TuningJobArn": tuning_job_arn,
+            "TrainingJobStatus": "InProgress",
+            "SecondaryStatus": "Starting",
+            "SecondaryStatusTransitions": [
+                {"Status": "Starting", "StartTime": now, "StatusMessage": "Launching requested ML instances"}
+            ],
+            "CreationTime": now,
+            "LastModifiedTime": now,
+        }
+        run = TrainingRun(self, name, request, arn, cpus)
+        with self._creating:
+            if self._closing:
+                raise ServiceError("ServiceUnavailable", "The local cloud is stopping", 503)
+            try:
+                self.store.create(KIND, name, record)
+            except RecordExists as error:
+                raise resource_in_use(
+                    "Training job names must be unique within an AWS account and region, and a training job with this "
+                    f"name already exists ({arn})"
+                ) from error
+            self.service.tags.register(arn, parameters.get("Tags"))
+            self._runs[name] = run
+        self.announce(record)
+        run.start()
+        return {"TrainingJobArn": arn}
+
+    def describe_training_job(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
+        record = self.store.get(KIND, parameters["TrainingJobName"])
+        if record is None:
+            raise validation_error("Requested resource not found.")
+        return record
+
+    def stop_training_job(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
+        with self._creating:
+            run = self._runs.get(parameters["TrainingJobName"])
+        status = self.describe_training_job(parameters)["TrainingJobStatus"]
+        if status == "Stopping":
+            return {}
+        try:
+            if run is None:
+                raise JobEnded
+            run.stop()
+        except JobEnded:
+            status = self.describe_training_job(parameters)["TrainingJobStatus"]
+            raise validation_error(
+                f"The request was rejected because the training job is in status {status}."
+            ) from None
+        return {}
+
+    def list_training_jobs(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
+        refuse_unsupported("ListTrainingJobs", parameters, LIST_SUPPORT)
+        return list_page(
+            parameters,
+            self.store.list(KIND),
+            result="TrainingJobSummaries",
+            name="TrainingJobName",
+            status="TrainingJobStatus",
+        )
+
+    def metric_history(self, name: str) -> dict[str, list[tuple[datetime, float]]]:
+        """Return every value of each metric so far, with its time, oldest first; empty if the job did not run in this
+        process.
+        """
+        run = self._runs.get(name)
+        return run.metrics.history() if run else {}
+
+    def wait(self, name: str, timeout_seconds: float | None = None) -> dict[str, Any]:
+        """Wait until a job has ended (or the time is over) and return its description."""
+        run = self._runs.get(name)
+        if run is not None:
+            run.ended.wait(timeout_seconds)
+        return self.describe_training_job({"TrainingJobName": name})
+
+    def announce(self, record: Mapping[str, Any]) -> None:
+        """Publish a job's state as the event that AWS has for it."""
+        try:
+            self.service.ports.publish_event(
+                "SageMaker Training Job State Change",
+                state_change_detail(record, self.service.tags.of(record["TrainingJobArn"])),
+                [record["TrainingJobArn"]],
+            )
+        except Exception:
+            logger.exception("no event for %s", record["TrainingJobArn"])
+        with self.changed:
+            self.changed.notify_all()
+
+    def close(self) -> None:
+        """End every job and wait until its processes are gone."""
+        with self._creating:
+            self._closing = True
+            runs = list(self._runs.values())
+        for run in runs:
+            run.close()
+        for run in runs:
+            run.ended.wait()
+
+    def folder(self, name: str) -> Path:
+        """Return a job's own folder; its opt/ml is the container's /opt/ml."""
+        return self.service.home / "jobs" / hashlib.sha256(name.encode()).hexdigest()[:12]
+
+    def scratch(self, name: str) -> Path:
+        """Return a job's TMPDIR: outside home because paths of sockets are at most 107 bytes long, named so that a
+        restart finds it.
+        """
+        home = hashlib.sha256(str(self.service.home.resolve()).encode()).hexdigest()[:12]
+        return Path(tempfile.gettempdir(), f"sagemaker-{home}-{self.folder(name).name}")
+
+    def _clear_up_after_crash(self) -> None:
+        shutil.rmtree(self.service.home / "jobs", ignore_errors=True)
+        for leftover in self.scratch("").parent.glob(self.scratch("").name.rpartition("-")[0] + "-*"):
+            shutil.rmtree(leftover, ignore_errors=True)
+        for record in self.store.list(KIND):
+            if record["TrainingJobStatus"] not in ENDED:
+                self.store.update(KIND, record["TrainingJobName"], _fail_interrupted)
+
+
+def _fail_interrupted(job: dict[str, Any]) -> None:
+    enter(job, "Failed", "Failed", "InternalServerError: the local cloud ended while this job was running")
+
+
+class TrainingRun(threading.Thread):
+    """One job, from Starting to its end. It never raises: what goes wrong is the job's FailureReason."""
+
+    def __init__(self, jobs: TrainingJobs, name: str, request: Mapping[str, Any], arn: str, cpus: int):
+        super().__init__(name=f"training job {name}", daemon=True)
+        self._jobs = jobs
+        self._name = name
+        self._request = request
+        self._arn = arn
+        self._cpus = cpus
+        self._folder = jobs.folder(name)
+        self._opt_ml = self._folder / "opt" / "ml"
+        self._role = request["RoleArn"]
+        self.metrics = Metrics(request["AlgorithmSpecification"].get("MetricDefinitions", []))
+        self.ended = threading.Event()
+        self._stopping = threading.Event()
+        self._closing = threading.Event()
+        self._process: Supervised | None = None
+        self._process_lock = threading.Lock()
+        self._tail: deque[str] = deque(maxlen=TAIL_LINES)
+        self._timed_out = False
+
+    def stop(self) -> None:
+        """Begin to stop: the status is Stopping at once, SIGTERM goes out, SIGKILL after the grace."""
+        self._enter("Stopping", "Stopping")
+        self._stopping.set()
+        self._end_process(self._jobs.stop_grace_seconds)
+
+    def close(self) -> None:
+        """The cloud goes: end the process soon and upload nothing."""
+        self._closing.set()
+        self._end_process(CLOSE_GRACE_SECONDS)
+
+    def run(self) -> None:
+        try:
+            status, secondary, reason = self._run()
+        except JobStopping:
+            status, secondary, reason = "Stopped", "Stopped", None
+        except (JobFailed, TransferError, LaunchError, UnknownImage) as error:
+            status, secondary, reason = "Failed", "Failed", shortened(f"ClientError: {error}", "")
+        except Exception as error:
+            logger.exception("training job %s", self._name)
+            status, secondary, reason = "Failed", "Failed", shortened(f"InternalServerError: {error!r}", "")
+        if self._closing.is_set():
+            status, secondary = "Failed", "Failed"
+            reason = "InternalServerError: the local cloud was stopped while this job was running"
+        elif self._stopping.is_set():
+            status, secondary, reason = "Stopped", "Stopped", None
+        self._end_process(0)
+        shutil.rmtree(self._folder, ignore_errors=True)
+        shutil.rmtree(self._jobs.scratch(self._name), ignore_errors=True)
+        self._enter(status, secondary, reason)
+        self.ended.set()
+
+    def _run(self) -> tuple[str, str, str | None]:
+        request = self._request
+        launch = self._jobs.service.images.training(request["AlgorithmSpecification"]["TrainingImage"])
+        s3 = self._jobs.service.ports.client("s3", self._role)
+        log = LogStream(
+            self._jobs.service.ports.client("logs", self._role),
+            LOG_GROUP,
+            f"{self._name}/algo-1-{int(time.time())}",
+        )
+        self._enter("InProgress", "Downloading")
+        self._write_configuration()
+        checkpoints = self._download(s3)
+        self._enter("InProgress", "Training")
+        try:
+            code = self._train(launch(self._container(s3, log)), log, checkpoints)
+        except (LaunchError, TransferError) as error:
+            log.write(str(error))
+            raise
+        finally:
+            log.flush()
+        if self._closing.is_set():
+            raise JobStopping
+        self._record_metrics()
+        if not self._stopping.is_set():
+            self._enter("InProgress", "Uploading")
+        upload_artifacts(s3, request["OutputDataConfig"], self._name, self._opt_ml)
+        if checkpoints:
+            checkpoints.upload_changes()
+        if self._timed_out:
+            return "Stopped", "MaxRuntimeExceeded", None
+        if code != 0:
+            return "Failed", "Failed", self._failure_reason(code)
+        return "Completed", "Completed", None
+
+    def _write_configuration(self) -> None:
+        """Lay out /opt/ml as SageMaker does before it starts the container."""
+        for part in ("input/config", "input/data", "model", "output/data", "checkpoints"):
+            (self._opt_ml / part).mkdir(parents=True)
+        self._jobs.scratch(self._name).mkdir(mode=0o700)
+        (self._folder / "home").mkdir()
+        instance_type = self._request.get("ResourceConfig", {}).get("InstanceType", "local")
+        group = {"instance_group_name": "homogeneousCluster", "instance_type": instance_type, "hosts": ["algo-1"]}
+        for name, content in (
+            ("hyperparameters", self._request.get("HyperParameters", {})),
+            ("inputdataconfig", {c["ChannelName"]: _channel_configuration(c) for c in self._channels()}),
+            (
+                "resourceconfig",
+                {
+                    "current_host": "algo-1",
+                    "current_instance_type": instance_type,
+                    "current_group_name": "homogeneousCluster",
+                    "hosts": ["algo-1"],
+                    "instance_groups": [group],
+                    "network_interface_name": "eth0",
+                },
+            ),
+        ):
+            (self._opt_ml / "input" / "config" / f"{name}.json").write_text(json.dumps(content))
+
+    def _download(self, s3: Any) -> Checkpoints | None:
+        try:
+            for channel in self._channels():
+                folder = self._opt_ml / "input" / "data" / channel["ChannelName"]
+                folder.mkdir()
+                download_channel(self._jobs.cache, s3, self._role, channel, folder)
+                if self._ending():
+                    raise JobStopping
+            configuration = self._request.get("CheckpointConfig")
+            if configuration is None:
+                return None
+            local_path = configuration.get("LocalPath", "/opt/ml/checkpoints")
+            folder = Path(self._local(local_path))
+            checkpoints = Checkpoints(s3, Location.parse(configuration["S3Uri"]), folder)
+            checkpoints.download(self._jobs.cache, self._role)
+        except TransferError as error:
+            raise JobFailed(f"Data download failed:{error}") from error
+        return checkpoints
+
+    def _container(self, s3: Any, log: LogStream) -> TrainingContainer:
+        def download(uri: str, file: Path) -> None:
+            try:
+                location = Location.parse(uri)
+                head = s3.head_object(Bucket=location.bucket, Key=location.key)
+                stored = StoredObject(location, head["ContentLength"], head["ETag"])
+                self._jobs.cache.fetch(s3, self._role, [(stored, file)])
+            except (ValueError, TransferError, s3.exceptions.ClientError) as error:
+                raise LaunchError(f"cannot download {uri}: {error}") from error
+
+        algorithm = self._request["AlgorithmSpecification"]
+        environment = {
+            **host_environment(),
+            "HOME": str(self._folder / "home"),
+            "TMPDIR": str(self._jobs.scratch(self._name)),
+            **self._jobs.service.ports.role_environment(self._role),
+            "TRAINING_JOB_NAME": self._name,
+            "TRAINING_JOB_ARN": self._arn,
+            "OMP_NUM_THREADS": str(self._cpus),
+            **{name: self._local(value) for name, value in self._request.get("Environment", {}).items()},
+        }
+        return TrainingContainer(
+            opt_ml=self._opt_ml,
+            hyperparameters={
+                name: self._local(value) for name, value in self._request.get("HyperParameters", {}).items()
+            },
+            environment=environment,
+            entrypoint=tuple(map(self._local, algorithm.get("ContainerEntrypoint", []))),
+            arguments=tuple(map(self._local, algorithm.get("ContainerArguments", []))),
+            cpus=self._cpus,
+            download=download,
+            log=log.write,
+        )
+
+    def _train(self, spec: ProcessSpec, log: LogStream, checkpoints: Checkpoints | None) -> int:
+        """Run the container; return its exit code. Raises JobStopping if it was not even started because the job is to
+        end.
+        """
+
+        def on_line(line: str) -> None:
+            log.write(line)
+            self._tail.append(line)
+            self.metrics.read(line, datetime.now(UTC))
+
+        with self._process_lock:
+            if self._ending():
+                raise JobStopping
+            self._process = spawn(spec, on_line)
+        started = time.monotonic()
+        deadline = started + self._request.get("StoppingCondition", {}).get("MaxRuntimeInSeconds", 86400)
+        checkpoints_due = started + CHECKPOINT_SECONDS
+        while (code := self._process.wait(min(POLL_SECONDS, max(0.0, deadline - time.monotonic())))) is None:
+            log.flush()
+            self._record_metrics()
+            if checkpoints and time.monotonic() >= checkpoints_due:
+                checkpoints.try_upload_changes()
+                checkpoints_due = time.monotonic() + CHECKPOINT_SECONDS
+            if time.monotonic() >= deadline and not self._timed_out:
+                self._timed_out = True
+                deadline = math.inf
+                self._end_process(self._jobs.stop_grace_seconds)
+        return code
+
+    def _record_metrics(self) -> None:
+        final = self.metrics.final()
+        if final and final != self._jobs.describe_training_job({"TrainingJobName": self._name}).get(
+            "FinalMetricDataList"
+        ):
+            self._jobs.store.update(KIND, self._name, lambda job: job.update(FinalMetricDataList=final))
+            with self._jobs.changed:
+                self._jobs.changed.notify_all()
+
+    def _failure_reason(self, code: int) -> str:
+        failure = self._opt_ml / "output" / "failure"
+        ending = f", exit code: {code}"
+        if failure.is_file():
+            return shortened(f"AlgorithmError: {failure.read_text(errors='replace').strip()}", ending)
+        tail = "\n".join(self._tail).strip()
+        beginning = "AlgorithmError: "
+        return beginning + tail[-(LONGEST_REASON - len(beginning) - len(ending)) :] + ending
+
+    def _enter(self, status: str, secondary: str, reason: str | None = None) -> None:
+        """Raises JobEnded, and JobStopping for a step forward of a job that is being stopped."""
+
+        def change(job: dict[str, Any]) -> None:
+            if status == "InProgress" and job["TrainingJobStatus"] == "Stopping":
+                raise JobStopping
+            if secondary in ("Completed", "Stopped", "MaxRuntimeExceeded"):
+                job["ModelArtifacts"] = {"S3ModelArtifacts": model_artifacts_uri(job["OutputDataConfig"], self._name)}
+            enter(job, status, secondary, reason)
+
+        self._jobs.announce(self._jobs.store.update(KIND, self._name, change))
+
+    def _end_process(self, grace_seconds: float) -> None:
+        with self._process_lock:
+            if self._process is not None:
+                self._process.begin_termination(grace_seconds)
+
+    def _ending(self) -> bool:
+        return self._stopping.is_set() or self._closing.is_set()
+
+    def _channels(self) -> list[dict[str, Any]]:
+        return self._request.get("InputDataConfig", [])
+
+    def _local(self, value: str) -> str:
+        """Return a value that names something in the container's /opt/ml as the path that it has here."""
+        return (
+            str(self._opt_ml) + value.removeprefix("/opt/ml")
+            if value == "/opt/ml" or value.startswith("/opt/ml/")
+            else value
+        )
+
+
+MESSAGES = {
+    "Downloading": "Downloading input data",
+    "Training": "Training image download completed. Training in progress.",
+    "Uploading": "Uploading generated training model",
+    "Stopping": "Stopping the training job",
+    "Completed": "Training job completed",
+    "Failed": "Training job failed",
+    "Stopped": "Training job stopped",
+    "MaxRuntimeExceeded": "Training job runtime exceeded MaxRuntimeInSeconds provided",
+}
+
+
+def enter(job: dict[str, Any], status: str, secondary: str, reason: str | None = None) -> None:
+    """Move a job's record to a status: transitions, times, reason. Raises JobEnded if it is in its last one already."""
+    if job["TrainingJobStatus"] in ENDED:
+        raise JobEnded
+    now = datetime.now(UTC)
+    transitions = job["SecondaryStatusTransitions"]
+    transitions[-1].setdefault("EndTime", now)
+    transition = {"Status": secondary, "StartTime": now, "StatusMessage": MESSAGES[secondary]}
+    transitions.append(transition)
+    job.update(TrainingJobStatus=status, SecondaryStatus=secondary, LastModifiedTime=now)
+    if secondary == "Downloading":
+        job["TrainingStartTime"] = now
+    if status in ENDED:
+        transition["EndTime"] = now
+        job["TrainingEndTime"] = now
+        if "TrainingStartTime" in job:
+            seconds = max(1, math.ceil((now - job["TrainingStartTime"]).total_seconds()))
+            job.update(TrainingTimeInSeconds=seconds, BillableTimeInSeconds=seconds)
+    if reason is not None:
+        job["FailureReason"] = reason
+        transition["StatusMessage"] = reason
+
+
+def state_change_detail(record: Mapping[str, Any], tags: list[dict[str, str]]) -> dict[str, Any]:
+    """Return the event's detail; times are milliseconds since 1970, tags a map.
+
+    https://docs.aws.amazon.com/sagemaker/latest/dg/automating-sagemaker-with-eventbridge.html"""
+    members = (
+        "TrainingJobName",
+        "TrainingJobArn",
+        "TrainingJobStatus",
+        "SecondaryStatus",
+        "FailureReason",
+        "HyperParameters",
+        "AlgorithmSpecification",
+        "RoleArn",
+        "InputDataConfig",
+        "OutputDataConfig",
+        "ResourceConfig",
+        "VpcConfig",
+        "StoppingCondition",
+        "CreationTime",
+        "TrainingStartTime",
+        "TrainingEndTime",
+        "LastModifiedTime",
+        "SecondaryStatusTransitions",
+        "ModelArtifacts",
+        "FinalMetricDataList",
+        "TrainingTimeInSeconds",
+        "BillableTimeInSeconds",
+    )
+    detail = {member: record[member] for member in members if member in record}
+    return _milliseconds({**detail, "Tags": {tag["Key"]: tag["Value"] for tag in tags}})
+
+
+def shortened(text: str, ending: str) -> str:
+    """Return text and ending in at most as many characters as a FailureReason has."""
+    return text[: LONGEST_REASON - len(ending)] + ending
+
+
+def host_environment() -> dict[str, str]:
+    """Return what a process keeps of the host's environment: where programs, certificates, proxies and accelerators
+    are found.
+    """
+    kept = ("PATH", "TZ", "SSL_CERT_FILE", "SSL_CERT_DIR", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES")
+    proxies = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy")
+    environment = {name: os.environ[name] for name in (*kept, *proxies) if name in os.environ}
+    if any(name in environment for name in proxies):  # the cloud itself is never behind the proxy
+        for name in ("NO_PROXY", "no_proxy"):
+            environment[name] = ",".join(filter(None, [environment.get(name), "localhost,127.0.0.1"]))
+    return {"LANG": "C.UTF-8", **environment}
+
+
+def _check(parameters: Mapping[str, Any]) -> None:
+    """Check what botocore's model cannot say. Raises ServiceError ValidationException."""
+    for required in ("ResourceConfig", "StoppingCondition"):
+        if required not in parameters:
+            raise validation_error(f"{required} is required")
+    algorithm = parameters["AlgorithmSpecification"]
+    if "TrainingImage" not in algorithm:
+        raise validation_error("AlgorithmSpecification.TrainingImage is required")
+    compile_definitions(algorithm.get("MetricDefinitions", []))
+    stopping = parameters["StoppingCondition"]
+    longest_wait = stopping.get("MaxWaitTimeInSeconds")
+    if parameters.get("EnableManagedSpotTraining"):
+        if longest_wait is None or longest_wait < stopping.get("MaxRuntimeInSeconds", 86400):
+            raise validation_error(
+                "Invalid MaxWaitTimeInSeconds. It must be present and be greater than or equal to MaxRuntimeInSeconds"
+            )
+    elif longest_wait is not None:
+        raise validation_error("MaxWaitTimeInSeconds can only be given with EnableManagedSpotTraining")
+    names = [channel["ChannelName"] for channel in parameters.get("InputDataConfig", [])]
+    if len(set(names)) != len(names):
+        raise validation_error(f"Channel names must be unique; got {', '.join(names)}")
+    uris = [parameters["OutputDataConfig"]["S3OutputPath"]]
+    if "CheckpointConfig" in parameters:
+        uris.append(parameters["CheckpointConfig"]["S3Uri"])
+        local_path = parameters["CheckpointConfig"].get("LocalPath", "/opt/ml/checkpoints")
+        if not local_path.startswith("/opt/ml/") or ".." in local_path:
+            raise validation_error(
+                f"CheckpointConfig.LocalPath must be a folder below /opt/ml here, not {local_path!r}"
+            )
+    for channel in parameters.get("InputDataConfig", []):
+        source = channel["DataSource"].get("S3DataSource")
+        if source is None:
+            raise validation_error(f"The channel {channel['ChannelName']!r} has no S3DataSource")
+        uris.append(source["S3Uri"])
+    for uri in uris:
+        try:
+            Location.parse(uri)
+        except ValueError as error:
+            raise validation_error(str(error)) from error
+
+
+def _channel_configuration(channel: Mapping[str, Any]) -> dict[str, str]:
+    configuration = {
+        "TrainingInputMode": "File",
+        "S3DistributionType": "FullyReplicated",
+        "RecordWrapperType": "None",
+    }
+    if channel.get("ContentType"):
+        configuration["ContentType"] = channel["ContentType"]
+    return configuration
+
+
+def _milliseconds(value: Any) -> Any:
+    if isinstance(value, datetime):
+        return int(value.timestamp() * 1000)
+    if isinstance(value, dict):
+        return {key: _milliseconds(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_milliseconds(item) for item in value]
+    return value
