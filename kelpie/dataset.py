@@ -1,0 +1,127 @@
+"""A folder of labelled images on this machine: checked as far as is cheap, and copied to datasets/ in the bucket."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from kelpie.errors import InvalidInput
+
+SPLITS = ("train", "valid", "test")
+LAYOUT = "it needs the folders train, valid and test, each with one folder of images per class"
+PARALLEL_UPLOADS = 16
+READ_BYTES = 1 << 20
+
+
+@dataclass(frozen=True)
+class LocalFile:
+    path: Path
+    name: str
+    """Below the data set's folder, with slashes."""
+    size: int
+
+
+@dataclass(frozen=True)
+class Upload:
+    uri: str
+    uploaded: int
+    unchanged: int
+
+
+def list_dataset(folder: Path) -> list[LocalFile]:
+    """Return the files of a data set's folder in the order of their names, hidden ones left out.
+
+    Links to files and folders are followed. Raises InvalidInput if it is missing, is empty, lacks a split or a split
+    holds no image: what PlanRun checks too, found here before anything is copied.
+    """
+    if not folder.exists():
+        raise InvalidInput(f"{folder}: there is no such folder")
+    if not folder.is_dir():
+        raise InvalidInput(f"{folder}: is a file, not a folder; {LAYOUT}")
+    files = sorted(_walk(folder), key=lambda file: file.name)
+    if not files:
+        raise InvalidInput(f"{folder}: is empty; {LAYOUT}")
+    found = sorted({file.name.split("/")[0] for file in files if "/" in file.name})
+    missing = [split for split in SPLITS if split not in found]
+    if missing:
+        seen = f"found {', '.join(found[:10])}" if found else "found no folder"
+        raise InvalidInput(f"{folder}: no images in {', '.join(missing)} ({seen}); {LAYOUT}")
+    return files
+
+
+def upload_dataset(
+    s3: Any, bucket: str, folder: Path, files: list[LocalFile], on_progress: Callable[[str, int], None]
+) -> Upload:
+    """Copy the files to datasets/<name>-<digest of names and contents>/, several at a time, and return where they are.
+
+    Objects that are there already are left alone, so an interrupted upload goes on where it was.
+    `on_progress("read" or "upload", bytes)` is called from several threads.
+    """
+    with ThreadPoolExecutor(PARALLEL_UPLOADS) as pool:
+        digests = list(pool.map(lambda file: _digest(file, on_progress), files))
+        prefix = f"datasets/{_key_name(folder)}-{_total_digest(files, digests)}/"
+        present = _present(s3, bucket, prefix)
+        changed = [file for file in files if present.get(prefix + file.name) != file.size]
+        on_progress("upload", sum(file.size for file in files) - sum(file.size for file in changed))
+
+        def put(file: LocalFile) -> None:
+            with file.path.open("rb") as content:
+                s3.put_object(Bucket=bucket, Key=prefix + file.name, Body=content)
+            on_progress("upload", file.size)
+
+        waiting = [pool.submit(put, file) for file in changed]
+        try:
+            for upload in waiting:
+                upload.result()
+        except BaseException:
+            pool.shutdown(wait=True, cancel_futures=True)
+            raise
+    return Upload(f"s3://{bucket}/{prefix}", len(changed), len(files) - len(changed))
+
+
+def upload_weights(s3: Any, bucket: str, file: Path) -> str:
+    """Copy a file of weights to weights/<sha256>/ unless it is there, and return its URI."""
+    digest = _digest(LocalFile(file, file.name, file.stat().st_size), lambda _phase, _bytes: None)
+    key = f"weights/{digest}/{_key_name(file)}"
+    if not _present(s3, bucket, key):
+        s3.upload_file(str(file), bucket, key)
+    return f"s3://{bucket}/{key}"
+
+
+def _walk(folder: Path) -> Iterator[LocalFile]:
+    for parent, folders, names in os.walk(folder, followlinks=True):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for name in names:
+            path = Path(parent, name)
+            if not (name.startswith(".") or name == "Thumbs.db") and path.is_file():
+                yield LocalFile(path, path.relative_to(folder).as_posix(), path.stat().st_size)
+
+
+def _digest(file: LocalFile, on_progress: Callable[[str, int], None]) -> str:
+    digest = hashlib.sha256()
+    with file.path.open("rb") as content:
+        while block := content.read(READ_BYTES):
+            digest.update(block)
+    on_progress("read", file.size)
+    return digest.hexdigest()
+
+
+def _total_digest(files: list[LocalFile], digests: list[str]) -> str:
+    """Twelve hexadecimal digits over every name and content."""
+    lines = "".join(f"{digest} {file.name}\n" for file, digest in zip(files, digests, strict=True))
+    return hashlib.sha256(lines.encode("utf-8", "surrogateescape")).hexdigest()[:12]
+
+
+def _key_name(path: Path) -> str:
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", path.resolve().name).strip("-.") or "dataset"
+
+
+def _present(s3: Any, bucket: str, prefix: str) -> dict[str, int]:
+    pages = s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
+    return {item["Key"]: item["Size"] for page in pages for item in page.get("Contents", [])}

@@ -1,0 +1,198 @@
+"""One execution of the state machine: started, watched and read, through AWS's APIs alone."""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import json
+import re
+import secrets
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from kelpie.errors import InvalidInput
+from kelpie.stack import Stack
+
+TRAINING_JOBS_LOG_GROUP = "/aws/sagemaker/TrainingJobs"
+EPOCH = re.compile(r"^epoch (?P<epoch>\d+)/(?P<epochs>\d+) (?P<values>.*)$")
+
+
+@dataclass(frozen=True)
+class StateVisit:
+    """One stay in a state. `left` is None while it lasts, and for a state in which the execution ended."""
+
+    name: str
+    entered: datetime.datetime
+    left: datetime.datetime | None
+
+
+@dataclass(frozen=True)
+class Trial:
+    name: str
+    status: str
+    objective: float | None
+    hyperparameters: dict[str, str]
+    seconds: float | None
+    """None until it has ended."""
+
+    @property
+    def ended(self) -> bool:
+        return self.status in ("Completed", "Failed", "Stopped")
+
+
+@dataclass(frozen=True)
+class LogLine:
+    at: datetime.datetime
+    stream: str
+    message: str
+
+
+def start(stack: Stack, execution_input: dict[str, Any]) -> str:
+    """Start an execution and return its ARN."""
+    now = datetime.datetime.now(datetime.UTC)
+    name = f"{now:%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
+    started = stack.client("stepfunctions").start_execution(
+        stateMachineArn=stack.state_machine_arn, name=name, input=json.dumps(execution_input)
+    )
+    return started["executionArn"]
+
+
+def find(stack: Stack, name: str) -> str:
+    """Return the ARN of an execution given by name or ARN. Raises InvalidInput if there is none."""
+    stepfunctions = stack.client("stepfunctions")
+    arn = (
+        name
+        if name.startswith("arn:")
+        else f"{stack.state_machine_arn.replace(':stateMachine:', ':execution:')}:{name}"
+    )
+    try:
+        return stepfunctions.describe_execution(executionArn=arn)["executionArn"]
+    except (stepfunctions.exceptions.ExecutionDoesNotExist, stepfunctions.exceptions.InvalidArn) as error:
+        raise InvalidInput(f"there is no execution {name}: `kelpie status` lists them") from error
+
+
+def recent(stack: Stack, count: int) -> list[dict[str, Any]]:
+    """Return the newest executions first, as ListExecutions has them."""
+    stepfunctions = stack.client("stepfunctions")
+    listed = stepfunctions.list_executions(stateMachineArn=stack.state_machine_arn, maxResults=count)["executions"]
+    return sorted(listed, key=lambda execution: execution["startDate"], reverse=True)
+
+
+def run_id(arn: str) -> str:
+    """The id that the execution's jobs, objects and documents carry: derived from its ARN, as PlanRun does."""
+    return hashlib.sha256(arn.encode()).hexdigest()[:12]
+
+
+def state_visits(events: Iterable[dict[str, Any]]) -> list[StateVisit]:
+    """Return the states in the order in which an execution's history entered them."""
+    visits: list[StateVisit] = []
+    for event in events:
+        if event["type"].endswith("StateEntered"):
+            visits.append(StateVisit(event["stateEnteredEventDetails"]["name"], event["timestamp"], None))
+        elif event["type"].endswith("StateExited"):
+            name = event["stateExitedEventDetails"]["name"]
+            at = max(index for index, visit in enumerate(visits) if visit.name == name and visit.left is None)
+            visits[at] = StateVisit(name, visits[at].entered, event["timestamp"])
+    return visits
+
+
+def seconds_by_state(visits: list[StateVisit], ended: datetime.datetime) -> list[dict[str, Any]]:
+    """Add the visits of each state up, in the order of first entry; one that was never left lasted until `ended`."""
+    seconds: dict[str, float] = {}
+    for visit in visits:
+        seconds[visit.name] = seconds.get(visit.name, 0.0) + ((visit.left or ended) - visit.entered).total_seconds()
+    return [{"name": name, "seconds": round(value, 1)} for name, value in seconds.items()]
+
+
+def history(stack: Stack, arn: str) -> list[dict[str, Any]]:
+    pages = stack.client("stepfunctions").get_paginator("get_execution_history").paginate(executionArn=arn)
+    return [event for page in pages for event in page["events"]]
+
+
+def trials(stack: Stack, run: str) -> list[Trial]:
+    """Return the run's trials in the order of their creation, with what is known of each by now."""
+    sagemaker = stack.client("sagemaker")
+    found = []
+    for page in sagemaker.get_paginator("list_hyper_parameter_tuning_jobs").paginate(NameContains=run):
+        for job in page["HyperParameterTuningJobSummaries"]:
+            pages = sagemaker.get_paginator("list_training_jobs_for_hyper_parameter_tuning_job").paginate(
+                HyperParameterTuningJobName=job["HyperParameterTuningJobName"]
+            )
+            found += [summary for page in pages for summary in page["TrainingJobSummaries"]]
+    return [_trial(summary) for summary in sorted(found, key=lambda summary: summary["CreationTime"])]
+
+
+def jobs_in_progress(stack: Stack, run: str) -> list[str]:
+    """Return the names of the run's training jobs, trials included, that are not at their end, newest first."""
+    return _jobs(stack, run, "InProgress")
+
+
+def failed_jobs(stack: Stack, run: str) -> list[str]:
+    """Return the names of the run's training jobs, trials included, that failed, newest first."""
+    return _jobs(stack, run, "Failed")
+
+
+def _jobs(stack: Stack, run: str, status: str) -> list[str]:
+    paginator = stack.client("sagemaker").get_paginator("list_training_jobs")
+    pages = paginator.paginate(NameContains=run, StatusEquals=status, SortBy="CreationTime", SortOrder="Descending")
+    return [summary["TrainingJobName"] for page in pages for summary in page["TrainingJobSummaries"]]
+
+
+class JobLogs:
+    """Follows the log streams whose name begins with `prefix` (a job's name): each `read` returns the new lines."""
+
+    def __init__(self, stack: Stack, prefix: str, log_group: str = TRAINING_JOBS_LOG_GROUP):
+        self._logs = stack.client("logs")
+        self._prefix = prefix
+        self._group = log_group
+        self._tokens: dict[str, str] = {}
+
+    def read(self) -> list[LogLine]:
+        """Return the new lines by time. A log group that does not exist yet has none."""
+        lines = [line for stream in self._streams() for line in self._read_stream(stream)]
+        return sorted(lines, key=lambda line: line.at)
+
+    def _streams(self) -> list[str]:
+        chosen = {"logStreamNamePrefix": self._prefix} if self._prefix else {}
+        pages = self._logs.get_paginator("describe_log_streams").paginate(logGroupName=self._group, **chosen)
+        try:
+            return [stream["logStreamName"] for page in pages for stream in page["logStreams"]]
+        except self._logs.exceptions.ResourceNotFoundException:
+            return []
+
+    def _read_stream(self, stream: str) -> list[LogLine]:
+        lines: list[LogLine] = []
+        while True:
+            token = self._tokens.get(stream)
+            page = self._logs.get_log_events(
+                logGroupName=self._group,
+                logStreamName=stream,
+                startFromHead=True,
+                **({"nextToken": token} if token else {}),
+            )
+            lines += [LogLine(_time(event["timestamp"]), stream, event["message"]) for event in page["events"]]
+            self._tokens[stream] = page["nextForwardToken"]
+            if page["nextForwardToken"] == token:
+                return lines
+
+
+def last_lines(stack: Stack, job: str, count: int) -> list[str]:
+    return [line.message for line in JobLogs(stack, f"{job}/").read()[-count:]]
+
+
+def _trial(summary: dict[str, Any]) -> Trial:
+    metric = summary.get("FinalHyperParameterTuningJobObjectiveMetric")
+    ended = summary.get("TrainingEndTime")
+    started = summary.get("TrainingStartTime") or summary["CreationTime"]
+    return Trial(
+        name=summary["TrainingJobName"],
+        status=summary["TrainingJobStatus"],
+        objective=round(metric["Value"], 6) if metric else None,
+        hyperparameters=summary["TunedHyperParameters"],
+        seconds=round((ended - started).total_seconds(), 1) if ended else None,
+    )
+
+
+def _time(milliseconds: int) -> datetime.datetime:
+    return datetime.datetime.fromtimestamp(milliseconds / 1000, datetime.UTC)

@@ -1,0 +1,132 @@
+"""Images dropped into the inbox of a stack, and the result documents that come back for them."""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import os
+import secrets
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from kelpie import documents
+from kelpie.errors import InvalidInput
+from kelpie.stack import Stack
+
+PARALLEL_REQUESTS = 16
+POLL_SECONDS = 0.3
+MAGIC_NUMBERS = (
+    (b"\xff\xd8\xff", "image/jpeg"),
+    (b"\x89PNG\r\n\x1a\n", "image/png"),
+    (b"GIF8", "image/gif"),
+    (b"BM", "image/bmp"),
+    (b"II*\x00", "image/tiff"),
+    (b"MM\x00*", "image/tiff"),
+)
+
+
+@dataclass(frozen=True)
+class Dropped:
+    """An object in the inbox that awaits its result."""
+
+    file: str
+    """As given."""
+    key: str
+    result_key: str
+
+
+def check(files: list[str]) -> None:
+    """Raise InvalidInput naming every file that is missing or cannot be read."""
+    problems = [problem for file in files if (problem := _unreadable(Path(file)))]
+    if problems:
+        raise InvalidInput(f"nothing was uploaded: {'; '.join(problems)}")
+
+
+def drop(stack: Stack, files: list[str], on_progress: Callable[[], None]) -> list[Dropped]:
+    """Upload each file to inbox/<unique>/<file name>, several at a time, and return them in the given order."""
+    s3 = stack.client("s3")
+    batch = f"{datetime.datetime.now(datetime.UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(4)}"
+
+    def put(numbered: tuple[int, str]) -> Dropped:
+        number, file = numbered
+        key = f"inbox/{batch}-{number:04d}/{_key_name(file)}"
+        content = Path(file).read_bytes()
+        stored = s3.put_object(Bucket=stack.bucket, Key=key, Body=content, ContentType=content_type(content))
+        on_progress()
+        return Dropped(file, key, result_key(key, stored.get("VersionId") or stored["ETag"].strip('"')))
+
+    with ThreadPoolExecutor(PARALLEL_REQUESTS) as pool:
+        return list(pool.map(put, enumerate(files)))
+
+
+def collect(
+    stack: Stack, dropped: list[Dropped], timeout_seconds: float, on_progress: Callable[[], None]
+) -> list[dict[str, Any]]:
+    """Wait for the results and return one row an image in the given order: file, key, status, label, ...
+
+    An image without a result within `timeout_seconds` of the last one that came is `failed`, with the reason NoResult.
+    """
+    s3 = stack.client("s3")
+    found: dict[str, dict[str, Any]] = {}
+    deadline = time.monotonic() + timeout_seconds
+    with ThreadPoolExecutor(PARALLEL_REQUESTS) as pool:
+        while len(found) < len(dropped) and time.monotonic() < deadline:
+            waiting = [image for image in dropped if image.key not in found]
+            uris = [f"s3://{stack.bucket}/{image.result_key}" for image in waiting]
+            results = list(pool.map(lambda uri: documents.read(s3, uri, "classification"), uris))
+            for image, result in zip(waiting, results, strict=True):
+                if result is not None:
+                    found[image.key] = result
+                    on_progress()
+                    deadline = time.monotonic() + timeout_seconds
+            if len(found) < len(dropped):
+                time.sleep(POLL_SECONDS)
+    return [row(image, found.get(image.key), timeout_seconds) for image in dropped]
+
+
+def row(image: Dropped, result: dict[str, Any] | None, timeout_seconds: float) -> dict[str, Any]:
+    """Return what is shown of a result document (contracts/classification.schema.json), or of none."""
+    if result is None:
+        message = f"no result within {timeout_seconds:g} seconds; it may still come: {image.result_key}"
+        result = {
+            "status": "failed",
+            "label": None,
+            "probability": None,
+            "predictions": [],
+            "reason": {"code": "NoResult", "message": message},
+        }
+    shown = ("status", "label", "probability", "predictions", "reason")
+    return {"file": image.file, "key": image.key, **{name: result[name] for name in shown}}
+
+
+def result_key(key: str, version: str) -> str:
+    return f"results/{hashlib.sha256(key.encode()).hexdigest()}/{version}.json"
+
+
+def content_type(content: bytes) -> str:
+    """Return the media type by what the file holds, never by its name."""
+    for magic, media_type in MAGIC_NUMBERS:
+        if content.startswith(magic):
+            return media_type
+    if content[:4] == b"RIFF" and content[8:12] == b"WEBP":
+        return "image/webp"
+    return "application/octet-stream"
+
+
+def _unreadable(path: Path) -> str | None:
+    if path.is_dir():
+        return f"{path} is a folder: name the images in it"
+    if not path.exists():
+        return f"{path}: there is no such file"
+    if not os.access(path, os.R_OK):
+        return f"{path} cannot be read: permission denied"
+    return None
+
+
+def _key_name(file: str) -> str:
+    """The file's own name; bytes that are no UTF-8 become U+FFFD, since a key must be UTF-8."""
+    return os.fsencode(Path(file).name).decode("utf-8", "replace")

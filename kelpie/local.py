@@ -1,0 +1,94 @@
+"""The local cloud of a folder: the one module of the command that knows of it. All else talks to AWS's APIs.
+
+Its state lies in `.kelpie/` of the current folder, or of the nearest folder above that has one; KELPIE_HOME names
+another place.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import localcloud
+from kelpie.errors import CloudUnavailable, RunFailed
+from kelpie.stack import Stack
+
+TEMPLATE = Path(__file__).parents[1] / "template.yaml"
+STACK_NAME = "kelpie"
+
+
+def find_home(environment: dict[str, str], folder: Path) -> Path:
+    """Return where the state of the local cloud lies, whether it exists or not."""
+    if environment.get("KELPIE_HOME"):
+        return Path(environment["KELPIE_HOME"]).expanduser().resolve()
+    above = [candidate / ".kelpie" for candidate in (folder, *folder.parents)]
+    return next((home for home in above if home.is_dir()), above[0])
+
+
+def cloud() -> localcloud.LocalCloud:
+    return localcloud.LocalCloud(find_home(dict(os.environ), Path.cwd()))
+
+
+def up(port: int, on_progress: Callable[[str], None]) -> Stack:
+    """Start the local cloud on 127.0.0.1:`port` and deploy the stack. On any failure all is stopped again.
+
+    Raises CloudUnavailable if it is up already, the port is in use or it does not start, RunFailed if the deployment
+    fails.
+    """
+    local = cloud()
+    try:
+        local.start(port)
+    except localcloud.AlreadyRunning as error:
+        raise CloudUnavailable(
+            f"it is up already, on port {error.port} (process {error.pid}): use it, or run `kelpie down` first"
+        ) from error
+    except localcloud.PortInUse as error:
+        raise CloudUnavailable(
+            f"port {port} is in use by another program: end that program, or choose another with `kelpie up --port`"
+        ) from error
+    except localcloud.StartFailed as error:
+        raise CloudUnavailable(str(error)) from error
+    try:
+        localcloud.deploy(local.session(), TEMPLATE, STACK_NAME, _function_platform(), on_progress)
+        return Stack.read(local.session(), STACK_NAME)
+    except (localcloud.DeploymentFailed, localcloud.PackagingFailed) as error:
+        local.stop()
+        raise RunFailed(f"{error}. The local cloud was stopped again") from error
+    except BaseException:
+        local.stop()
+        raise
+
+
+def _function_platform() -> dict[str, str]:
+    """The template's parameters for functions that this machine's own interpreter runs."""
+    architecture = "arm64" if platform.machine() in ("arm64", "aarch64") else "x86_64"
+    return {
+        "FunctionRuntime": f"python{sys.version_info.major}.{sys.version_info.minor}",
+        "FunctionArchitecture": architecture,
+    }
+
+
+def down() -> bool:
+    """Stop the local cloud and all that it started, and clear up after a crash. Return whether one was running."""
+    local = cloud()
+    was_running = local.running()
+    local.stop()
+    return was_running
+
+
+def require_up() -> localcloud.LocalCloud:
+    """Return the handle on the running cloud. Raises CloudUnavailable if none runs, or if it died."""
+    local = cloud()
+    if local.running():
+        return local
+    if local.crashed():
+        raise CloudUnavailable(f"the local cloud of {local.home} has died: start it again with `kelpie up`")
+    raise CloudUnavailable(f"no local cloud is up in {local.home}: start it with `kelpie up`")
+
+
+def connect() -> Stack:
+    """Return the stack on the running cloud. Raises CloudUnavailable."""
+    return Stack.read(require_up().session(), STACK_NAME)
