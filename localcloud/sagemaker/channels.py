@@ -20,9 +20,9 @@ def download_channel(cache: ObjectCache, s3: Any, role_arn: str, channel: Mappin
         files = [(stored, prefix_path(location.key, stored.location.key)) for stored in list_objects(s3, location)]
     if not files:
         raise TransferError(
-            f'No S3 objects found under S3 URL "{source["S3Uri"]}" given in input data source. Please ensure that the bucket '
-            f"exists in the selected region, that objects exist under that S3 prefix, and that the role {role_arn!r} has "
-            f'"s3:ListBucket" permissions on bucket "{location.bucket}".'
+            f'No S3 objects found under S3 URL "{source["S3Uri"]}" given in input data source. Please ensure that the '
+            f"bucket exists in the selected region, that objects exist under that S3 prefix, and that the role "
+            f'"{role_arn}" has "s3:ListBucket" permissions on bucket "{location.bucket}".'
         )
     return cache.fetch(s3, role_arn, [(stored, safe_path(folder, relative)) for stored, relative in files])
 

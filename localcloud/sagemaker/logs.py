@@ -16,7 +16,7 @@ BYTES_BESIDE_MESSAGE = 26
 
 
 class LogStream:
-    """`write` is for any thread, `flush` for one. A role that may not write logs has none, as on AWS; the job goes on."""
+    """`write` is for any thread, `flush` for one. A role that may not write has no log; the job goes on."""
 
     def __init__(self, client: Any, group: str, stream: str):
         self._client = client
@@ -35,12 +35,12 @@ class LogStream:
     def flush(self) -> None:
         with self._lock:
             lines, self._lines = self._lines, []
-        if not lines or self._refused:
+        if self._refused or (self._created and not lines):
             return
         try:
             if not self._created:
                 self._create()
-            for batch in _batches(lines):
+            for batch in _batches(lines):  # none at first: a job that prints nothing has an empty stream
                 self._client.put_log_events(logGroupName=self._group, logStreamName=self._stream, logEvents=batch)
         except (ClientError, BotoCoreError) as error:
             self._refused = True
@@ -60,11 +60,11 @@ class LogStream:
 
 
 def _batches(events: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
-    batches: list[list[dict[str, Any]]] = [[]]
+    batches: list[list[dict[str, Any]]] = []
     size = 0
     for event in events:
         weight = len(event["message"].encode()) + BYTES_BESIDE_MESSAGE
-        if batches[-1] and (len(batches[-1]) == MOST_EVENTS or size + weight > MOST_BYTES):
+        if not batches or (len(batches[-1]) == MOST_EVENTS or size + weight > MOST_BYTES):
             batches.append([])
             size = 0
         batches[-1].append(event)

@@ -13,21 +13,47 @@ from pathlib import Path
 from typing import Any
 
 from localcloud.containers.images import Images
+from localcloud.sagemaker.endpoint_configs import EndpointConfigs
+from localcloud.sagemaker.endpoints import Endpoints
 from localcloud.sagemaker.errors import unsupported
+from localcloud.sagemaker.models import Models
+from localcloud.sagemaker.runtime import Invocation, invoke_endpoint
 from localcloud.sagemaker.store import Store
 from localcloud.sagemaker.tags import Tags
 from localcloud.sagemaker.training_jobs import TrainingJobs
+from localcloud.sagemaker.tuning_jobs import TuningJobs
 from localcloud.sagemaker.validation import operation, shaped, validate
 
 # Action to the part of SageMaker that answers it, and that part's method.
 ACTIONS = {
     "AddTags": ("tags", "add_tags"),
+    "CreateEndpoint": ("endpoints", "create_endpoint"),
+    "CreateEndpointConfig": ("endpoint_configs", "create_endpoint_config"),
+    "CreateHyperParameterTuningJob": ("tuning_jobs", "create_hyper_parameter_tuning_job"),
+    "CreateModel": ("models", "create_model"),
     "CreateTrainingJob": ("training_jobs", "create_training_job"),
+    "DeleteEndpoint": ("endpoints", "delete_endpoint"),
+    "DeleteEndpointConfig": ("endpoint_configs", "delete_endpoint_config"),
+    "DeleteModel": ("models", "delete_model"),
     "DeleteTags": ("tags", "delete_tags"),
+    "DescribeEndpoint": ("endpoints", "describe_endpoint"),
+    "DescribeEndpointConfig": ("endpoint_configs", "describe_endpoint_config"),
+    "DescribeHyperParameterTuningJob": ("tuning_jobs", "describe_hyper_parameter_tuning_job"),
+    "DescribeModel": ("models", "describe_model"),
     "DescribeTrainingJob": ("training_jobs", "describe_training_job"),
+    "ListEndpointConfigs": ("endpoint_configs", "list_endpoint_configs"),
+    "ListEndpoints": ("endpoints", "list_endpoints"),
+    "ListHyperParameterTuningJobs": ("tuning_jobs", "list_hyper_parameter_tuning_jobs"),
+    "ListModels": ("models", "list_models"),
     "ListTags": ("tags", "list_tags"),
     "ListTrainingJobs": ("training_jobs", "list_training_jobs"),
+    "ListTrainingJobsForHyperParameterTuningJob": (
+        "tuning_jobs",
+        "list_training_jobs_for_hyper_parameter_tuning_job",
+    ),
+    "StopHyperParameterTuningJob": ("tuning_jobs", "stop_hyper_parameter_tuning_job"),
     "StopTrainingJob": ("training_jobs", "stop_training_job"),
+    "UpdateEndpoint": ("endpoints", "update_endpoint"),
 }
 
 
@@ -55,6 +81,10 @@ class SageMaker:
         self.store = Store(home / "records")
         self.tags = Tags(self)
         self.training_jobs = TrainingJobs(self)
+        self.tuning_jobs = TuningJobs(self)
+        self.models = Models(self)
+        self.endpoint_configs = EndpointConfigs(self)
+        self.endpoints = Endpoints(self)
 
     def call(self, action: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
         """Answer one request. Timestamps in the answer are aware datetimes (`validation.serialise` writes them for the
@@ -68,10 +98,16 @@ class SageMaker:
         part, method = ACTIONS[action]
         return shaped(action, getattr(getattr(self, part), method)(validate(action, parameters)) or {})
 
+    def invoke_endpoint(self, name: str, body: bytes, headers: Mapping[str, str]) -> Invocation:
+        """Answer one request of the runtime; `runtime.invoke_endpoint` says how. Raises ServiceError."""
+        return invoke_endpoint(self, name, body, headers)
+
     def arn(self, resource: str) -> str:
         """Return the ARN of a resource such as `training-job/name`."""
         return f"arn:aws:sagemaker:{self.region}:{self.account_id}:{resource}"
 
     def close(self) -> None:
-        """Stop every job and wait until their processes are gone. What is recorded in `home` stays."""
+        """Stop every job and endpoint and wait until their processes are gone. What is recorded in `home` stays."""
+        self.tuning_jobs.close()
+        self.endpoints.close()
         self.training_jobs.close()

@@ -47,6 +47,7 @@ CPUS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.
 CACHE_LIMIT_BYTES = 20 << 30
 STOP_GRACE_SECONDS = 120.0  # AWS's: https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_StopTrainingJob.html
 CLOSE_GRACE_SECONDS = 2.0
+CLOSE_SECONDS = 8.0
 POLL_SECONDS = 0.5
 CHECKPOINT_SECONDS = 5.0
 LONGEST_REASON = 1024
@@ -154,8 +155,7 @@ class TrainingJobs:
         self, parameters: dict[str, Any], tuning_job_arn: str | None = None, cpus: int = CPUS
     ) -> dict[str, Any]:
         """cpus: the job's share of the machine's cores, told to it as SM_NUM_CPUS and OMP_NUM_THREADS."""
-        refuse_unsupported("CreateTrainingJob", parameters, SUPPORT)
-        _check(parameters)
+        self.check(parameters)
         name = parameters["TrainingJobName"]
         arn = self.service.arn(f"training-job/{name}")
         now = datetime.now(UTC)
@@ -191,6 +191,11 @@ class TrainingJobs:
         self.announce(record)
         run.start()
         return {"TrainingJobArn": arn}
+
+    def check(self, parameters: Mapping[str, Any]) -> None:
+        """Raise the ServiceError with which CreateTrainingJob would answer a validated request, whatever its name."""
+        refuse_unsupported("CreateTrainingJob", parameters, SUPPORT)
+        _check(parameters)
 
     def describe_training_job(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
         record = self.store.get(KIND, parameters["TrainingJobName"])
@@ -253,14 +258,16 @@ class TrainingJobs:
             self.changed.notify_all()
 
     def close(self) -> None:
-        """End every job and wait until its processes are gone."""
+        """End every job and wait until its processes are gone. (A job that is still building its environment has none
+        yet; what builds ends with the cloud.)"""
         with self._creating:
             self._closing = True
             runs = list(self._runs.values())
         for run in runs:
             run.close()
+        deadline = time.monotonic() + CLOSE_SECONDS
         for run in runs:
-            run.ended.wait()
+            run.ended.wait(max(0.0, deadline - time.monotonic()))
 
     def folder(self, name: str) -> Path:
         """Return a job's own folder; its opt/ml is the container's /opt/ml."""

@@ -1,0 +1,356 @@
+"""Endpoints from the model archive to the answer: the image `tiny` runs a server of the tests' own."""
+
+import io
+import json
+import tarfile
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from localcloud.sagemaker.errors import ServiceError
+from localcloud.sagemaker.service import SageMaker
+
+ROLE = "arn:aws:iam::123456789012:role/serving"
+IMAGE = "123.dkr.ecr.x.amazonaws.com/tiny:1"
+SERVER = Path(__file__).with_name("switched_server.py")
+
+
+@pytest.fixture
+def make_config(outside: Any) -> Callable[..., str]:
+    """A function that makes a model and an endpoint configuration of the same name; switches are the server's."""
+
+    def make(sagemaker: SageMaker, name: str, image: str = IMAGE, **switches: Any) -> str:
+        url = outside.put(f"{name}/model.tar.gz", archive({"name": name, **switches}))
+        sagemaker.call(
+            "CreateModel",
+            {
+                "ModelName": name,
+                "PrimaryContainer": {"Image": image, "ModelDataUrl": url, "Environment": {"FROM_MODEL": name}},
+                "ExecutionRoleArn": ROLE,
+            },
+        )
+        sagemaker.call("CreateEndpointConfig", {"EndpointConfigName": name, "ProductionVariants": [variant(name)]})
+        return name
+
+    return make
+
+
+def archive(switches: dict[str, Any]) -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz") as tar:
+        tar.add(SERVER, "serve.py")
+        content = json.dumps(switches).encode()
+        member = tarfile.TarInfo("switches.json")
+        member.size = len(content)
+        tar.addfile(member, io.BytesIO(content))
+    return buffer.getvalue()
+
+
+def variant(model: str, **members: Any) -> dict[str, Any]:
+    return {
+        "VariantName": "AllTraffic",
+        "ModelName": model,
+        "InitialInstanceCount": 1,
+        "InstanceType": "ml.m5.large",
+        **members,
+    }
+
+
+def create(sagemaker: SageMaker, config: str, name: str = "kelp") -> dict[str, Any]:
+    sagemaker.call("CreateEndpoint", {"EndpointName": name, "EndpointConfigName": config})
+    return settled(sagemaker, name)
+
+
+def settled(sagemaker: SageMaker, name: str = "kelp", seconds: float = 20) -> dict[str, Any]:
+    """The endpoint's description once it is neither being created nor updated."""
+    deadline = time.monotonic() + seconds
+    while True:
+        endpoint = sagemaker.call("DescribeEndpoint", {"EndpointName": name})
+        if endpoint["EndpointStatus"] in ("InService", "Failed"):
+            return endpoint
+        assert time.monotonic() < deadline, endpoint
+        time.sleep(0.02)
+
+
+def ask(sagemaker: SageMaker, wish: str = "", name: str = "kelp", body: bytes = b"image") -> dict[str, Any]:
+    answer = sagemaker.invoke_endpoint(name, body, {"x-amzn-sagemaker-custom-attributes": wish} if wish else {})
+    return json.loads(answer.body)
+
+
+def statuses(outside: Any) -> list[str]:
+    return [detail["EndpointStatus"] for kind, detail, _ in outside.events if kind == "SageMaker Endpoint State Change"]
+
+
+def test_an_endpoint_serves_its_model_archive(sagemaker, outside, make_config):
+    endpoint = create(sagemaker, make_config(sagemaker, "first"))
+
+    assert endpoint["EndpointStatus"] == "InService"
+    assert endpoint["ProductionVariants"][0]["CurrentInstanceCount"] == 1
+    answer = sagemaker.invoke_endpoint(
+        "kelp",
+        b"x" * 1000,
+        {"Content-Type": "image/png", "accept": "application/json", "X-Amzn-SageMaker-Custom-Attributes": "sleep=0"},
+    )
+    content = json.loads(answer.body)
+    assert answer.status == 200
+    assert answer.headers == {
+        "Content-Type": "application/json; from=server",
+        "x-Amzn-Invoked-Production-Variant": "AllTraffic",
+        "X-Amzn-SageMaker-Custom-Attributes": "seen",
+    }
+    assert content["size"] == 1000
+    assert content["headers"]["content-type"] == "image/png"
+    assert content["headers"]["accept"] == "application/json"
+    assert content["environment"]["FROM_MODEL"] == "first"
+    assert content["environment"]["AWS_ROLE_FOR_TEST"] == ROLE
+    assert ("s3", ROLE) in outside.identities
+    assert statuses(outside) == ["CREATING", "IN_SERVICE"]
+
+
+def test_the_servers_lines_are_in_the_endpoints_log(sagemaker, outside, make_config):
+    create(sagemaker, make_config(sagemaker, "first"))
+    sagemaker.close()
+    logs = outside.client("logs", None)
+    group = "/aws/sagemaker/Endpoints/kelp"
+    (stream,) = logs.describe_log_streams(logGroupName=group)["logStreams"]
+    events = logs.get_log_events(logGroupName=group, logStreamName=stream["logStreamName"])["events"]
+    assert stream["logStreamName"].startswith("AllTraffic/i-")
+    assert "server first starts" in [event["message"] for event in events]
+
+
+@pytest.mark.parametrize(
+    ("members", "reason"),
+    [
+        ({"crashes": True}, "did not pass the ping health check. Please check CloudWatch logs for this endpoint."),
+        ({"image": "123.dkr.ecr.x.amazonaws.com/unheard-of:1"}, "knows these repositories for serving: tiny"),
+    ],
+)
+def test_what_does_not_start_fails_the_endpoint(sagemaker, outside, make_config, members, reason):
+    endpoint = create(sagemaker, make_config(sagemaker, "bad", **members))
+    assert endpoint["EndpointStatus"] == "Failed"
+    assert reason in endpoint["FailureReason"]
+    assert statuses(outside) == ["CREATING", "FAILED"]
+    with pytest.raises(ServiceError, match="Endpoint kelp of account 123456789012 not found."):
+        ask(sagemaker)
+    sagemaker.call("DeleteEndpoint", {"EndpointName": "kelp"})
+
+
+def test_a_server_that_is_never_healthy_fails_at_the_time_out(sagemaker, make_config, monkeypatch):
+    monkeypatch.setattr("localcloud.sagemaker.fleets.DEFAULT_STARTUP_TIMEOUT_SECONDS", 1)
+    endpoint = create(sagemaker, make_config(sagemaker, "ill", healthy=False))
+    assert endpoint["FailureReason"] == (
+        "The primary container for production variant AllTraffic did not pass the ping health check. "
+        "Please check CloudWatch logs for this endpoint."
+    )
+
+
+def test_model_data_that_is_no_archive_fails_the_endpoint(sagemaker, outside, make_config):
+    make_config(sagemaker, "first")
+    outside.put("first/model.tar.gz", b"no archive")
+    endpoint = create(sagemaker, "first")
+    assert endpoint["FailureReason"].startswith('Failed to extract model data archive from URL "s3://the-bucket/first/')
+
+
+def test_model_data_that_has_gone_fails_the_endpoint(sagemaker, outside, make_config):
+    make_config(sagemaker, "first")
+    outside.s3.delete_object(Bucket="the-bucket", Key="first/model.tar.gz")
+    endpoint = create(sagemaker, "first")
+    assert endpoint["FailureReason"].startswith('Failed to download model data from URL "s3://the-bucket/first/')
+
+
+def test_an_update_loses_no_request(sagemaker, outside, make_config):
+    create(sagemaker, make_config(sagemaker, "first"))
+    make_config(sagemaker, "second", starts_in_seconds=0.5)
+    answers: list[str] = []
+    errors: list[BaseException] = []
+    over = threading.Event()
+
+    def keep_asking() -> None:
+        while not over.is_set():
+            try:
+                answers.append(ask(sagemaker, "sleep=0.05")["name"])
+            except ServiceError as error:
+                errors.append(error)
+
+    slow = threading.Thread(target=lambda: answers.append(ask(sagemaker, "sleep=1.2")["name"]))
+    threads = [slow, *(threading.Thread(target=keep_asking) for _ in range(3))]
+    for thread in threads:
+        thread.start()
+    sagemaker.call("UpdateEndpoint", {"EndpointName": "kelp", "EndpointConfigName": "second"})
+    updating = sagemaker.call("DescribeEndpoint", {"EndpointName": "kelp"})
+    endpoint = settled(sagemaker)
+    slow.join()
+    over.set()
+    for thread in threads:
+        thread.join()
+
+    assert updating["EndpointStatus"] == "Updating"
+    assert updating["EndpointConfigName"] == "first"
+    assert updating["PendingDeploymentSummary"]["EndpointConfigName"] == "second"
+    assert endpoint["EndpointConfigName"] == "second"
+    assert "PendingDeploymentSummary" not in endpoint
+    assert not errors
+    assert {"first", "second"} == set(answers)
+    assert ask(sagemaker)["name"] == "second"
+    assert statuses(outside)[-2:] == ["UPDATING", "IN_SERVICE"]
+    assert len(list((sagemaker.home / "endpoints" / "kelp").iterdir())) == 1
+
+
+def test_an_update_that_fails_stays_silently_on_the_old_configuration(sagemaker, outside, make_config):
+    create(sagemaker, make_config(sagemaker, "first"))
+    make_config(sagemaker, "bad", crashes=True)
+    sagemaker.call("UpdateEndpoint", {"EndpointName": "kelp", "EndpointConfigName": "bad"})
+    endpoint = settled(sagemaker)
+    assert endpoint["EndpointStatus"] == "InService"
+    assert endpoint["EndpointConfigName"] == "first"
+    assert "FailureReason" not in endpoint
+    assert ask(sagemaker)["name"] == "first"
+    assert statuses(outside)[-3:] == ["UPDATING", "ROLLING_BACK", "IN_SERVICE"]
+
+
+def test_a_crashed_server_is_started_again(sagemaker, make_config):
+    create(sagemaker, make_config(sagemaker, "first"))
+    first = ask(sagemaker)["pid"]
+    with pytest.raises(ServiceError, match="the model process exited") as caught:
+        ask(sagemaker, "exit=3")
+    assert caught.value.code == "ModelError"
+    assert caught.value.members["OriginalStatusCode"] == 0
+    deadline = time.monotonic() + 10
+    while True:
+        try:
+            assert ask(sagemaker)["pid"] != first
+            break
+        except ServiceError:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+    assert sagemaker.call("DescribeEndpoint", {"EndpointName": "kelp"})["EndpointStatus"] == "InService"
+
+
+@pytest.mark.parametrize(("status", "kind"), [(400, "client"), (415, "client"), (500, "server"), (503, "server")])
+def test_a_containers_error_is_a_model_error(sagemaker, make_config, status, kind):
+    create(sagemaker, make_config(sagemaker, "first"))
+    with pytest.raises(ServiceError) as caught:
+        ask(sagemaker, f"status={status}")
+    error = caught.value
+    assert (error.code, error.http_status) == ("ModelError", 424)
+    assert error.message.startswith(f'Received {kind} error ({status}) from primary with message "{{"name": "first"')
+    assert error.message.endswith("group=/aws/sagemaker/Endpoints/kelp in account 123456789012 for more information.")
+    assert error.members["OriginalStatusCode"] == status
+    assert json.loads(error.members["OriginalMessage"])["name"] == "first"
+    assert error.members["LogStreamArn"].endswith(":log-group:/aws/sagemaker/Endpoints/kelp")
+
+
+def test_an_answer_that_does_not_come_is_a_model_error(sagemaker, make_config, monkeypatch):
+    monkeypatch.setattr("localcloud.sagemaker.fleets.INVOCATION_TIMEOUT_SECONDS", 0.3)
+    create(sagemaker, make_config(sagemaker, "first"))
+    with pytest.raises(ServiceError, match="Your invocation timed out while waiting for a response from container"):
+        ask(sagemaker, "sleep=2")
+
+
+def test_a_body_that_is_too_long_reaches_no_container(sagemaker, make_config):
+    create(sagemaker, make_config(sagemaker, "first"))
+    assert ask(sagemaker, body=b"x" * 6_291_456)["size"] == 6_291_456
+    with pytest.raises(ServiceError, match="Member must have length less than or equal to 6291456") as caught:
+        ask(sagemaker, body=b"x" * 6_291_457)
+    assert (caught.value.code, caught.value.http_status) == ("ValidationError", 400)
+
+
+def test_instances_share_the_requests(sagemaker, make_config):
+    make_config(sagemaker, "first")
+    config = {"EndpointConfigName": "two", "ProductionVariants": [variant("first", InitialInstanceCount=2)]}
+    sagemaker.call("CreateEndpointConfig", config)
+    create(sagemaker, "two")
+    pids: list[int] = []
+    threads = [threading.Thread(target=lambda: pids.append(ask(sagemaker, "sleep=0.3")["pid"])) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(pids.count(pid) for pid in set(pids)) == [2, 2]
+
+
+def test_endpoints_in_service_start_again_with_the_service(start_service, outside, make_config):
+    service = start_service()
+    create(service, make_config(service, "first"))
+    pid = ask(service)["pid"]
+    service.close()
+    outside.s3.delete_object(Bucket="the-bucket", Key="first/model.tar.gz")
+
+    again = start_service()
+    assert settled(again)["EndpointStatus"] == "InService"
+    answer = ask(again)
+    assert answer["name"] == "first"
+    assert answer["pid"] != pid
+    again.call("DeleteEndpoint", {"EndpointName": "kelp"})
+
+
+def test_a_deleted_endpoint_leaves_nothing(sagemaker, make_config):
+    create(sagemaker, make_config(sagemaker, "first"))
+    pid = ask(sagemaker)["pid"]
+    sagemaker.call("DeleteEndpoint", {"EndpointName": "kelp"})
+    deadline = time.monotonic() + 10
+    while sagemaker.call("ListEndpoints", {})["Endpoints"]:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    assert not Path(f"/proc/{pid}").exists()
+    assert not (sagemaker.home / "endpoints" / "kelp").exists()
+    with pytest.raises(ServiceError, match='Could not find endpoint "arn:aws:sagemaker:us-east-1:123456789012:endpoint'):
+        sagemaker.call("DescribeEndpoint", {"EndpointName": "kelp"})
+
+
+def test_an_endpoint_that_is_changing_cannot_be_changed(sagemaker, make_config):
+    make_config(sagemaker, "first", starts_in_seconds=0.5)
+    sagemaker.call("CreateEndpoint", {"EndpointName": "kelp", "EndpointConfigName": "first"})
+    for action, parameters in (
+        ("UpdateEndpoint", {"EndpointName": "kelp", "EndpointConfigName": "first"}),
+        ("DeleteEndpoint", {"EndpointName": "kelp"}),
+    ):
+        with pytest.raises(ServiceError, match="Cannot update in-progress endpoint"):
+            sagemaker.call(action, parameters)
+    with pytest.raises(ServiceError, match="Cannot create already existing endpoint"):
+        sagemaker.call("CreateEndpoint", {"EndpointName": "kelp", "EndpointConfigName": "first"})
+    assert settled(sagemaker)["EndpointStatus"] == "InService"
+
+
+def test_blue_green_all_at_once_is_accepted_and_other_deployments_are_refused(sagemaker, make_config):
+    create(sagemaker, make_config(sagemaker, "first"))
+    make_config(sagemaker, "second")
+
+    def update(kind: str, **routing: Any) -> None:
+        policy = {"TrafficRoutingConfiguration": {"Type": kind, "WaitIntervalInSeconds": 0, **routing}}
+        sagemaker.call(
+            "UpdateEndpoint",
+            {
+                "EndpointName": "kelp",
+                "EndpointConfigName": "second",
+                "DeploymentConfig": {"BlueGreenUpdatePolicy": policy},
+            },
+        )
+
+    with pytest.raises(ServiceError, match='Type="CANARY" is not supported'):
+        update("CANARY", CanarySize={"Type": "CAPACITY_PERCENT", "Value": 50})
+    update("ALL_AT_ONCE")
+    endpoint = settled(sagemaker)
+    assert endpoint["EndpointConfigName"] == "second"
+    assert "BlueGreenUpdatePolicy" in endpoint["LastDeploymentConfig"]
+
+
+def test_endpoints_are_listed_by_name_and_status(sagemaker, make_config):
+    make_config(sagemaker, "first")
+    make_config(sagemaker, "bad", crashes=True)
+    create(sagemaker, "first", "kelp-1")
+    create(sagemaker, "bad", "kelp-2")
+    create(sagemaker, "first", "weed")
+
+    def names(**parameters: Any) -> list[str]:
+        return [endpoint["EndpointName"] for endpoint in sagemaker.call("ListEndpoints", parameters)["Endpoints"]]
+
+    assert names() == ["weed", "kelp-2", "kelp-1"]
+    assert names(NameContains="kelp", SortBy="Name", SortOrder="Ascending") == ["kelp-1", "kelp-2"]
+    assert names(StatusEquals="InService", SortOrder="Ascending") == ["kelp-1", "weed"]
+    first = sagemaker.call("ListEndpoints", {"MaxResults": 2})
+    assert names(MaxResults=2, NextToken=first["NextToken"]) == ["kelp-1"]
