@@ -107,6 +107,10 @@ class LocalCloud:
     def running(self) -> bool:
         return HomeLock(self.home).held()
 
+    def crashed(self) -> bool:
+        """Whether a cloud ran here that nobody stopped, and runs no more."""
+        return not self.running() and HomeLock(self.home).recorded()
+
     @property
     def port(self) -> int:
         """Raises NotRunning."""
@@ -201,6 +205,9 @@ class HomeLock:
     def read_record(self) -> dict[str, Any]:
         return json.loads(self._record_path.read_text())
 
+    def recorded(self) -> bool:
+        return self._record_path.exists()
+
     def forget_record(self) -> None:
         self._record_path.unlink(missing_ok=True)
 
@@ -231,8 +238,7 @@ def session_at(endpoint_url: str, access_key: str, secret_key: str, token: str |
         def resource(self, service_name: str, *args: Any, **options: Any) -> Any:
             return super().resource(service_name, *args, **{"endpoint_url": endpoint_url, **options})
 
-    settings = botocore.session.Session()
-    settings.set_config_variable("profile", None)
+    settings = botocore.session.Session(session_vars={"profile": (None, None, None, None)})
     settings.set_config_variable("config_file", os.devnull)
     settings.set_config_variable("credentials_file", os.devnull)
     settings.set_credentials(access_key, secret_key, token)

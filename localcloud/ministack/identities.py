@@ -1,6 +1,7 @@
 """Roles inside the local cloud: temporary credentials for whoever assumes one, and what IAM says about an action."""
 
 import hashlib
+import json
 from typing import Any
 
 from ministack.core import iam_evaluator
@@ -23,7 +24,7 @@ def assume_role(role_arn: str, service_principal: str, session_name: str) -> tup
     role = iam._roles.get_scoped(ACCOUNT_ID, None, name)
     if role is None:
         raise RoleCannotBeAssumed(f"the role {role_arn} does not exist")
-    if not iam_evaluator.evaluate_trust_policy(role["AssumeRolePolicyDocument"], service_principal, "sts:AssumeRole"):
+    if not trusts(role["AssumeRolePolicyDocument"], service_principal):
         raise RoleCannotBeAssumed(f"the trust policy of {role_arn} does not let {service_principal} assume it")
     digest = hashlib.sha256(f"{role_arn} {session_name}".encode()).hexdigest()
     access_key = f"ASIA{digest[:16].upper()}"
@@ -39,6 +40,22 @@ def assume_role(role_arn: str, service_principal: str, session_name: str) -> tup
         },
     )
     return access_key, secret_key, token
+
+
+def trusts(policy: str | dict[str, Any], service_principal: str) -> bool:
+    """Whether a trust policy lets a service assume the role. Its conditions are not evaluated: they compare the account
+    and the resource, of which there is one."""
+    statements = (json.loads(policy) if isinstance(policy, str) else policy)["Statement"]
+    return any(
+        statement["Effect"] == "Allow"
+        and "sts:AssumeRole" in _listed(statement.get("Action", []))
+        and service_principal in _listed((statement.get("Principal") or {}).get("Service", []))
+        for statement in _listed(statements)
+    )
+
+
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
 
 
 def refusal(access_key: str, action: str, resource_arn: str, context: dict[str, Any] | None = None) -> str | None:

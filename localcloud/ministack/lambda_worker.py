@@ -86,7 +86,7 @@ def load(handler):
         return None, failed_with(error)
     except SyntaxError as error:
         return None, failed("Runtime.UserCodeSyntaxError", f"Syntax error in module '{module_name}': {error}")
-    except BaseException as error:
+    except BaseException as error:  # noqa: BLE001 - whatever a handler raises is its answer
         return None, failed_with(error)
 
 
@@ -97,7 +97,7 @@ def invoke(handler, request, init):
     except SystemExit as error:
         reason = f"RequestId: {request['request_id']} Error: Runtime exited with error: exit status {error.code or 0}"
         return {"error": failed("Runtime.ExitError", reason), "exit": True}
-    except BaseException as error:
+    except BaseException as error:  # noqa: BLE001 - whatever a handler raises is its answer
         return {"error": {**failed_with(error), "requestId": request["request_id"]}}
     try:
         json.dumps(result)

@@ -78,6 +78,10 @@ class _Environment:
         return target
 
 
+class InitFailed(Exception):
+    """The process that is to run a function did not come up."""
+
+
 class LambdaWorker(lambda_runtime.Worker):
     """One execution environment: a process that answers one invocation after the other."""
 
@@ -160,13 +164,13 @@ class LambdaWorker(lambda_runtime.Worker):
             ready = None
         if ready is None:
             self._proc.kill()
-            raise RuntimeError(f"the function {self.func_name} did not initialise: {self._read_log()}")
+            raise InitFailed(f"the function {self.func_name} did not initialise: {self._read_log()}")
 
     def _layers(self) -> Iterator[bytes]:
         for layer in self.config.get("Layers", []):
             content = lambda_svc._resolve_layer_zip(layer)
             if content is None:
-                raise RuntimeError(f"the layer {layer} of the function {self.func_name} has no content")
+                raise InitFailed(f"the layer {layer} of the function {self.func_name} has no content")
             yield content
 
     def _process_environment(self, code_folder: Path) -> dict[str, str]:
@@ -265,7 +269,7 @@ def _execute_function_warm(_original: Callable[..., Any]) -> Callable[..., Any]:
                 trace_id=lambda_svc._xray_trace_id_for_invocation(config),
                 invoked_function_arn=config["FunctionArn"],
             )
-        except Exception as error:
+        except InitFailed as error:
             return _error("Runtime.Unknown", str(error))
         finally:
             lambda_runtime.release_worker(worker)

@@ -19,18 +19,17 @@ from ministack.services import eventbridge
 from localcloud.cloud import ACCOUNT_ID, REGION, client_environment, session_at
 from localcloud.containers.images import Images
 from localcloud.containers.tiny import tiny_image
-from localcloud.ministack import identities, sagemaker_tasks
+from localcloud.ministack import sagemaker_tasks
 from localcloud.ministack.sagemaker_authorisation import (
     INVOCATION_PATH,
-    SERVICE_PRINCIPAL,
+    assume,
     authorise_references,
     resource_of_request,
 )
-from localcloud.sagemaker.errors import ServiceError, unsupported, validation_error
+from localcloud.sagemaker.errors import ServiceError, unsupported
 from localcloud.sagemaker.service import Ports, SageMaker
 from localcloud.sagemaker.validation import serialise
 
-SESSION_NAME = "SageMaker"  # as in assumed-role/<role>/SageMaker on AWS
 CONTROL_PLANE_PREFIX = "SageMaker."
 
 Response = tuple[int, dict[str, str], bytes]
@@ -41,7 +40,7 @@ def sagemaker_on(home: Path, port: int) -> SageMaker:
     clients = Clients(port)
 
     def role_environment(role_arn: str) -> dict[str, str]:
-        return client_environment(port, *_assume(role_arn))
+        return client_environment(port, *assume(role_arn))
 
     ports = Ports(client=clients.client, role_environment=role_environment, publish_event=publish_event)
     return SageMaker(home, Images({"tiny": tiny_image()}), ports, REGION, ACCOUNT_ID)
@@ -157,16 +156,6 @@ class Clients:
                 credentials = {}
                 if role_arn is not None:
                     names = ("aws_access_key_id", "aws_secret_access_key", "aws_session_token")
-                    credentials = dict(zip(names, _assume(role_arn), strict=True))
+                    credentials = dict(zip(names, assume(role_arn), strict=True))
                 self._clients[service, role_arn] = self._session.client(service, **credentials)
             return self._clients[service, role_arn]
-
-
-def _assume(role_arn: str) -> tuple[str, str, str]:
-    try:
-        return identities.assume_role(role_arn, SERVICE_PRINCIPAL, SESSION_NAME)
-    except identities.RoleCannotBeAssumed as error:
-        raise validation_error(
-            f"Could not assume role {role_arn}. Please ensure that the role exists and allows principal "
-            f"'{SERVICE_PRINCIPAL}' to assume the role: {error}"
-        ) from error

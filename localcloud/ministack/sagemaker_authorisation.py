@@ -7,9 +7,10 @@ from urllib.parse import unquote
 
 from localcloud.cloud import ACCOUNT_ID, REGION
 from localcloud.ministack import identities
-from localcloud.sagemaker.errors import ServiceError
+from localcloud.sagemaker.errors import ServiceError, validation_error
 
 SERVICE_PRINCIPAL = "sagemaker.amazonaws.com"
+SESSION_NAME = "SageMaker"  # as in assumed-role/<role>/SageMaker on AWS
 INVOCATION_PATH = re.compile(r"^/endpoints/(?P<name>[^/]+)/invocations$")
 
 # Request member to the resource part of its ARN. The first that a request carries names the resource that IAM checks.
@@ -58,7 +59,7 @@ def resource_arn(kind: str, name: str) -> str:
 def authorise_references(access_key: str, action: str, parameters: dict[str, Any]) -> None:
     """Check what a request needs beyond its own action: to pass the role that it names, and to use its endpoint config.
 
-    Raises ServiceError AccessDeniedException.
+    Raises ServiceError: AccessDeniedException, or ValidationException if SageMaker may not assume the role.
     """
     role: Any = parameters
     for member in ROLE_MEMBERS.get(action, ("",)):
@@ -71,4 +72,17 @@ def authorise_references(access_key: str, action: str, parameters: dict[str, Any
         checks.append((f"sagemaker:{action}", config, {}))
     for needed, arn, context in checks:
         if message := identities.refusal(access_key, needed, arn, context):
-            raise ServiceError("AccessDeniedException", message, 400)
+            raise ServiceError("AccessDeniedException", message)
+    if isinstance(role, str):
+        assume(role)
+
+
+def assume(role_arn: str) -> tuple[str, str, str]:
+    """Return the credentials of SageMaker's session under a role. Raises ServiceError ValidationException."""
+    try:
+        return identities.assume_role(role_arn, SERVICE_PRINCIPAL, SESSION_NAME)
+    except identities.RoleCannotBeAssumed as error:
+        raise validation_error(
+            f"Could not assume role {role_arn}. Please ensure that the role exists and allows principal "
+            f"'{SERVICE_PRINCIPAL}' to assume the role: {error}"
+        ) from error
