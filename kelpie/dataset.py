@@ -11,10 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from kelpie import survey  # PlanRun's own check, by a link
 from kelpie.errors import InvalidInput
 
-SPLITS = ("train", "valid", "test")
-LAYOUT = "it needs the folders train, valid and test, each with one folder of images per class"
 PARALLEL_UPLOADS = 16
 READ_BYTES = 1 << 20
 
@@ -35,23 +34,17 @@ class Upload:
 
 
 def list_dataset(folder: Path) -> list[LocalFile]:
-    """Return the files of a data set's folder in the order of their names, hidden ones left out.
+    """Return the files of a data set's folder in the order of their names, hidden ones left out; links are followed.
 
-    Links to files and folders are followed. Raises InvalidInput if it is missing, is empty, lacks a split or a split
-    holds no image: what PlanRun checks too, found here before anything is copied.
+    Raises InvalidInput if it is missing, or if PlanRun would refuse it: then it is not worth copying.
     """
-    if not folder.exists():
-        raise InvalidInput(f"{folder}: there is no such folder")
     if not folder.is_dir():
-        raise InvalidInput(f"{folder}: is a file, not a folder; {LAYOUT}")
+        raise InvalidInput(f"{folder}: {'is a file, not a folder' if folder.exists() else 'there is no such folder'}")
     files = sorted(_walk(folder), key=lambda file: file.name)
-    if not files:
-        raise InvalidInput(f"{folder}: is empty; {LAYOUT}")
-    found = sorted({file.name.split("/")[0] for file in files if "/" in file.name})
-    missing = [split for split in SPLITS if split not in found]
-    if missing:
-        seen = f"found {', '.join(found[:10])}" if found else "found no folder"
-        raise InvalidInput(f"{folder}: no images in {', '.join(missing)} ({seen}); {LAYOUT}")
+    try:
+        survey.survey(f"{folder}/", [survey.ListedObject(file.name, file.name, "", file.size) for file in files])
+    except survey.DatasetError as error:
+        raise InvalidInput(str(error)) from error
     return files
 
 
@@ -96,11 +89,15 @@ def upload_weights(s3: Any, bucket: str, file: Path) -> str:
 
 def _walk(folder: Path) -> Iterator[LocalFile]:
     for parent, folders, names in os.walk(folder, followlinks=True):
-        folders[:] = [name for name in folders if not name.startswith(".")]
+        folders[:] = [name for name in folders if not _is_hidden(name)]
         for name in names:
             path = Path(parent, name)
-            if not (name.startswith(".") or name == "Thumbs.db") and path.is_file():
+            if not _is_hidden(name) and path.is_file():
                 yield LocalFile(path, path.relative_to(folder).as_posix(), path.stat().st_size)
+
+
+def _is_hidden(name: str) -> bool:
+    return name.startswith(".") or name.lower() in survey.LEFT_BY_FILE_MANAGERS
 
 
 def _digest(file: LocalFile, on_progress: Callable[[str, int], None]) -> str:

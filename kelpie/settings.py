@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -103,7 +104,7 @@ def _validate(document: dict[str, Any], schema: dict[str, Any]) -> None:
     try:
         fastjsonschema.compile(schema, use_default=False)(document)
     except fastjsonschema.JsonSchemaValueException as error:
-        key = ".".join(error.path[1:]).replace(".[", "[")
+        key = re.sub(r"\.(\d+)$", r"[\1]", ".".join(map(str, error.path[1:])))
         if key == "dataset":
             raise InvalidInput(
                 f"{error.value!r} is not a data set: give a folder, or an S3 URI such as s3://bucket/folder/"

@@ -1,0 +1,1 @@
+../functions/plan_run/dataset.py

@@ -1,0 +1,130 @@
+"""A folder of images: what is refused before it is copied, and what is copied."""
+
+import boto3
+import pytest
+from moto import mock_aws
+
+from kelpie.dataset import list_dataset, upload_dataset, upload_weights
+from kelpie.errors import InvalidInput
+
+BUCKET = "bucket"
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for split in ("train", "valid", "test"):
+        for label in ("cat", "dog"):
+            path = tmp_path / "pets" / split / label
+            path.mkdir(parents=True)
+            (path / "1 ä+%.png").write_bytes(f"{split} {label}".encode())
+    return tmp_path / "pets"
+
+
+@pytest.fixture
+def s3(monkeypatch):
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "test")
+    with mock_aws():
+        client = boto3.client("s3", region_name="us-east-1")
+        client.create_bucket(Bucket=BUCKET)
+        yield client
+
+
+def ignore(_phase, _count):
+    pass
+
+
+def test_the_files_of_a_data_set_are_listed_without_hidden_ones(folder):
+    (folder / ".DS_Store").touch()
+    (folder / "train" / "Thumbs.db").touch()
+    (folder / ".git" / "train").mkdir(parents=True)
+    (folder / ".git" / "train" / "config").touch()
+    names = [file.name for file in list_dataset(folder)]
+    assert names == sorted(
+        f"{split}/{label}/1 ä+%.png" for split in ("train", "valid", "test") for label in ("cat", "dog")
+    )
+
+
+def test_a_link_to_a_folder_is_followed(folder, tmp_path):
+    (folder / "test").rename(tmp_path / "elsewhere")
+    (folder / "test").symlink_to(tmp_path / "elsewhere")
+    assert "test/cat/1 ä+%.png" in [file.name for file in list_dataset(folder)]
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (lambda f: (f / "train").rename(f.parent / "gone"), "no folder train/: found test/, valid/"),
+        (
+            lambda f: [(f / s / "dog").rename(f.parent / f"{s}-dog") for s in ("train", "valid", "test")],
+            "one class only",
+        ),
+        (lambda f: (f / "valid" / "dog").rename(f / "valid" / "hound"), "has no images of hound"),
+        (lambda f: (f / "train" / "cat" / "notes.txt").write_text("x"), "1 file that is not an image"),
+        (lambda f: (f / "train" / "cat" / "0.png").touch(), "1 file that is empty: train/cat/0.png"),
+    ],
+)
+def test_what_plan_run_would_refuse_is_refused_before_it_is_copied(folder, spoil, said):
+    spoil(folder)
+    with pytest.raises(InvalidInput) as raised:
+        list_dataset(folder)
+    assert said in str(raised.value)
+
+
+def test_a_folder_that_is_missing_or_empty_or_a_file_is_refused(tmp_path):
+    (tmp_path / "file").touch()
+    for name, said in (("none", "there is no such folder"), ("file", "is a file"), ("", "not an image")):
+        with pytest.raises(InvalidInput, match=said):
+            list_dataset(tmp_path / name)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InvalidInput, match="holds no files"):
+        list_dataset(tmp_path / "empty")
+
+
+def test_every_file_is_copied_once(folder, s3):
+    files = list_dataset(folder)
+    first = upload_dataset(s3, BUCKET, folder, files, ignore)
+    again = upload_dataset(s3, BUCKET, folder, files, ignore)
+    assert (first.uploaded, first.unchanged) == (6, 0)
+    assert (again.uploaded, again.unchanged) == (0, 6)
+    assert again.uri == first.uri
+    prefix = first.uri.removeprefix(f"s3://{BUCKET}/")
+    assert prefix.startswith("datasets/pets-")
+    copied = s3.get_object(Bucket=BUCKET, Key=f"{prefix}valid/dog/1 ä+%.png")["Body"].read()
+    assert copied == b"valid dog"
+
+
+def test_an_interrupted_upload_goes_on_where_it_was(folder, s3):
+    files = list_dataset(folder)
+    uri = upload_dataset(s3, BUCKET, folder, files, ignore).uri
+    s3.delete_object(Bucket=BUCKET, Key=uri.removeprefix(f"s3://{BUCKET}/") + files[0].name)
+    assert upload_dataset(s3, BUCKET, folder, files, ignore).uploaded == 1
+
+
+def test_other_contents_or_names_go_to_another_place(folder, s3):
+    uris = {upload_dataset(s3, BUCKET, folder, list_dataset(folder), ignore).uri}
+    (folder / "test" / "cat" / "1 ä+%.png").write_bytes(b"other cat")
+    uris.add(upload_dataset(s3, BUCKET, folder, list_dataset(folder), ignore).uri)
+    (folder / "test" / "cat" / "1 ä+%.png").rename(folder / "test" / "cat" / "2.png")
+    uris.add(upload_dataset(s3, BUCKET, folder, list_dataset(folder), ignore).uri)
+    assert len(uris) == 3
+
+
+def test_progress_counts_every_byte_read_and_uploaded_or_found(folder, s3):
+    files = list_dataset(folder)
+    for _attempt in range(2):
+        counted = {"read": 0, "upload": 0}
+
+        def count(phase, size, counted=counted):
+            counted[phase] += size
+
+        upload_dataset(s3, BUCKET, folder, files, count)
+        assert set(counted.values()) == {sum(file.size for file in files)}
+
+
+def test_weights_are_copied_to_a_place_named_by_their_digest(tmp_path, s3):
+    (tmp_path / "own weights.pth").write_bytes(b"weights")
+    uri = upload_weights(s3, BUCKET, tmp_path / "own weights.pth")
+    assert uri == upload_weights(s3, BUCKET, tmp_path / "own weights.pth")
+    assert uri.startswith(f"s3://{BUCKET}/weights/")
+    assert uri.endswith("/own-weights.pth")
