@@ -1,0 +1,149 @@
+"""PlanRun: validates a run's input and data set, puts the job code in place and leaves the plan in S3.
+
+Event: {"execution_arn": ..., "input": the execution's input}. Answer: {"plan_uri": s3:// URI of plan.json, "plan": the
+plan without the data set's counts, which with many classes would not fit a state's 256 KiB}.
+"""
+
+import functools
+import json
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import boto3
+import bundles
+import documents
+import plan
+import run_input
+from aws_lambda_powertools import Logger
+from botocore.exceptions import ClientError
+from dataset import DatasetError, ListedObject, survey
+
+PUT_ATTEMPTS = 5
+
+
+class CodeUploadConflict(Exception):
+    """Other runs kept uploading the same job code at the same moment. The run can be started again."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    stack: plan.Stack
+    instances: dict[str, str]
+
+
+def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
+    settings = settings_from(os.environ)
+    log(event["execution_arn"], context).info("planning", extra={"input": event["input"]})
+    completed = run_input.complete(event["input"], settings.stack.name_prefix, settings.instances)
+    run_input.check_images(completed["instances"], settings.stack.training_image, settings.stack.serving_image)
+    s3 = client("s3")
+    surveyed = survey(completed["dataset"], listed(s3, completed["dataset"]))
+    run_input.check_batch_sizes(completed, surveyed["splits"]["train"]["images"])
+    bucket = settings.stack.bucket
+    found = plan.Found(
+        dataset=surveyed,
+        training_code_sha256=upload(s3, bucket, "training_code", plan.training_code_key),
+        inference_code_sha256=upload(s3, bucket, "inference_code", plan.inference_code_key),
+        weights_etag=weights_etag(s3, completed["model"]["weights"]),
+        previous_endpoint_config=live_config(client("sagemaker"), completed["endpoint_name"]),
+    )
+    created_at = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+    made = plan.make(completed, event["execution_arn"], created_at, settings.stack, found)
+    plan_uri = f"s3://{bucket}/{made['prefix']}/plan.json"
+    s3.put_object(
+        Bucket=bucket,
+        Key=f"{made['prefix']}/input.json",
+        Body=json.dumps(event["input"], indent=2, ensure_ascii=False).encode(),
+        ContentType="application/json",
+    )
+    documents.write(s3, plan_uri, "plan", made)
+    return {"plan_uri": plan_uri, "plan": {**made, "dataset": {"uri": surveyed["uri"]}}}
+
+
+def settings_from(environment: Mapping[str, str]) -> Settings:
+    stack = plan.Stack(
+        bucket=environment["BUCKET"],
+        region=environment["AWS_REGION"],
+        name_prefix=environment["NAME_PREFIX"],
+        training_image=environment["TRAINING_IMAGE_URI"],
+        serving_image=environment["SERVING_IMAGE_URI"],
+    )
+    instances = {
+        "prepare": environment["PREPARE_INSTANCE_TYPE"],
+        "tune": environment["TUNE_INSTANCE_TYPE"],
+        "train": environment["TRAIN_INSTANCE_TYPE"],
+        "evaluate": environment["EVALUATE_INSTANCE_TYPE"],
+        "endpoint": environment["ENDPOINT_INSTANCE_TYPE"],
+    }
+    return Settings(stack, instances)
+
+
+def listed(s3: Any, uri: str) -> Iterator[ListedObject]:
+    """Yield every object below an s3:// folder. Raises DatasetError if it cannot be listed."""
+    bucket, prefix = documents.split_uri(uri)
+    try:
+        for page in s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
+            for item in page.get("Contents", []):
+                yield ListedObject(item["Key"].removeprefix(prefix), item["Key"], item["ETag"], item["Size"])
+    except ClientError as error:
+        code = error.response["Error"]["Code"]
+        if code not in ("NoSuchBucket", "AccessDenied"):
+            raise
+        raise DatasetError(
+            f"{uri} cannot be listed ({code}): the bucket must exist and be the stack's own, "
+            "or the one that the stack was given as DatasetBucketName"
+        ) from error
+
+
+def upload(s3: Any, bucket: str, folder: str, key_of: Any) -> str:
+    """Put a bundle at its content's address unless it is there already; return its SHA-256."""
+    bundle = bundles.pack(bundles.JOB_CODE / folder)
+    for _ in range(PUT_ATTEMPTS):
+        try:
+            s3.put_object(Bucket=bucket, Key=key_of(bundle.sha256), Body=bundle.body, IfNoneMatch="*")
+            return bundle.sha256
+        except ClientError as error:
+            code = error.response["Error"]["Code"]
+            if code == "PreconditionFailed":
+                return bundle.sha256
+            if code != "ConditionalRequestConflict":
+                raise
+    raise CodeUploadConflict(f"s3://{bucket}/{key_of(bundle.sha256)} is being written by others; start the run again")
+
+
+def weights_etag(s3: Any, weights: str) -> str | None:
+    """Return the ETag of the weights' object, or None if they are not in S3. Raises InvalidInput."""
+    if not weights.startswith("s3://"):
+        return None
+    bucket, key = documents.split_uri(weights)
+    try:
+        return s3.head_object(Bucket=bucket, Key=key)["ETag"]
+    except ClientError as error:
+        code = error.response["Error"]["Code"]
+        raise run_input.InvalidInput(
+            f"model.weights: {weights} cannot be read ({code}): it must exist, in the stack's own bucket "
+            "or in the one that the stack was given as DatasetBucketName"
+        ) from error
+
+
+def live_config(sagemaker: Any, endpoint_name: str) -> str | None:
+    """Return the configuration that an endpoint runs, or None if there is no such endpoint."""
+    for page in sagemaker.get_paginator("list_endpoints").paginate(NameContains=endpoint_name):
+        if endpoint_name in (endpoint["EndpointName"] for endpoint in page["Endpoints"]):
+            return sagemaker.describe_endpoint(EndpointName=endpoint_name)["EndpointConfigName"]
+    return None
+
+
+def log(execution_arn: str, context: Any) -> Logger:
+    logger = Logger()
+    logger.set_correlation_id(execution_arn)
+    logger.append_keys(request_id=context.aws_request_id)
+    return logger
+
+
+@functools.cache
+def client(service: str) -> Any:
+    return boto3.client(service)

@@ -1,0 +1,213 @@
+"""The plan: what an input, a data set and the stack's settings come to, before anything is paid for. Pure."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import Any
+
+STEPS = ("prepare", "tune", "train", "evaluate")
+FIRST_ATTEMPT = 1
+
+
+@dataclass(frozen=True)
+class Stack:
+    """What the template says."""
+
+    bucket: str
+    region: str
+    name_prefix: str
+    training_image: str
+    serving_image: str
+
+
+@dataclass(frozen=True)
+class Found:
+    """What this run found: the data set's survey, the digests of the bundles, the weights' ETag, the live config."""
+
+    dataset: dict[str, Any]
+    training_code_sha256: str
+    inference_code_sha256: str
+    weights_etag: str | None
+    previous_endpoint_config: str | None
+
+
+def run_id_of(execution_arn: str) -> str:
+    """Return the first 12 hexadecimal digits of the SHA-256 of an execution's ARN."""
+    return hashlib.sha256(execution_arn.encode()).hexdigest()[:12]
+
+
+def make(run_input: dict[str, Any], execution_arn: str, created_at: str, stack: Stack, found: Found) -> dict[str, Any]:
+    """Return the plan of a run, as contracts/plan.schema.json has it. run_input: completed."""
+    run_id = run_id_of(execution_arn)
+    root = f"s3://{stack.bucket}"
+    run = f"{root}/runs/{run_id}"
+    names = {step: f"{stack.name_prefix}-{run_id}-{step}-{FIRST_ATTEMPT}" for step in STEPS}
+    locations = {
+        "jobs": f"{run}/jobs",
+        "manifest": f"{run}/jobs/{names['prepare']}/output/model/",
+        "features": f"{root}/features/{_features_digest(run_input, found)}/",
+        "train_checkpoints": f"{run}/checkpoints/{names['train']}/",
+        "leaderboard": f"{run}/leaderboard.json",
+        "evaluation": f"{run}/jobs/{names['evaluate']}/output/model/evaluation.json",
+        "report": f"{run}/report/index.html",
+    }
+    code = {
+        "training": {
+            "uri": f"{root}/{training_code_key(found.training_code_sha256)}",
+            "sha256": found.training_code_sha256,
+        },
+        "inference": {
+            "uri": f"{root}/{inference_code_key(found.inference_code_sha256).rpartition('/')[0]}/",
+            "sha256": found.inference_code_sha256,
+        },
+    }
+    tuning = run_input["tuning"]
+    return {
+        "version": 1,
+        "run_id": run_id,
+        "execution_arn": execution_arn,
+        "created_at": created_at,
+        "bucket": stack.bucket,
+        "prefix": f"runs/{run_id}",
+        "input": run_input,
+        "dataset": found.dataset,
+        "code": code,
+        "images": {"training": stack.training_image, "serving": stack.serving_image},
+        "instances": run_input["instances"],
+        "names": {
+            **names,
+            "model": f"{stack.name_prefix}-{run_id}",
+            "endpoint_config": f"{stack.name_prefix}-{run_id}",
+            "endpoint": run_input["endpoint_name"],
+        },
+        "locations": locations,
+        "hyperparameters": _hyperparameters(run_input, run_id, stack.region, code),
+        "channels": _channels(run_input, locations, code),
+        "tuning": {
+            "strategy": tuning["strategy"],
+            "max_jobs": tuning["max_jobs"],
+            "max_parallel_jobs": min(tuning["max_parallel_jobs"], tuning["max_jobs"]),
+            "random_seed": run_input["seed"],
+            "parameter_ranges": _parameter_ranges(tuning["ranges"]),
+        },
+        "previous_endpoint_config": found.previous_endpoint_config,
+    }
+
+
+def training_code_key(sha256: str) -> str:
+    return f"code/training/{sha256}/sourcedir.tar.gz"
+
+
+def inference_code_key(sha256: str) -> str:
+    return f"code/inference/{sha256}/inference_code.tar.gz"
+
+
+def _features_digest(run_input: dict[str, Any], found: Found) -> str:
+    """Return a digest of everything that the frozen features depend on, so that equal runs share them."""
+    model = run_input["model"]
+    facts = {
+        "listing": found.dataset["listing_digest"],
+        "architecture": model["architecture"],
+        "weights": [model["weights"], found.weights_etag],
+        "image_size_px": model["image_size_px"],
+        "max_unreadable": run_input["max_unreadable"],
+        "code": found.training_code_sha256,
+    }
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+def _hyperparameters(
+    run_input: dict[str, Any], run_id: str, region: str, code: dict[str, Any]
+) -> dict[str, dict[str, str]]:
+    model, tuning = run_input["model"], run_input["tuning"]
+    data_and_network = {
+        "seed": run_input["seed"],
+        "image_size_px": model["image_size_px"],
+        "architecture": model["architecture"],
+        "weights": "channel" if model["weights"].startswith("s3://") else model["weights"],
+        "mode": tuning["mode"],
+    }
+    training = {**data_and_network, "hidden_units": model["hidden_units"], "dropout": model["dropout"]}
+    scripts: dict[str, tuple[str, dict[str, Any]]] = {
+        "prepare": (
+            "prepare_dataset.py",
+            {
+                **data_and_network,
+                "max_unreadable": run_input["max_unreadable"],
+                "dataset_uri": run_input["dataset"],
+            },
+        ),
+        "tune": ("train.py", {**training, "stage": "trial", "epochs": tuning["epochs"]}),
+        "train": (
+            "train.py",
+            {
+                **training,
+                "stage": "final",
+                "epochs": run_input["training"]["epochs"],
+                "debugger": run_input["debugger"]["enabled"],
+                "save_interval_steps": run_input["debugger"]["save_interval_steps"],
+                "run_id": run_id,
+                "training_code_digest": code["training"]["sha256"],
+                "inference_code_digest": code["inference"]["sha256"],
+            },
+        ),
+        "evaluate": ("evaluate.py", {"split": "test"}),
+    }
+    return {
+        step: {
+            # The training toolkit reads its own hyperparameters as JSON.
+            "sagemaker_program": json.dumps(script),
+            "sagemaker_submit_directory": json.dumps(code["training"]["uri"]),
+            "sagemaker_region": json.dumps(region),
+            "sagemaker_container_log_level": "20",
+            **{name: _option(value) for name, value in options.items()},
+        }
+        for step, (script, options) in scripts.items()
+    }
+
+
+def _channels(
+    run_input: dict[str, Any], locations: dict[str, str], code: dict[str, Any]
+) -> dict[str, list[dict[str, Any]]]:
+    frozen = run_input["tuning"]["mode"] == "frozen_features"
+    dataset = _channel("dataset", run_input["dataset"])
+    manifest = _channel("manifest", locations["manifest"])
+    given = run_input["model"]["weights"]
+    weights = [_channel("weights", given)] if given.startswith("s3://") else []
+    inference_code = _channel("inference_code", code["inference"]["uri"])
+    if frozen:
+        features = _channel("features", locations["features"])
+        tune = [manifest, features]
+        train = [manifest, features, dataset, *weights, inference_code]
+    else:
+        tune = [manifest, dataset, *weights]
+        train = [manifest, dataset, *weights, inference_code]
+    return {"prepare": [dataset, *weights], "tune": tune, "train": train, "evaluate": [manifest, dataset]}
+
+
+def _channel(name: str, uri: str) -> dict[str, Any]:
+    source = {"S3DataType": "S3Prefix", "S3Uri": uri, "S3DataDistributionType": "FullyReplicated"}
+    return {"ChannelName": name, "DataSource": {"S3DataSource": source}, "InputMode": "File"}
+
+
+def _parameter_ranges(ranges: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "ContinuousParameterRanges": [
+            {
+                "Name": name,
+                "MinValue": _option(bounds["min"]),
+                "MaxValue": _option(bounds["max"]),
+                "ScalingType": bounds["scaling"],
+            }
+            for name, bounds in ranges.items()
+            if name != "batch_size"
+        ],
+        "CategoricalParameterRanges": [
+            {"Name": "batch_size", "Values": [_option(size) for size in ranges["batch_size"]]}
+        ],
+    }
+
+
+def _option(value: Any) -> str:
+    """Return a value as a script's option takes it: true and false in lower case."""
+    return json.dumps(value) if isinstance(value, bool) else str(value)

@@ -1,0 +1,159 @@
+"""The input of an execution: every default filled in, every value in range, or an error that says what to change."""
+
+import copy
+import difflib
+import functools
+import json
+import math
+from collections.abc import Callable
+from typing import Any
+
+import fastjsonschema
+from documents import CONTRACTS
+
+
+class InvalidInput(Exception):
+    """The execution input cannot be run. The message names the key, the value and what is allowed."""
+
+
+def complete(given: Any, name_prefix: str, default_instances: dict[str, str]) -> dict[str, Any]:
+    """Return the input with every default filled in. Raises InvalidInput."""
+    if not isinstance(given, dict):
+        raise InvalidInput(f"the input must be a JSON object with at least the key dataset, not {_shown(given)}")
+    run_input = _filled(copy.deepcopy(given), _schema())
+    try:
+        _validator()(run_input)
+    except fastjsonschema.JsonSchemaValueException as error:
+        raise InvalidInput(_explained(error)) from error
+    run_input = _integral(run_input, _schema())
+    run_input["dataset"] = run_input["dataset"].rstrip("/") + "/"
+    run_input.setdefault("endpoint_name", name_prefix)
+    run_input["instances"] = default_instances | run_input["instances"]
+    from_scratch = run_input["model"]["weights"] == "none"
+    run_input["tuning"].setdefault("mode", "full" if from_scratch else "frozen_features")
+    _check_across_keys(run_input, name_prefix)
+    return run_input
+
+
+def check_images(instances: dict[str, str], training_image: str, serving_image: str) -> None:
+    """Raise InvalidInput where an image for CPUs would leave a paid GPU idle without a word."""
+    for step, instance_type in instances.items():
+        image = serving_image if step == "endpoint" else training_image
+        if instance_type.startswith(("ml.g", "ml.p")) and "-cpu-" in image:
+            parameter = "ServingImageUri" if step == "endpoint" else "TrainingImageUri"
+            raise InvalidInput(
+                f"instances.{step} {_shown(instance_type)} has a GPU, but the image {image} is for CPUs: "
+                f"deploy the stack with a GPU image as {parameter}, or choose an instance type without a GPU"
+            )
+
+
+def check_batch_sizes(run_input: dict[str, Any], training_images: int) -> None:
+    """Raise InvalidInput where a trial could be given a batch that the training split cannot fill."""
+    largest = max(run_input["tuning"]["ranges"]["batch_size"])
+    if largest > training_images:
+        raise InvalidInput(
+            f"tuning.ranges.batch_size holds {largest}, but the training split has only {training_images} images: "
+            f"choose batch sizes of at most {training_images}"
+        )
+
+
+def _check_across_keys(run_input: dict[str, Any], name_prefix: str) -> None:
+    tuning = run_input["tuning"]
+    for name, bounds in tuning["ranges"].items():
+        if name == "batch_size":
+            continue
+        where = f"tuning.ranges.{name}"
+        if bounds["min"] >= bounds["max"]:
+            raise InvalidInput(f"{where}: min {bounds['min']} must be below max {bounds['max']}")
+        if bounds["scaling"] == "ReverseLogarithmic" and bounds["max"] >= 1:
+            raise InvalidInput(f"{where}: scaling ReverseLogarithmic needs a max below 1, not {bounds['max']}")
+    if tuning["mode"] == "frozen_features" and run_input["model"]["weights"] == "none":
+        raise InvalidInput(
+            "tuning.mode 'frozen_features' needs a trained backbone, but model.weights is 'none': "
+            "use tuning.mode 'full', or give weights"
+        )
+    endpoint_name = run_input["endpoint_name"]
+    if endpoint_name != name_prefix and not endpoint_name.startswith(f"{name_prefix}-"):
+        raise InvalidInput(
+            f"endpoint_name: {_shown(endpoint_name)} must be {name_prefix!r} or begin with {name_prefix + '-'!r}: "
+            "the stack's roles are granted no other endpoint"
+        )
+
+
+def _filled(value: Any, schema: dict[str, Any]) -> Any:
+    # fastjsonschema fills a default in only one level deep: an object that it adds itself stays empty.
+    if isinstance(value, dict):
+        for key, property_schema in schema.get("properties", {}).items():
+            if key not in value and "default" in property_schema:
+                value[key] = copy.deepcopy(property_schema["default"])
+            if key in value:
+                value[key] = _filled(value[key], property_schema)
+    return value
+
+
+def _integral(value: Any, schema: dict[str, Any]) -> Any:
+    # JSON Schema takes 10.0 for an integer; a script's option --epochs 10.0 would not.
+    if isinstance(value, dict):
+        return {key: _integral(item, schema["properties"][key]) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_integral(item, schema["items"]) for item in value]
+    return int(value) if schema["type"] == "integer" else value
+
+
+def _explained(error: fastjsonschema.JsonSchemaValueException) -> str:
+    path = ".".join(str(part) for part in error.path[1:])
+    where = f"{path}: " if path else ""
+    definition: dict[str, Any] = error.definition
+    if error.rule == "required":
+        missing = [key for key in error.rule_definition if key not in error.value]
+        return f"{where}{missing[0]} is missing: {definition['properties'][missing[0]]['description']}"
+    if error.rule == "additionalProperties":
+        return _unknown_keys(path, error.value, definition["properties"])
+    return f"{where}{_shown(error.value)} is not allowed: {_allowed(definition)}"
+
+
+def _unknown_keys(path: str, value: dict[str, Any], known: dict[str, Any]) -> str:
+    sentences = []
+    for key in sorted(set(value) - set(known)):
+        near = difflib.get_close_matches(key, known, n=1)
+        meant = f"did you mean {near[0]}?" if near else f"known keys are {', '.join(sorted(known))}"
+        sentences.append(f"unknown key {f'{path}.' if path else ''}{key}: {meant}")
+    return "; ".join(sentences)
+
+
+def _allowed(definition: dict[str, Any]) -> str:
+    if "enum" in definition:
+        return f"one of {', '.join(definition['enum'])}"
+    kind = {"integer": "a whole number", "number": "a number", "boolean": "true or false", "array": "a list"}
+    said = kind.get(definition["type"], f"a {definition['type']}" if definition["type"] == "string" else "an object")
+    if "exclusiveMinimum" in definition:
+        said += f" above {definition['exclusiveMinimum']}"
+        said += f" and at most {definition['maximum']}" if "maximum" in definition else ""
+    elif "minimum" in definition:
+        upper = f"to {definition['maximum']}" if "maximum" in definition else "or more"
+        said += f" of {definition['minimum']} {upper}"
+    if "minItems" in definition:
+        said += f" of {definition['minItems']} to {definition['maxItems']} different items"
+    description = definition.get("description", "")
+    if "pattern" in definition:
+        said += f" of the form {definition['pattern']}"
+    return f"must be {said}. {description}".strip()
+
+
+def _shown(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False) if not _is_nan(value) else str(value)
+    return text if len(text) <= 100 else text[:97] + "..."
+
+
+def _is_nan(value: Any) -> bool:
+    return isinstance(value, float) and not math.isfinite(value)
+
+
+@functools.cache
+def _schema() -> dict[str, Any]:
+    return json.loads((CONTRACTS / "execution_input.schema.json").read_text(encoding="utf-8"))
+
+
+@functools.cache
+def _validator() -> Callable[[Any], Any]:
+    return fastjsonschema.compile(_schema(), use_default=False)

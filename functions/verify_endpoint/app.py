@@ -1,0 +1,162 @@
+"""VerifyEndpoint: the live endpoint gives the answers that the evaluation gave; only then does the champion move.
+
+Event: {"plan_uri": ..., "model_data": s3:// URI of model.tar.gz}. Answer: the verification,
+contracts/verification.schema.json.
+"""
+
+import functools
+import hashlib
+import json
+import time
+from datetime import UTC, datetime
+from typing import Any
+
+import boto3
+import documents
+from aws_lambda_powertools import Logger
+from botocore.exceptions import ClientError
+
+MOST_IMAGES = 12
+TOLERANCE = 0.01
+"""Of a probability. Evaluation and serving differ in versions of torch and in processors."""
+
+
+class EndpointConfigMismatch(Exception):
+    """The endpoint is not in service on the configuration that this run asked for."""
+
+
+class NothingToVerify(Exception):
+    """The evaluation names no sample image, so that nothing could be proved."""
+
+
+class DatasetChanged(Exception):
+    """A test image is not the one that was evaluated."""
+
+
+class EndpointAnswersDiffer(Exception):
+    """The endpoint does not answer as the evaluation did."""
+
+
+def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
+    s3 = client("s3")
+    plan = documents.read(s3, event["plan_uri"], "plan")
+    evaluation = documents.read(s3, plan["locations"]["evaluation"], "evaluation")
+    log(plan["execution_arn"], context).info("verifying", extra={"endpoint": plan["names"]["endpoint"]})
+    check_live_config(client("sagemaker"), plan["names"])
+    samples = evaluation["samples"][:MOST_IMAGES]
+    if not samples:
+        raise NothingToVerify(f"{plan['locations']['evaluation']} has no samples to ask the endpoint about")
+    answers = [ask(s3, client("sagemaker-runtime"), plan, sample) for sample in samples]
+    verification = {
+        "version": 1,
+        "run_id": plan["run_id"],
+        "endpoint": plan["names"]["endpoint"],
+        "endpoint_config": plan["names"]["endpoint_config"],
+        "tolerance": TOLERANCE,
+        "verified": all(answer["matches"] for answer in answers),
+        "answers": answers,
+    }
+    run = f"s3://{plan['bucket']}/{plan['prefix']}"
+    documents.write(s3, f"{run}/verification.json", "verification", verification)
+    check_answers(verification, evaluation["weights_sha256"])
+    champion_uri = f"s3://{plan['bucket']}/endpoints/{plan['names']['endpoint']}/champion.json"
+    documents.write(s3, champion_uri, "champion", champion(plan, evaluation, event["model_data"]))
+    return verification
+
+
+def check_live_config(sagemaker: Any, names: dict[str, str]) -> None:
+    """Raise EndpointConfigMismatch unless the endpoint is in service on this run's configuration."""
+    live = sagemaker.describe_endpoint(EndpointName=names["endpoint"])
+    if (live["EndpointStatus"], live["EndpointConfigName"]) != ("InService", names["endpoint_config"]):
+        raise EndpointConfigMismatch(
+            f"the endpoint {names['endpoint']} is {live['EndpointStatus']} on {live['EndpointConfigName']}, "
+            f"not InService on {names['endpoint_config']}"
+        )
+
+
+def ask(s3: Any, runtime: Any, plan: dict[str, Any], sample: dict[str, Any]) -> dict[str, Any]:
+    """Return what the endpoint answers to a test image beside what the evaluation answered."""
+    bucket, prefix = documents.split_uri(plan["dataset"]["uri"])
+    image = s3.get_object(Bucket=bucket, Key=f"{prefix}{sample['path']}")["Body"].read()
+    if hashlib.sha256(image).hexdigest() != sample["sha256"]:
+        raise DatasetChanged(f"{plan['dataset']['uri']}{sample['path']} has changed since it was evaluated")
+    content_type = "image/png" if sample["path"].lower().endswith(".png") else "image/jpeg"
+    started = time.perf_counter()
+    try:
+        response = runtime.invoke_endpoint(
+            EndpointName=plan["names"]["endpoint"], ContentType=content_type, Accept="application/json", Body=image
+        )
+    except ClientError as error:
+        if error.response["Error"]["Code"] != "ModelError":
+            raise
+        raise EndpointAnswersDiffer(
+            f"the endpoint answered {sample['path']} with status {error.response.get('OriginalStatusCode')}: "
+            f"{error.response.get('OriginalMessage')}"
+        ) from error
+    body = json.loads(response["Body"].read())
+    return compare(sample, body, milliseconds=round((time.perf_counter() - started) * 1000, 1))
+
+
+def compare(sample: dict[str, Any], body: dict[str, Any], milliseconds: float) -> dict[str, Any]:
+    """Return an entry of the verification. The same label wins, or the two are tied within the tolerance."""
+    first = body["predictions"][0]
+    probabilities = {one["label"]: one["probability"] for one in body["predictions"]}
+    again = probabilities.get(sample["predicted"], 0.0)
+    same_label = first["label"] == sample["predicted"] or first["probability"] - again <= TOLERANCE
+    return {
+        "path": sample["path"],
+        "expected": sample["predicted"],
+        "expected_probability": sample["probability"],
+        "answered": first["label"],
+        "answered_probability": first["probability"],
+        "matches": same_label and abs(again - sample["probability"]) <= TOLERANCE,
+        "weights_sha256": body["model"]["weights_sha256"],
+        "milliseconds": milliseconds,
+    }
+
+
+def check_answers(verification: dict[str, Any], weights_sha256: str) -> None:
+    """Raise EndpointAnswersDiffer unless the evaluated weights gave the evaluated answers."""
+    answers = verification["answers"]
+    others = sorted({answer["weights_sha256"] for answer in answers} - {weights_sha256})
+    if others:
+        raise EndpointAnswersDiffer(f"the endpoint serves the weights {others[0]}, not {weights_sha256}")
+    wrong = [answer for answer in answers if not answer["matches"]]
+    if wrong:
+        first = wrong[0]
+        raise EndpointAnswersDiffer(
+            f"{len(wrong)} of {len(answers)} test images were answered otherwise than in the evaluation, the first "
+            f"{first['path']}: {first['answered']} {first['answered_probability']:.4f}, "
+            f"not {first['expected']} {first['expected_probability']:.4f}"
+        )
+
+
+def champion(plan: dict[str, Any], evaluation: dict[str, Any], model_data: str) -> dict[str, Any]:
+    """Return the pointer to what the endpoint serves and where it came from."""
+    return {
+        "version": 1,
+        "endpoint": plan["names"]["endpoint"],
+        "endpoint_config": plan["names"]["endpoint_config"],
+        "model": plan["names"]["model"],
+        "model_data": model_data,
+        "run_id": plan["run_id"],
+        "execution_arn": plan["execution_arn"],
+        "evaluation": plan["locations"]["evaluation"],
+        "manifest": f"{plan['locations']['manifest']}manifest.json",
+        "accuracy": evaluation["accuracy"],
+        "data_digest": evaluation["data_digest"],
+        "weights_sha256": evaluation["weights_sha256"],
+        "since": datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
+    }
+
+
+def log(execution_arn: str, context: Any) -> Logger:
+    logger = Logger()
+    logger.set_correlation_id(execution_arn)
+    logger.append_keys(request_id=context.aws_request_id)
+    return logger
+
+
+@functools.cache
+def client(service: str) -> Any:
+    return boto3.client(service)
