@@ -24,10 +24,10 @@ def list_page(
     sort_by: str = "CreationTime",
     sort_order: str = "Ascending",
 ) -> dict[str, Any]:
-    """Filter and sort records as the request asks; return one page of them under `result`, and NextToken if there are more.
+    """Filter and sort records as the request asks; return a page under `result`, and NextToken if there are more.
 
-    name, status: the members that NameContains, StatusEquals and SortBy mean. sort_by, sort_order: the action's defaults.
-    SortBy may also be the name of any member of the records. Raises ServiceError for a NextToken of another's making.
+    name, status: the members that NameContains, StatusEquals and SortBy mean; SortBy may also be the name of another
+    member. sort_by, sort_order: the action's defaults. Raises ServiceError for a NextToken of another's making.
     """
     members = {"Name": name, "Status": status}
     by = parameters.get("SortBy", sort_by)

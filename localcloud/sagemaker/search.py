@@ -37,6 +37,7 @@ class Search:
         self, strategy: str, ranges: Mapping[str, Any], objective_type: str, max_trials: int | None, seed: int | None
     ):
         parameters = parse_ranges(ranges)
+        self.names = frozenset(parameter.name for parameter in parameters)
         combinations = math.prod(parameter.combinations() for parameter in parameters)
         self._grid = _grid(parameters) if strategy == "Grid" else None
         if self._grid is not None:

@@ -20,7 +20,9 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_POST(self):
         body = self.rfile.read(int(self.headers["Content-Length"]))
-        wish = dict(part.split("=") for part in (self.headers["X-Amzn-SageMaker-Custom-Attributes"] or "").split() if part)
+        wish = dict(
+            part.split("=") for part in (self.headers["X-Amzn-SageMaker-Custom-Attributes"] or "").split() if part
+        )
         time.sleep(float(wish.get("sleep", 0)))
         if "exit" in wish:
             os._exit(int(wish["exit"]))

@@ -298,7 +298,9 @@ def test_a_deleted_endpoint_leaves_nothing(sagemaker, make_config):
         time.sleep(0.02)
     assert not Path(f"/proc/{pid}").exists()
     assert not (sagemaker.home / "endpoints" / "kelp").exists()
-    with pytest.raises(ServiceError, match='Could not find endpoint "arn:aws:sagemaker:us-east-1:123456789012:endpoint'):
+    with pytest.raises(
+        ServiceError, match='Could not find endpoint "arn:aws:sagemaker:us-east-1:123456789012:endpoint'
+    ):
         sagemaker.call("DescribeEndpoint", {"EndpointName": "kelp"})
 
 

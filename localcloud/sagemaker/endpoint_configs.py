@@ -1,0 +1,100 @@
+"""Endpoint configurations: one production variant of one model."""
+
+from __future__ import annotations
+
+import contextlib
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from localcloud.sagemaker.errors import ServiceError, unsupported, validation_error
+from localcloud.sagemaker.listing import list_page
+from localcloud.sagemaker.store import RecordExists
+from localcloud.sagemaker.validation import Support, refuse_unsupported
+
+if TYPE_CHECKING:
+    from localcloud.sagemaker.service import SageMaker
+
+KIND = "endpoint-configs"
+
+SUPPORT = Support(
+    honoured=frozenset(
+        {
+            "EndpointConfigName",
+            "Tags",
+            "ProductionVariants[].VariantName",
+            "ProductionVariants[].ModelName",
+            "ProductionVariants[].InitialInstanceCount",
+            "ProductionVariants[].InstanceType",
+            "ProductionVariants[].InitialVariantWeight",
+            "ProductionVariants[].ContainerStartupHealthCheckTimeoutInSeconds",
+        }
+    ),
+    only={"DataCaptureConfig.EnableCapture": ((False,), "nothing is captured")},
+    ignored={
+        "DataCaptureConfig": "nothing is captured; with EnableCapture true it is refused",
+        "KmsKeyId": "there is no volume to encrypt",
+        "ProductionVariants[].VolumeSizeInGB": "the volume is the machine's disk",
+        "ProductionVariants[].InferenceAmiVersion": "there is no machine image",
+        "ProductionVariants[].ModelDataDownloadTimeoutInSeconds": "the model data is on this machine",
+        "ProductionVariants[].RoutingConfig.RoutingStrategy": "requests always go to the instance that has fewest",
+    },
+)
+
+
+class EndpointConfigs:
+    def __init__(self, service: SageMaker):
+        self._service = service
+        self._store = service.store
+
+    def create_endpoint_config(self, parameters: dict[str, Any]) -> dict[str, Any]:
+        refuse_unsupported("CreateEndpointConfig", parameters, SUPPORT)
+        if len(parameters["ProductionVariants"]) > 1:
+            raise unsupported("CreateEndpointConfig: more than one entry in ProductionVariants", "there is one fleet")
+        variant = parameters["ProductionVariants"][0]
+        for member in ("ModelName", "InitialInstanceCount", "InstanceType"):
+            if member not in variant:
+                raise validation_error(f"ProductionVariants[0].{member} is required for an endpoint of instances.")
+        self._service.models.get(variant["ModelName"])
+        name = parameters["EndpointConfigName"]
+        arn = self._service.arn(f"endpoint-config/{name}")
+        record = {key: value for key, value in parameters.items() if key != "Tags"}
+        record["ProductionVariants"] = [{"InitialVariantWeight": 1.0, **variant}]
+        record |= {"EndpointConfigArn": arn, "CreationTime": datetime.now(UTC), "EnableNetworkIsolation": False}
+        try:
+            self._store.create(KIND, name, record)
+        except RecordExists:
+            raise _exists(arn) from None
+        self._service.tags.register(arn, parameters.get("Tags"))
+        return {"EndpointConfigArn": arn}
+
+    def describe_endpoint_config(self, parameters: dict[str, Any]) -> dict[str, Any]:
+        return self.get(parameters["EndpointConfigName"])
+
+    def list_endpoint_configs(self, parameters: dict[str, Any]) -> dict[str, Any]:
+        return list_page(
+            parameters,
+            self._store.list(KIND),
+            result="EndpointConfigs",
+            name="EndpointConfigName",
+            sort_order="Descending",
+        )
+
+    def delete_endpoint_config(self, parameters: dict[str, Any]) -> dict[str, Any]:
+        """An endpoint that was made of it goes on serving, as on AWS."""
+        config = self.get(parameters["EndpointConfigName"])
+        with contextlib.suppress(KeyError):
+            self._store.delete(KIND, parameters["EndpointConfigName"])
+        self._service.tags.forget(config["EndpointConfigArn"])
+        return {}
+
+    def get(self, name: str) -> dict[str, Any]:
+        """Raises ServiceError if there is no such configuration."""
+        config = self._store.get(KIND, name)
+        if config is None:
+            arn = self._service.arn(f"endpoint-config/{name}")
+            raise validation_error(f'Could not find endpoint configuration "{arn}".')
+        return config
+
+
+def _exists(arn: str) -> ServiceError:
+    return validation_error(f'Cannot create already existing endpoint configuration "{arn}".')

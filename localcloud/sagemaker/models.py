@@ -1,0 +1,116 @@
+"""Models: an image, the model.tar.gz that it serves and the role that may read it."""
+
+from __future__ import annotations
+
+import contextlib
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from botocore.exceptions import ClientError
+
+from localcloud.sagemaker.errors import ServiceError, validation_error
+from localcloud.sagemaker.listing import list_page
+from localcloud.sagemaker.objects import Location
+from localcloud.sagemaker.store import RecordExists
+from localcloud.sagemaker.validation import Support, refuse_unsupported
+
+if TYPE_CHECKING:
+    from localcloud.sagemaker.service import SageMaker
+
+KIND = "models"
+
+SUPPORT = Support(
+    honoured=frozenset(
+        {
+            "ModelName",
+            "PrimaryContainer.Image",
+            "PrimaryContainer.ModelDataUrl",
+            "PrimaryContainer.Environment",
+            "ExecutionRoleArn",
+            "Tags",
+        }
+    ),
+    only={
+        "PrimaryContainer.Mode": (("SingleModel",), "there are no multi-model endpoints"),
+        "EnableNetworkIsolation": ((False,), "a process has the network of its machine"),
+    },
+    ignored={
+        "PrimaryContainer.ContainerHostname": "with one container nothing is addressed by its host name",
+        "VpcConfig": "the container has this machine's network",
+    },
+)
+
+
+class Models:
+    def __init__(self, service: SageMaker):
+        self._service = service
+        self._store = service.store
+
+    def create_model(self, parameters: dict[str, Any]) -> dict[str, Any]:
+        """Looks, as AWS does, whether the role can read the model data: not to be called in a thread that serves S3."""
+        refuse_unsupported("CreateModel", parameters, SUPPORT)
+        container = parameters.get("PrimaryContainer", {})
+        if not container.get("Image"):
+            raise validation_error("PrimaryContainer.Image is required: a model is served by a container.")
+        if "ExecutionRoleArn" not in parameters:
+            raise validation_error(
+                "ExecutionRoleArn is required: the model data is read and the container runs under it."
+            )
+        name = parameters["ModelName"]
+        arn = self._service.arn(f"model/{name}")
+        if self._store.get(KIND, name) is not None:
+            raise _exists(arn)
+        if "ModelDataUrl" in container:
+            self._check_access(container["ModelDataUrl"], parameters["ExecutionRoleArn"])
+        record = {key: value for key, value in parameters.items() if key != "Tags"}
+        record["PrimaryContainer"] = {"Mode": "SingleModel", **container}
+        record |= {"ModelArn": arn, "CreationTime": datetime.now(UTC), "EnableNetworkIsolation": False}
+        try:
+            self._store.create(KIND, name, record)
+        except RecordExists:
+            raise _exists(arn) from None
+        self._service.tags.register(arn, parameters.get("Tags"))
+        return {"ModelArn": arn}
+
+    def describe_model(self, parameters: dict[str, Any]) -> dict[str, Any]:
+        return self.get(parameters["ModelName"])
+
+    def list_models(self, parameters: dict[str, Any]) -> dict[str, Any]:
+        return list_page(parameters, self._store.list(KIND), result="Models", name="ModelName", sort_order="Descending")
+
+    def delete_model(self, parameters: dict[str, Any]) -> dict[str, Any]:
+        """An endpoint that serves the model goes on serving it, as on AWS."""
+        model = self.get(parameters["ModelName"])
+        with contextlib.suppress(KeyError):
+            self._store.delete(KIND, parameters["ModelName"])
+        self._service.tags.forget(model["ModelArn"])
+        return {}
+
+    def get(self, name: str) -> dict[str, Any]:
+        """Raises ServiceError if there is no such model."""
+        model = self._store.get(KIND, name)
+        if model is None:
+            raise validation_error(f'Could not find model "{self._service.arn(f"model/{name}")}".')
+        return model
+
+    def _check_access(self, url: str, role_arn: str) -> None:
+        try:
+            location = Location.parse(url)
+        except ValueError as error:
+            raise validation_error(f"PrimaryContainer.ModelDataUrl: {error}") from error
+        try:
+            s3 = self._service.ports.client("s3", role_arn)
+            s3.head_object(Bucket=location.bucket, Key=location.key)
+        except ClientError as error:
+            if error.response["Error"]["Code"] in {"404", "NoSuchKey", "NoSuchBucket"}:
+                raise validation_error(f"Could not find model data at {url}.") from error
+            raise validation_error(
+                f'Could not access model data at {url}. Please ensure that the role "{role_arn}" exists and that its '
+                'trust relationship policy allows the action "sts:AssumeRole" for the service principal '
+                '"sagemaker.amazonaws.com". Also ensure that the role has "s3:GetObject" permissions and that the '
+                f"object is located in {self._service.region}."
+            ) from error
+
+
+def _exists(arn: str) -> ServiceError:
+    return validation_error(f'Cannot create already existing model "{arn}".')

@@ -1,0 +1,117 @@
+"""The runtime: one request to an endpoint's container and back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import urllib3
+
+from localcloud.sagemaker.errors import ServiceError, unsupported
+
+if TYPE_CHECKING:
+    from localcloud.sagemaker.service import SageMaker
+
+MOST_BODY_BYTES = 6_291_456
+LONGEST_MESSAGE = 2048  # of the runtime's model
+
+CUSTOM_ATTRIBUTES = "X-Amzn-SageMaker-Custom-Attributes"
+PASSED_ON = ("Content-Type", "Accept", CUSTOM_ATTRIBUTES, "X-Amzn-SageMaker-Inference-Id")
+REFUSED = {
+    "X-Amzn-SageMaker-Target-Model": "there are no multi-model endpoints",
+    "X-Amzn-SageMaker-Target-Container-Hostname": "there are no multi-container endpoints",
+    "X-Amzn-SageMaker-Enable-Explanations": "there is no explainer",
+    "X-Amzn-SageMaker-Inference-Component": "there are no inference components",
+    "X-Amzn-SageMaker-Session-Id": "there are no stateful sessions",
+    "X-Amzn-SageMaker-Prefix-Aware-Id": "there is no prefix-aware routing",
+}
+
+
+@dataclass(frozen=True)
+class Invocation:
+    """The answer to a request: an HTTP status, headers and body."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+
+class ModelError(ServiceError):
+    """The container answered with an error, or not at all; `members` are those of the API's exception."""
+
+    def __init__(self, message: str, original_status: int, original_message: str, log_group_arn: str):
+        super().__init__("ModelError", message[:LONGEST_MESSAGE], 424)
+        self.members = {
+            "ErrorCode": "CLIENT_ERROR_FROM_MODEL" if 400 <= original_status < 500 else "INTERNAL_FAILURE_FROM_MODEL",
+            "OriginalStatusCode": original_status,
+            "OriginalMessage": original_message,
+            "LogStreamArn": log_group_arn,
+        }
+
+
+def invoke_endpoint(service: SageMaker, name: str, body: bytes, headers: Mapping[str, str]) -> Invocation:
+    """Pass a request on to the fleet in service and its answer back. Blocks for 60 s at most; call it from any thread.
+
+    Raises ServiceError: ValidationError for a request that no container sees, ModelError for what the container did.
+    """
+    given = {key.lower(): value for key, value in headers.items()}
+    for header, reason in REFUSED.items():
+        if header.lower() in given:
+            raise unsupported(f"InvokeEndpoint: the header {header}", reason)
+    if len(body) > MOST_BODY_BYTES:
+        raise _validation_error(
+            "1 validation error detected: Value at 'body' failed to satisfy constraint: "
+            f"Member must have length less than or equal to {MOST_BODY_BYTES}"
+        )
+    with service.endpoints.in_service(name) as fleet:
+        if fleet is None:
+            raise _validation_error(f"Endpoint {name} of account {service.account_id} not found.")
+        variant = fleet.deployment.variant_name
+        if given.get("x-amzn-sagemaker-target-variant", variant) != variant:
+            raise _validation_error(
+                f"Variant {given['x-amzn-sagemaker-target-variant']} not found for endpoint {name}."
+            )
+        passed_on = {header: given[header.lower()] for header in PASSED_ON if header.lower() in given}
+        try:
+            answer = fleet.post(body, passed_on)
+        except urllib3.exceptions.ReadTimeoutError as error:
+            raise _model_error(
+                service,
+                name,
+                0,
+                "Your invocation timed out while waiting for a response from container primary. Review the latency "
+                "metrics for each container in Amazon CloudWatch, resolve the issue, and try again.",
+            ) from error
+        except urllib3.exceptions.HTTPError as error:
+            raise _model_error(
+                service, name, 0, "An error occurred while handling request as the model process exited."
+            ) from error
+    if not 200 <= answer.status < 300:
+        raise _model_error(service, name, answer.status, answer.data.decode(errors="replace"))
+    response = {
+        "Content-Type": answer.headers.get("Content-Type", "application/octet-stream"),
+        "x-Amzn-Invoked-Production-Variant": variant,
+    }
+    if CUSTOM_ATTRIBUTES in answer.headers:
+        response[CUSTOM_ATTRIBUTES] = answer.headers[CUSTOM_ATTRIBUTES]
+    return Invocation(200, response, answer.data)
+
+
+def _validation_error(message: str) -> ServiceError:
+    """The runtime's code for it; the control plane's is ValidationException."""
+    return ServiceError("ValidationError", message)
+
+
+def _model_error(service: SageMaker, name: str, status: int, message: str) -> ModelError:
+    kind = "client" if 400 <= status < 500 else "server"
+    region, account, group = service.region, service.account_id, f"/aws/sagemaker/Endpoints/{name}"
+    original = message[:LONGEST_MESSAGE]
+    return ModelError(
+        f'Received {kind} error ({status}) from primary with message "{original[: LONGEST_MESSAGE // 2]}". See '
+        f"https://{region}.console.aws.amazon.com/cloudwatch/home?region={region}#logEventViewer:group={group} "
+        f"in account {account} for more information.",
+        status,
+        original,
+        f"arn:aws:logs:{region}:{account}:log-group:{group}",
+    )

@@ -1,0 +1,496 @@
+"""Hyperparameter tuning jobs: training jobs, some at a time, whose hyperparameters a search strategy chooses.
+
+What a tuning job's description says of its trials is read from their own records; its own record lists them.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import threading
+from collections import Counter
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from localcloud.sagemaker.errors import ServiceError, resource_in_use, resource_not_found, validation_error
+from localcloud.sagemaker.listing import list_page
+from localcloud.sagemaker.search import STRATEGIES, RangeError, Search
+from localcloud.sagemaker.store import RecordExists
+from localcloud.sagemaker.training_jobs import CPUS, ENDED
+from localcloud.sagemaker.validation import Support, refuse_unsupported, validate
+
+if TYPE_CHECKING:
+    from localcloud.sagemaker.service import SageMaker
+
+logger = logging.getLogger(__name__)
+
+KIND = "hyper-parameter-tuning-job"
+OBJECTIVE_HYPERPARAMETER = "_tuning_objective_metric"
+MOST_ATTEMPTS = 5
+"""A tuning job fails if so many of its training jobs have ended and none completed: AWS's rule, as it words it."""
+
+_CONFIG = "HyperParameterTuningJobConfig"
+_DEFINITION = "TrainingJobDefinition"
+_PASSED_ON = (  # the members of the definition that are members of CreateTrainingJob: it checks what is in them
+    "AlgorithmSpecification",
+    "RoleArn",
+    "InputDataConfig",
+    "OutputDataConfig",
+    "ResourceConfig",
+    "VpcConfig",
+    "StoppingCondition",
+    "EnableNetworkIsolation",
+    "EnableInterContainerTrafficEncryption",
+    "EnableManagedSpotTraining",
+    "RetryStrategy",
+    "Environment",
+)
+SUPPORT = Support(
+    honoured=frozenset(
+        {
+            "HyperParameterTuningJobName",
+            "Tags",
+            f"{_CONFIG}.HyperParameterTuningJobObjective",
+            f"{_CONFIG}.ResourceLimits.MaxNumberOfTrainingJobs",
+            f"{_CONFIG}.ResourceLimits.MaxParallelTrainingJobs",
+            f"{_CONFIG}.ParameterRanges.ContinuousParameterRanges",
+            f"{_CONFIG}.ParameterRanges.IntegerParameterRanges",
+            f"{_CONFIG}.ParameterRanges.CategoricalParameterRanges",
+            f"{_CONFIG}.RandomSeed",
+            f"{_DEFINITION}.DefinitionName",
+            f"{_DEFINITION}.StaticHyperParameters",
+            *(f"{_DEFINITION}.{member}" for member in _PASSED_ON),
+        }
+    ),
+    only={
+        f"{_CONFIG}.Strategy": (STRATEGIES, f"there are {', '.join(STRATEGIES)}"),
+        f"{_CONFIG}.TrainingJobEarlyStoppingType": (("Off",), "every training job runs to its end"),
+    },
+)
+
+
+class TuningJobs:
+    def __init__(self, service: SageMaker):
+        self.service = service
+        self._store = service.store
+        self._runs: dict[str, TuningRun] = {}
+        self._fail_interrupted()
+
+    def create_hyper_parameter_tuning_job(self, parameters: dict[str, Any]) -> dict[str, Any]:
+        refuse_unsupported("CreateHyperParameterTuningJob", parameters, SUPPORT)
+        name = parameters["HyperParameterTuningJobName"]
+        config, definition, search = _checked(parameters)
+        arn = self.service.arn(f"hyper-parameter-tuning-job/{name}")
+        tags = parameters.get("Tags", [])
+        self.service.training_jobs.check(
+            validate("CreateTrainingJob", training_job(definition, f"{name}-001", {}, tags))
+        )
+        now = datetime.now(UTC)
+        record = {
+            "HyperParameterTuningJobName": name,
+            "HyperParameterTuningJobArn": arn,
+            _CONFIG: config,
+            _DEFINITION: definition,
+            "HyperParameterTuningJobStatus": "InProgress",
+            "CreationTime": now,
+            "LastModifiedTime": now,
+            "Trials": [],
+        }
+        try:
+            self._store.create(KIND, name, record)
+        except RecordExists:
+            raise resource_in_use(
+                "Hyperparameter tuning job names must be unique within an AWS account and region, and a hyperparameter "
+                f"tuning job with this name already exists ({arn})"
+            ) from None
+        self.service.tags.register(arn, tags)
+        self._announce(name)
+        self._runs[name] = TuningRun(self, name, definition, search, config, tags)
+        self._runs[name].start()
+        return {"HyperParameterTuningJobArn": arn}
+
+    def describe_hyper_parameter_tuning_job(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
+        name = parameters["HyperParameterTuningJobName"]
+        record = self._store.get(KIND, name)
+        if record is None:
+            raise resource_not_found(
+                f"Amazon SageMaker can't find a tuning job with the name {name}. "
+                "Verify that you have provided the correct name and try again."
+            )
+        trials = self.trials(record)
+        return record | _counters(trials) | {"BestTrainingJob": best(record, trials)}
+
+    def stop_hyper_parameter_tuning_job(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
+        name = parameters["HyperParameterTuningJobName"]
+        status = self.describe_hyper_parameter_tuning_job(parameters)["HyperParameterTuningJobStatus"]
+        if status == "Stopping":
+            return {}
+        if status != "InProgress" or not self.enter(name, "Stopping"):
+            raise validation_error(f"The request was rejected because the tuning job is in status {status}.")
+        self._runs[name].stop()
+        return {}
+
+    def list_hyper_parameter_tuning_jobs(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
+        records = self._store.list(KIND)
+        for record in records:
+            record.update(_counters(self.trials(record)))
+            record["Strategy"] = record[_CONFIG]["Strategy"]
+            record["ResourceLimits"] = record[_CONFIG]["ResourceLimits"]
+        return list_page(
+            parameters,
+            records,
+            result="HyperParameterTuningJobSummaries",
+            name="HyperParameterTuningJobName",
+            status="HyperParameterTuningJobStatus",
+            sort_by="Name",
+        )
+
+    def list_training_jobs_for_hyper_parameter_tuning_job(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
+        """Sorted by FinalObjectiveMetricValue, jobs without one are left out, as on AWS."""
+        trials = self.trials(self.describe_hyper_parameter_tuning_job(parameters))
+        if parameters.get("SortBy") == "FinalObjectiveMetricValue":
+            trials = [trial for trial in trials if "FinalObjectiveMetricValue" in trial]
+        return list_page(
+            parameters,
+            trials,
+            result="TrainingJobSummaries",
+            name="TrainingJobName",
+            status="TrainingJobStatus",
+            sort_by="Name",
+        )
+
+    def trials(self, record: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """The training jobs of a tuning job's record as TrainingJobSummaries, in the order of their start."""
+        describe = self.service.training_jobs.describe_training_job
+        return [
+            summary(record, describe({"TrainingJobName": trial["TrainingJobName"]}), trial["TunedHyperParameters"])
+            for trial in record["Trials"]
+        ]
+
+    def add_trial(self, name: str, training_job_name: str, tuned: Mapping[str, str]) -> None:
+        def change(record: dict[str, Any]) -> None:
+            record["Trials"].append({"TrainingJobName": training_job_name, "TunedHyperParameters": dict(tuned)})
+            record["LastModifiedTime"] = datetime.now(UTC)
+
+        self._store.update(KIND, name, change)
+
+    def enter(self, name: str, status: str, reason: str | None = None) -> bool:
+        """Move a tuning job to a status; return False, and change nothing, if it has ended already."""
+        entered = False
+
+        def change(record: dict[str, Any]) -> None:
+            nonlocal entered
+            entered = record["HyperParameterTuningJobStatus"] not in ENDED
+            if entered:
+                _enter(record, status, reason)
+
+        self._store.update(KIND, name, change)
+        if entered:
+            self._announce(name)
+        return entered
+
+    def close(self) -> None:
+        """End every tuning job. Call it before the training jobs are closed: then no more of them are started."""
+        runs = list(self._runs.values())
+        for run in runs:
+            run.close()
+        for run in runs:
+            run.join()
+
+    def _announce(self, name: str) -> None:
+        record = self.describe_hyper_parameter_tuning_job({"HyperParameterTuningJobName": name})
+        arn = record["HyperParameterTuningJobArn"]
+        try:
+            self.service.ports.publish_event(
+                "SageMaker HyperParameter Tuning Job State Change",
+                state_change_detail(record, self.service.tags.of(arn)),
+                [arn],
+            )
+        except Exception:
+            logger.exception("no event for %s", arn)
+
+    def _fail_interrupted(self) -> None:
+        for record in self._store.list(KIND):
+            if record["HyperParameterTuningJobStatus"] not in ENDED:
+                reason = "InternalServerError: the local cloud ended while this tuning job was running"
+                name = record["HyperParameterTuningJobName"]
+                self._store.update(KIND, name, lambda record: _enter(record, "Failed", reason))  # noqa: B023
+
+
+class TuningRun:
+    """One tuning job: starts trials, tells the search of their ends, and ends when there is nothing left to do."""
+
+    def __init__(
+        self,
+        jobs: TuningJobs,
+        name: str,
+        definition: Mapping[str, Any],
+        search: Search,
+        config: Mapping[str, Any],
+        tags: list[dict[str, str]],
+    ):
+        self._jobs = jobs
+        self._training_jobs = jobs.service.training_jobs
+        self._name = name
+        self._definition = definition
+        self._search = search
+        self._objective = config["HyperParameterTuningJobObjective"]["MetricName"]
+        self._parallel = min(config["ResourceLimits"]["MaxParallelTrainingJobs"], search.max_trials)
+        self._tags = tags
+        self._running: dict[str, int] = {}
+        self._started = 0
+        self._ended = 0
+        self._completed = 0
+        self._measured = 0
+        self._stopping = threading.Event()
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._end_in_a_status, name=f"tuning job {name}", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stopping.set()
+        self._wake()
+
+    def close(self) -> None:
+        self._closing.set()
+        self._wake()
+
+    def join(self) -> None:
+        self._thread.join()
+
+    def _end_in_a_status(self) -> None:
+        try:
+            status, reason = self._run()
+        except ServiceError as error:
+            status, reason = "Failed", f"{error.code}: {error.message}"
+        except Exception as error:
+            logger.exception("tuning job %s", self._name)
+            status, reason = "Failed", f"InternalServerError: {error!r}"
+        self._stop_trials()
+        self._jobs.enter(self._name, status, reason and reason[:1024])
+
+    def _run(self) -> tuple[str, str | None]:
+        stopped = False
+        while True:
+            self._take_ended_trials()
+            if self._closing.is_set():
+                return "Failed", "InternalServerError: the local cloud was stopped while this tuning job was running"
+            if self._stopping.is_set() and not stopped:
+                self._stop_trials()
+                stopped = True
+            hopeless = self._ended >= MOST_ATTEMPTS and not self._completed
+            while not (stopped or hopeless) and len(self._running) < self._parallel and self._more():
+                self._start_trial()
+            if not self._running:
+                return ("Stopped", None) if stopped else self._verdict(hopeless)
+            with self._training_jobs.changed:
+                self._training_jobs.changed.wait_for(self._something_happened, timeout=1)
+
+    def _start_trial(self) -> None:
+        trial = self._search.ask()
+        name = f"{self._name}-{trial.number + 1:03d}-{secrets.token_hex(4)}"
+        self._training_jobs.create_training_job(
+            training_job(self._definition, name, trial.values, self._tags),
+            tuning_job_arn=self._jobs.service.arn(f"hyper-parameter-tuning-job/{self._name}"),
+            cpus=max(1, CPUS // self._parallel),
+        )
+        self._jobs.add_trial(self._name, name, trial.values)
+        self._running[name] = trial.number
+        self._started += 1
+
+    def _take_ended_trials(self) -> None:
+        for name in [name for name in self._running if self._has_ended(name)]:
+            job = self._training_jobs.describe_training_job({"TrainingJobName": name})
+            objective = final_objective(job, self._objective)
+            self._search.tell(self._running.pop(name), objective)
+            self._ended += 1
+            self._completed += job["TrainingJobStatus"] == "Completed"
+            self._measured += job["TrainingJobStatus"] == "Completed" and objective is not None
+
+    def _verdict(self, hopeless: bool) -> tuple[str, str | None]:
+        if self._measured:
+            return "Completed", None
+        if self._completed:
+            return "Failed", (
+                f"No training job reported the objective metric {self._objective!r}: "
+                "the Regex of its metric definition found no number in their logs."
+            )
+        if hopeless:
+            return "Failed", (
+                f"No training job succeeded after {MOST_ATTEMPTS} attempts. For additional details, please take a look "
+                "at the training job failures by listing training jobs for the hyperparameter tuning job."
+            )
+        return "Failed", (
+            "All training jobs failed. Please take a look at the training jobs failures to get more details."
+        )
+
+    def _stop_trials(self) -> None:
+        for name in self._running:
+            try:
+                self._training_jobs.stop_training_job({"TrainingJobName": name})
+            except ServiceError:
+                continue  # it has just ended
+
+    def _more(self) -> bool:
+        return self._started < self._search.max_trials
+
+    def _something_happened(self) -> bool:
+        return self._closing.is_set() or self._stopping.is_set() or any(map(self._has_ended, self._running))
+
+    def _has_ended(self, training_job_name: str) -> bool:
+        job = self._training_jobs.describe_training_job({"TrainingJobName": training_job_name})
+        return job["TrainingJobStatus"] in ENDED
+
+    def _wake(self) -> None:
+        with self._training_jobs.changed:
+            self._training_jobs.changed.notify_all()
+
+
+def training_job(
+    definition: Mapping[str, Any], name: str, tuned: Mapping[str, str], tags: list[dict[str, str]]
+) -> dict[str, Any]:
+    """The CreateTrainingJob request of one trial."""
+    return {
+        "TrainingJobName": name,
+        **{member: definition[member] for member in _PASSED_ON if member in definition},
+        "HyperParameters": {**definition["StaticHyperParameters"], **tuned},
+        "Tags": tags,
+    }
+
+
+def summary(record: Mapping[str, Any], job: Mapping[str, Any], tuned: Mapping[str, str]) -> dict[str, Any]:
+    """A trial's HyperParameterTrainingJobSummary."""
+    objective = record[_CONFIG]["HyperParameterTuningJobObjective"]
+    value = final_objective(job, objective["MetricName"])
+    members = (
+        "TrainingJobName",
+        "TrainingJobArn",
+        "CreationTime",
+        "TrainingStartTime",
+        "TrainingEndTime",
+        "TrainingJobStatus",
+        "FailureReason",
+    )
+    trial = {member: job[member] for member in members if member in job} | {
+        "TrainingJobDefinitionName": record[_DEFINITION].get("DefinitionName"),
+        "TuningJobName": record["HyperParameterTuningJobName"],
+        "TunedHyperParameters": tuned,
+    }
+    if job["TrainingJobStatus"] not in ENDED:
+        return trial | {"ObjectiveStatus": "Pending"}
+    if value is None:
+        return trial | {"ObjectiveStatus": "Failed"}
+    return trial | {
+        "ObjectiveStatus": "Succeeded",
+        "FinalObjectiveMetricValue": value,
+        "FinalHyperParameterTuningJobObjectiveMetric": {**objective, "Value": value},
+    }
+
+
+def best(record: Mapping[str, Any], trials: list[dict[str, Any]]) -> dict[str, Any] | None:
+    """The completed trial with the best objective; the earlier of equals."""
+    measured = [
+        trial for trial in trials if trial["TrainingJobStatus"] == "Completed" and "FinalObjectiveMetricValue" in trial
+    ]
+    maximize = record[_CONFIG]["HyperParameterTuningJobObjective"]["Type"] == "Maximize"
+    choose = max if maximize else min
+    return choose(measured, key=lambda trial: trial["FinalObjectiveMetricValue"], default=None)
+
+
+def final_objective(job: Mapping[str, Any], metric_name: str) -> float | None:
+    """The last value of the metric; None for a job that failed, whatever it printed before."""
+    if job["TrainingJobStatus"] == "Failed":
+        return None
+    metrics = {metric["MetricName"]: metric["Value"] for metric in job.get("FinalMetricDataList", [])}
+    return metrics.get(metric_name)
+
+
+def state_change_detail(record: Mapping[str, Any], tags: list[dict[str, str]]) -> dict[str, Any]:
+    """The event's detail; times are milliseconds since 1970, tags a map.
+
+    https://docs.aws.amazon.com/sagemaker/latest/dg/automating-sagemaker-with-eventbridge.html"""
+    members = (
+        "HyperParameterTuningJobName",
+        "HyperParameterTuningJobArn",
+        _CONFIG,
+        _DEFINITION,
+        "HyperParameterTuningJobStatus",
+        "TrainingJobStatusCounters",
+        "ObjectiveStatusCounters",
+        "FailureReason",
+    )
+    times = {
+        member: int(record[member].timestamp() * 1000)
+        for member in ("CreationTime", "HyperParameterTuningEndTime", "LastModifiedTime")
+        if member in record
+    }
+    detail = {member: record[member] for member in members if member in record}
+    return {**detail, **times, "Tags": {tag["Key"]: tag["Value"] for tag in tags}}
+
+
+def _checked(parameters: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any], Search]:
+    """Configuration, definition (with the objective's hyperparameter) and search of a request. Raises ServiceError."""
+    config = parameters[_CONFIG]
+    for required, holder, where in (
+        (_DEFINITION, parameters, "input"),
+        ("HyperParameterTuningJobObjective", config, _CONFIG),
+        ("ParameterRanges", config, _CONFIG),
+    ):
+        if required not in holder:
+            raise validation_error(f"{required} is required in {where}")
+    definition, objective = dict(parameters[_DEFINITION]), config["HyperParameterTuningJobObjective"]
+    metrics = [metric["Name"] for metric in definition["AlgorithmSpecification"].get("MetricDefinitions", [])]
+    if objective["MetricName"] not in metrics:
+        raise validation_error(
+            f"The objective metric {objective['MetricName']!r} is not among the MetricDefinitions: {metrics}"
+        )
+    limits = config["ResourceLimits"]
+    try:
+        search = Search(
+            config["Strategy"],
+            config["ParameterRanges"],
+            objective["Type"],
+            limits.get("MaxNumberOfTrainingJobs"),
+            config.get("RandomSeed"),
+        )
+    except RangeError as error:
+        raise validation_error(str(error)) from error
+    static = definition.get("StaticHyperParameters", {})
+    both = sorted(static.keys() & search.names)
+    if both:
+        raise validation_error(f"Hyperparameters are either static or have a range; these are both: {both}")
+    definition["StaticHyperParameters"] = {**static, OBJECTIVE_HYPERPARAMETER: objective["MetricName"]}
+    return config, definition, search
+
+
+def _enter(record: dict[str, Any], status: str, reason: str | None) -> None:
+    now = datetime.now(UTC)
+    record.update(HyperParameterTuningJobStatus=status, LastModifiedTime=now)
+    if status in ENDED:
+        record["HyperParameterTuningEndTime"] = now
+        seconds = int((now - record["CreationTime"]).total_seconds())
+        record["ConsumedResources"] = {"RuntimeInSeconds": seconds}
+    if reason is not None:
+        record["FailureReason"] = reason
+
+
+def _counters(trials: list[dict[str, Any]]) -> dict[str, Any]:
+    statuses = Counter(trial["TrainingJobStatus"] for trial in trials)
+    objectives = Counter(trial["ObjectiveStatus"] for trial in trials)
+    return {
+        "TrainingJobStatusCounters": {
+            "Completed": statuses["Completed"],
+            "InProgress": statuses["InProgress"] + statuses["Stopping"],
+            "RetryableError": 0,
+            "NonRetryableError": statuses["Failed"],
+            "Stopped": statuses["Stopped"],
+        },
+        "ObjectiveStatusCounters": {
+            "Succeeded": objectives["Succeeded"],
+            "Pending": objectives["Pending"],
+            "Failed": objectives["Failed"],
+        },
+    }
