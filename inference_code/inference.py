@@ -33,6 +33,7 @@ from safetensors.torch import load
 SCHEMA = Path(__file__).parent / "contracts" / "model.schema.json"
 CONTENT_TYPES = ("image/jpeg", "image/png", "application/x-image")
 MOST_PREDICTIONS = 5
+AUXILIARY = ("googlenet", "inception_v3")  # their classifiers for training only are not part of an artifact
 MOST_PIXELS = 64_000_000  # of an image, before it is decoded: 200 MB in memory; SageMaker lets through 6 MiB of a file
 INTERPOLATIONS = {
     "nearest": Image.Resampling.NEAREST,
@@ -246,7 +247,8 @@ def _build_network(description: dict[str, Any]) -> torch.nn.Module:
     """Build torchvision's network with the seed's two fully connected layers in place of its classifier."""
     architecture, head = description["architecture"], description["head"]
     try:
-        network = torchvision.models.get_model(architecture, weights=None)
+        options = {"aux_logits": False, "init_weights": False} if architecture in AUXILIARY else {}
+        network = torchvision.models.get_model(architecture, weights=None, **options)
         replaced = network.get_submodule(head["path"])
     except (ValueError, AttributeError) as error:
         raise ArtifactError(

@@ -4,6 +4,9 @@ import importlib.util
 from pathlib import Path
 
 import pytest
+import torch
+
+torch.set_num_threads(1)  # more of them wait for each other on the small networks of these tests
 
 
 @pytest.fixture(scope="session")
