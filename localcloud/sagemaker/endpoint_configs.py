@@ -14,7 +14,7 @@ from localcloud.sagemaker.validation import Support, refuse_unsupported
 if TYPE_CHECKING:
     from localcloud.sagemaker.service import SageMaker
 
-KIND = "endpoint-configs"
+KIND = "endpoint-config"
 
 SUPPORT = Support(
     honoured=frozenset(

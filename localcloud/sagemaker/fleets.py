@@ -7,6 +7,7 @@ created or updated. So it starts again after a restart of the service, whatever 
 from __future__ import annotations
 
 import contextlib
+import logging
 import secrets
 import shutil
 import socket
@@ -30,6 +31,8 @@ from localcloud.sagemaker.training_jobs import host_environment
 
 if TYPE_CHECKING:
     from localcloud.sagemaker.service import SageMaker
+
+logger = logging.getLogger(__name__)
 
 DEFAULT_STARTUP_TIMEOUT_SECONDS = 480
 """AWS gives a container 8 minutes to answer its first health check, unless the variant says otherwise."""
@@ -212,6 +215,7 @@ class Server:
     def __init__(self, launch: Callable[[int], Supervised], log: LogStream):
         self.healthy = False
         self.exits = 0
+        """How often the process has ended since it was last healthy."""
         self.failure: str | None = None
         """Why the container cannot be started at all."""
         self.load = 0
@@ -271,6 +275,9 @@ class Server:
         except (LaunchError, OSError) as error:
             self._log.write(f"The server cannot be started: {error}")
             self.failure = str(error)[:1024]
+        except Exception as error:
+            logger.exception("a server of an endpoint is kept no longer")
+            self.failure = f"InternalServerError: {error!r}"[:1024]
         finally:
             self._log.flush()
 
@@ -301,7 +308,8 @@ class Server:
             now = time.monotonic()
             if now >= next_ping:
                 if _answers_ping(connections):
-                    self.healthy, last_answer, next_ping = True, now, now + PING_INTERVAL_SECONDS
+                    self.healthy, self.exits = True, 0
+                    last_answer, next_ping = now, now + PING_INTERVAL_SECONDS
                 elif self.healthy and now - last_answer > UNHEALTHY_SECONDS:
                     self._log.write(f"The server did not answer GET /ping for {UNHEALTHY_SECONDS} s and is replaced.")
                     return

@@ -17,7 +17,7 @@ from localcloud.sagemaker.validation import Support, refuse_unsupported
 if TYPE_CHECKING:
     from localcloud.sagemaker.service import SageMaker
 
-KIND = "models"
+KIND = "model"
 
 SUPPORT = Support(
     honoured=frozenset(

@@ -1,4 +1,4 @@
-"""A server for the tests of endpoints. `switches.json` beside it, in the model, and CustomAttributes say what goes wrong."""
+"""A server for the tests of endpoints: the model's `switches.json` and CustomAttributes say what goes wrong."""
 
 import json
 import os

@@ -2,6 +2,10 @@
 
 import io
 import json
+import os
+import socket
+import subprocess
+import sys
 import tarfile
 import threading
 import time
@@ -81,6 +85,19 @@ def ask(sagemaker: SageMaker, wish: str = "", name: str = "kelp", body: bytes = 
     return json.loads(answer.body)
 
 
+def runs(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def listens(port: int) -> bool:
+    with socket.socket() as client:
+        return client.connect_ex(("127.0.0.1", port)) == 0
+
+
 def statuses(outside: Any) -> list[str]:
     return [detail["EndpointStatus"] for kind, detail, _ in outside.events if kind == "SageMaker Endpoint State Change"]
 
@@ -134,7 +151,7 @@ def test_what_does_not_start_fails_the_endpoint(sagemaker, outside, make_config,
     assert endpoint["EndpointStatus"] == "Failed"
     assert reason in endpoint["FailureReason"]
     assert statuses(outside) == ["CREATING", "FAILED"]
-    with pytest.raises(ServiceError, match="Endpoint kelp of account 123456789012 not found."):
+    with pytest.raises(ServiceError, match=r"Endpoint kelp of account 123456789012 not found\."):
         ask(sagemaker)
     sagemaker.call("DeleteEndpoint", {"EndpointName": "kelp"})
 
@@ -288,6 +305,39 @@ def test_endpoints_in_service_start_again_with_the_service(start_service, outsid
     again.call("DeleteEndpoint", {"EndpointName": "kelp"})
 
 
+def test_closing_ends_servers_in_service_and_servers_that_start(sagemaker, make_config):
+    create(sagemaker, make_config(sagemaker, "first"))
+    pid = ask(sagemaker)["pid"]
+    make_config(sagemaker, "slow", starts_in_seconds=60)
+    sagemaker.call("CreateEndpoint", {"EndpointName": "weed", "EndpointConfigName": "slow"})
+    while not list((sagemaker.home / "endpoints" / "weed").glob("*/work-0")):
+        time.sleep(0.01)
+    started = time.monotonic()
+    sagemaker.close()
+    assert time.monotonic() - started < 8
+    assert not runs(pid)
+    assert sagemaker.call("DescribeEndpoint", {"EndpointName": "weed"})["EndpointStatus"] == "Creating"
+
+
+def test_no_server_outlives_a_killed_service(tmp_path):
+    script = Path(__file__).with_name("killed_service.py")
+    with subprocess.Popen(
+        [sys.executable, str(script), str(tmp_path)],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    ) as service:
+        assert service.stdout is not None
+        port = int(service.stdout.readline())
+        assert service.stdout.readline() == "InService\n"
+        assert listens(port)
+        service.kill()
+    deadline = time.monotonic() + 10
+    while listens(port):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
 def test_a_deleted_endpoint_leaves_nothing(sagemaker, make_config):
     create(sagemaker, make_config(sagemaker, "first"))
     pid = ask(sagemaker)["pid"]
@@ -296,7 +346,7 @@ def test_a_deleted_endpoint_leaves_nothing(sagemaker, make_config):
     while sagemaker.call("ListEndpoints", {})["Endpoints"]:
         assert time.monotonic() < deadline
         time.sleep(0.02)
-    assert not Path(f"/proc/{pid}").exists()
+    assert not runs(pid)
     assert not (sagemaker.home / "endpoints" / "kelp").exists()
     with pytest.raises(
         ServiceError, match='Could not find endpoint "arn:aws:sagemaker:us-east-1:123456789012:endpoint'

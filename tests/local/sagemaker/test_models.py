@@ -39,7 +39,7 @@ def test_a_model_is_described_listed_and_deleted(sagemaker, outside):
 
 
 def test_a_model_without_its_data_is_refused(sagemaker):
-    with pytest.raises(ServiceError, match="Could not find model data at s3://the-bucket/none.tar.gz"):
+    with pytest.raises(ServiceError, match=r"Could not find model data at s3://the-bucket/none\.tar\.gz"):
         sagemaker.call("CreateModel", model("s3://the-bucket/none.tar.gz"))
     with pytest.raises(ServiceError, match="not of the form s3://bucket/key"):
         sagemaker.call("CreateModel", model("https://somewhere/model.tar.gz"))
@@ -62,7 +62,7 @@ def test_a_model_that_its_role_may_not_read_is_refused(sagemaker):
         ({"EnableNetworkIsolation": True}, "EnableNetworkIsolation=true is not supported"),
         ({"PrimaryContainer": {"Image": "a", "Mode": "MultiModel"}}, 'Mode="MultiModel" is not supported'),
         ({"PrimaryContainer": {"ModelPackageName": "a"}}, "PrimaryContainer.ModelPackageName"),
-        ({"PrimaryContainer": {}}, "PrimaryContainer.Image is required"),
+        ({"PrimaryContainer": None}, "PrimaryContainer.Image is required"),
     ],
 )
 def test_models_that_cannot_be_served_are_refused(sagemaker, parameters, message):

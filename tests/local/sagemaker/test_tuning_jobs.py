@@ -155,7 +155,7 @@ def test_a_job_without_a_successful_trial_fails(sagemaker, script, number, start
     assert 5 <= len(trials(sagemaker)) <= started if number == 12 else len(trials(sagemaker)) == started
 
 
-def test_stopping_stops_the_trials(sagemaker, outside):
+def test_stopping_stops_the_trials(sagemaker):
     sagemaker.call("CreateHyperParameterTuningJob", request("import time; time.sleep(60)", trials=4))
     while len(trials(sagemaker)) < 2:
         time.sleep(0.01)
