@@ -42,6 +42,8 @@ def deploy(
     A parameter that is not given keeps its value on an update, as with `sam deploy`. A stack whose creation failed is
     replaced. Raises PackagingFailed, or DeploymentFailed naming the resource and the reason.
     """
+    from botocore.exceptions import ClientError
+
     cloudformation = session.client("cloudformation")
     packaged = package(Path(template), _uploader(session), on_progress)
     stack = _Stack(cloudformation, stack_name)
@@ -53,14 +55,17 @@ def deploy(
     given = [{"ParameterKey": key, "ParameterValue": value} for key, value in parameters.items()]
     kept = [] if is_new else sorted(stack.parameters() & set(packaged.get("Parameters", {})) - set(parameters))
     seen = stack.event_ids()
-    change_set = cloudformation.create_change_set(
-        StackName=stack_name,
-        ChangeSetName=f"local-{uuid.uuid4()}",
-        ChangeSetType="CREATE" if is_new else "UPDATE",
-        TemplateURL=_upload_template(session, packaged),
-        Parameters=given + [{"ParameterKey": key, "UsePreviousValue": True} for key in kept],
-        Capabilities=CAPABILITIES,
-    )["Id"]
+    try:
+        change_set = cloudformation.create_change_set(
+            StackName=stack_name,
+            ChangeSetName=f"local-{uuid.uuid4()}",
+            ChangeSetType="CREATE" if is_new else "UPDATE",
+            TemplateURL=_upload_template(session, packaged),
+            Parameters=given + [{"ParameterKey": key, "UsePreviousValue": True} for key in kept],
+            Capabilities=CAPABILITIES,
+        )["Id"]
+    except ClientError as error:
+        raise DeploymentFailed(stack_name, stack_name, error.response["Error"]["Message"]) from error
     reason = _wait_for_change_set(cloudformation, change_set)
     if reason is not None:
         cloudformation.delete_change_set(ChangeSetName=change_set)

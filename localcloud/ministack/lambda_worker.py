@@ -33,14 +33,14 @@ def main():
     while True:
         request = json.loads(requests.get())
         if handler is None:
-            outcome = {"error": {**failure, "requestId": request["request_id"]}}
+            outcome = {"error": {**failure, "requestId": request["request_id"]}, "exit": True}
         else:
             outcome = invoke(handler, request, init)
         sys.stdout.flush()
         sys.stderr.flush()
         os.write(2, f"{END_OF_LOG}\n".encode())
         answer(outcome)
-        if handler is None or outcome.get("exit"):
+        if "exit" in outcome:
             sys.exit(1)
 
 

@@ -5,6 +5,7 @@ with native extensions for another Python or processor is refused when the funct
 at deployment what would otherwise be an ImportError in the middle of a run.
 """
 
+import contextlib
 import functools
 import hashlib
 import io
@@ -35,6 +36,8 @@ from localcloud.ministack.repairs import Repair
 
 INIT_SECONDS = 10
 """https://docs.aws.amazon.com/lambda/latest/dg/lambda-runtime-environment.html#runtimes-lifecycle-ib"""
+
+LOG_SECONDS = 2
 
 # What Lambda's Python runtimes carry beside the standard library.
 RUNTIME_PACKAGES = ("boto3", "botocore", "dateutil", "jmespath", "s3transfer", "six", "urllib3")
@@ -120,7 +123,10 @@ class LambdaWorker(lambda_runtime.Worker):
                 status = f"signal: {signal.Signals(-code).name}" if code < 0 else f"exit status {code}"
                 reason = f"RequestId: {request_id} Error: Runtime exited with error: {status}"
                 return self._ended({"errorType": "Runtime.ExitError", "errorMessage": reason})
-            return {**json.loads(answer), "log": self._read_log()}
+            outcome = json.loads(answer)
+            if outcome.pop("exit", False):
+                return self._ended(outcome["error"])
+            return {**outcome, "log": self._read_log()}
 
     def _ended(self, error: dict[str, str]) -> dict[str, Any]:
         process, self._proc = self._proc, None
@@ -216,8 +222,12 @@ class LambdaWorker(lambda_runtime.Worker):
     def _read_log(self) -> str:
         """What was logged up to the end of the invocation, or of the process."""
         lines = []
-        while (line := self._log.get(timeout=5)) is not None and line != f"{lambda_worker.END_OF_LOG}\n":
-            lines.append(line)
+        with contextlib.suppress(queue.Empty):  # a process that the handler left behind holds the log open
+            while (line := self._log.get(timeout=LOG_SECONDS)) is not None:
+                written, mark, _ = line.partition(lambda_worker.END_OF_LOG)
+                lines.append(written)
+                if mark:
+                    break
         return "".join(lines).rstrip("\n")
 
 

@@ -17,8 +17,7 @@ from ministack.core.responses import request_scope
 from ministack.services import eventbridge
 
 from localcloud.cloud import ACCOUNT_ID, REGION, client_environment, session_at
-from localcloud.containers.images import Images
-from localcloud.containers.tiny import tiny_image
+from localcloud.containers.catalogue import known_images
 from localcloud.ministack import sagemaker_tasks
 from localcloud.ministack.sagemaker_authorisation import (
     INVOCATION_PATH,
@@ -43,7 +42,7 @@ def sagemaker_on(home: Path, port: int) -> SageMaker:
         return client_environment(port, *assume(role_arn))
 
     ports = Ports(client=clients.client, role_environment=role_environment, publish_event=publish_event)
-    return SageMaker(home, Images({"tiny": tiny_image()}), ports, REGION, ACCOUNT_ID)
+    return SageMaker(home, known_images(), ports, REGION, ACCOUNT_ID)
 
 
 def register(sagemaker: SageMaker) -> None:

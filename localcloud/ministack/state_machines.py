@@ -274,6 +274,25 @@ def _error_matches(original: Callable[..., Any]) -> Callable[..., Any]:
     return error_matches
 
 
+def _put_events(original: Callable[..., Any]) -> Callable[..., Any]:
+    """The Detail of an entry is an object in a state machine, and a string on the wire:
+    https://docs.aws.amazon.com/step-functions/latest/dg/connect-eventbridge.html"""
+
+    @functools.wraps(original)
+    def put_events(resource: str, parameters: dict) -> Any:
+        entries = [
+            {**entry, "Detail": json.dumps(entry["Detail"])} if isinstance(entry.get("Detail"), dict) else entry
+            for entry in parameters.get("Entries", [])
+        ]
+        result = original(resource, {**parameters, "Entries": entries})
+        if result.get("FailedEntryCount"):
+            raise stepfunctions._ExecutionError("EventBridge.FailedEntry", json.dumps(result))
+        return result
+
+    stepfunctions._SERVICE_DISPATCH["arn:aws:states:::events:putEvents"] = put_events  # it holds the function itself
+    return put_events
+
+
 def _repair(defect: str, function: str, digest: str, repaired: Callable[..., Any]) -> Repair:
     return Repair(defect, stepfunctions.__name__, function, digest, repaired)
 
@@ -310,6 +329,12 @@ REPAIRS = [
     _repair(_NO_LIMIT, "_execute_map", "18ad39652912", _limit_output),
     _repair(
         "a distributed Map in JSONata ignores its fields", "_run_distributed_map", "2b77d3ec0e04", _run_distributed_map
+    ),
+    _repair(
+        "an event's Detail given as an object is not delivered",
+        "_invoke_events_put_events",
+        "92d6ffabce62",
+        _put_events,
     ),
     _repair("States.ALL catches what cannot be caught", "_error_matches", "519b9dc729c5", _error_matches),
 ]

@@ -92,6 +92,12 @@ def role_for(session: boto3.Session) -> Callable[..., str]:
 
 
 @pytest.fixture
+def packed() -> Callable[..., bytes]:
+    """Names and contents of files to a zip archive."""
+    return archive
+
+
+@pytest.fixture
 def until() -> Callable[..., Any]:
     return wait_for
 

@@ -1,0 +1,217 @@
+"""Functions on the local cloud, and the same on MiniStack as it is: there each of our repairs is still needed."""
+
+import json
+import platform
+import struct
+import sys
+import time
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError
+
+RAISES = """
+class OwnError(Exception):
+    pass
+
+calls = 0
+
+def handler(event, context):
+    global calls
+    calls += 1
+    if event == "raise":
+        raise OwnError("as asked")
+    return calls
+"""
+
+
+def raise_then_call(functions) -> tuple[dict[str, Any], int]:
+    name = functions.create(RAISES)
+    functions.invoke(name)
+    return functions.invoke(name, "raise"), functions.invoke(name)
+
+
+def test_the_error_is_the_exceptions_class_and_the_process_stays(functions):
+    error, calls = raise_then_call(functions)
+    assert (error["errorType"], error["errorMessage"]) == ("OwnError", "as asked")
+    assert "OwnError" in error["stackTrace"][-1]
+    assert calls == 3
+
+
+def test_upstream_hides_the_class_and_ends_the_process(upstream_functions):
+    error, calls = raise_then_call(upstream_functions)
+    assert (error["errorType"], calls) == ("Runtime.HandlerError", 1)
+
+
+def fastest_warm_call_ms(functions) -> float:
+    name = functions.create("def handler(event, context): return 1")
+    functions.invoke(name)
+    times = []
+    for _ in range(5):
+        start = time.perf_counter()
+        functions.invoke(name)
+        times.append(time.perf_counter() - start)
+    return min(times) * 1000
+
+
+def test_a_warm_call_does_not_wait(functions):
+    assert fastest_warm_call_ms(functions) < 40
+
+
+def test_upstream_waits_50_ms(upstream_functions):
+    assert fastest_warm_call_ms(upstream_functions) >= 50
+
+
+ENVIRONMENT = "import os\ndef handler(event, context): return dict(os.environ)"
+
+
+def test_a_function_sees_its_own_environment_only(functions):
+    name = functions.create(ENVIRONMENT, Environment={"Variables": {"OWN": "yes", "AWS_REGION": "ours-is-reserved"}})
+    variables = functions.invoke(name)
+    assert variables["OWN"] == "yes"
+    assert variables["AWS_REGION"] == "us-east-1"
+    assert variables["AWS_ACCESS_KEY_ID"].startswith("ASIA")
+    assert not {"HOME", "USER", "AWS_PROFILE", "PERSIST_STATE", "PYTHONPATH"} & set(variables)
+
+
+def test_upstream_hands_the_hosts_environment_on(upstream_functions):
+    assert "GATEWAY_PORT" in upstream_functions.invoke(upstream_functions.create(ENVIRONMENT))
+
+
+def test_only_what_lambdas_runtime_carries_can_be_imported(functions):
+    assert "boto" in functions.invoke(functions.create("import boto3\ndef handler(e, c): return boto3.__name__"))
+    error = functions.invoke(functions.create("import ministack\ndef handler(e, c): return 1"))
+    assert error["errorType"] == "Runtime.ImportModuleError"
+    assert "No module named 'ministack'" in error["errorMessage"]
+
+
+@pytest.mark.parametrize(
+    ("source", "error_type"),
+    [
+        ("def other(event, context): pass", "Runtime.HandlerNotFound"),
+        ("def handler(event, context) return 1", "Runtime.UserCodeSyntaxError"),
+        ("raise LookupError('at import')", "LookupError"),
+        ("def handler(event, context): return {1, 2}", "Runtime.MarshalError"),
+        ("def handler(event, context): raise SystemExit(3)", "Runtime.ExitError"),
+        ("import os\ndef handler(event, context): os._exit(3)", "Runtime.ExitError"),
+        ("import time\ndef handler(event, context): time.sleep(5)", "Sandbox.Timedout"),
+    ],
+)
+def test_errors_have_lambdas_names(functions, source, error_type):
+    name = functions.create(source, Timeout=1)
+    assert functions.invoke(name)["errorType"] == error_type
+    assert functions.invoke(name)["errorType"] == error_type
+
+
+PRINTS = """
+import os
+import sys
+
+def handler(event, context):
+    print("{not json}")
+    sys.stderr.write("half")
+    os.write(1, b"raw")
+    return 5
+"""
+
+
+def test_what_a_function_prints_is_its_log(session, functions, until):
+    name = functions.create(PRINTS)
+    assert functions.invoke(name) == 5
+    logs = session.client("logs")
+
+    def logged() -> str | None:
+        events = logs.filter_log_events(logGroupName=f"/aws/lambda/{name}")["events"]
+        text = "\n".join(event["message"] for event in events)
+        return text if "REPORT" in text else None
+
+    text = until(logged)
+    assert "{not json}" in text
+    assert "half" in text
+    assert "raw" in text
+
+
+CALLS_S3 = (
+    "import boto3\ndef handler(event, context): return boto3.client('s3').put_object(Bucket=event, Key='k')['ETag']"
+)
+
+
+def test_the_functions_role_decides(session, functions):
+    session.client("s3").create_bucket(Bucket="bucket-of-a-function")
+    allowed = [{"Effect": "Allow", "Action": "s3:PutObject", "Resource": "arn:aws:s3:::bucket-of-a-function/*"}]
+    assert functions.invoke(functions.create(CALLS_S3, allowed), "bucket-of-a-function")
+    error = functions.invoke(functions.create(CALLS_S3, []), "bucket-of-a-function")
+    assert "AccessDenied" in error["errorMessage"]
+
+
+def extension(python: str, machine: int) -> dict[str, bytes]:
+    """A native extension, as far as a package's files tell what it was built for."""
+    header = b"\x7fELF" + bytes(12) + struct.pack("<HH", 3, machine)
+    return {"app.py": b"def handler(event, context): return 1", f"native.cpython-{python}-linux-gnu.so": header}
+
+
+X86_64, AARCH64 = 62, 183
+OURS = f"CPython {sys.version_info.major}.{sys.version_info.minor} on {platform.machine()}"
+ANOTHER = "CPython 3.9"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the extension's machine is read from ELF")
+def test_a_package_for_another_python_is_refused(functions, packed):
+    package = packed(extension(f"39-{platform.machine()}", X86_64 if platform.machine() == "x86_64" else AARCH64))
+    with pytest.raises(ClientError) as refused:
+        functions.create("", Code={"ZipFile": package})
+    assert_names_both(refused.value)
+    name = functions.create("def handler(event, context): return 1")
+    with pytest.raises(ClientError) as refused:
+        functions.session.client("lambda").update_function_code(FunctionName=name, ZipFile=package)
+    assert_names_both(refused.value)
+
+
+def assert_names_both(error: ClientError) -> None:
+    assert ANOTHER in error.response["Error"]["Message"]
+    assert OURS in error.response["Error"]["Message"]
+
+
+def test_a_package_for_this_python_is_taken(functions, packed):
+    python = f"{sys.version_info.major}{sys.version_info.minor}-{platform.machine()}"
+    machine = X86_64 if platform.machine() == "x86_64" else AARCH64
+    assert functions.invoke(functions.create("", Code={"ZipFile": packed(extension(python, machine))})) == 1
+
+
+@pytest.mark.parametrize(
+    "options", [{"Runtime": "nodejs22.x"}, {"PackageType": "Image", "Code": {"ImageUri": "an/image"}}]
+)
+def test_what_cannot_run_here_is_refused(functions, options):
+    with pytest.raises(ClientError, match="not supported"):
+        functions.create("", **options)
+
+
+def test_layers_are_on_the_import_path(session, functions, packed):
+    layer = session.client("lambda").publish_layer_version(
+        LayerName="words", Content={"ZipFile": packed({"python/words.py": "WORD = 'from a layer'"})}
+    )["LayerVersionArn"]
+    name = functions.create("from words import WORD\ndef handler(event, context): return WORD", Layers=[layer])
+    assert functions.invoke(name) == "from a layer"
+
+
+def test_step_functions_catches_by_the_exceptions_class(functions, machines):
+    name = functions.create(RAISES)
+    ended = machines.run(
+        {
+            "QueryLanguage": "JSONata",
+            "StartAt": "Call",
+            "States": {
+                "Call": {
+                    "Type": "Task",
+                    "Resource": "arn:aws:states:::lambda:invoke",
+                    "Arguments": {"FunctionName": name, "Payload": "raise"},
+                    "Catch": [
+                        {"ErrorEquals": ["OwnError"], "Output": "{% $states.errorOutput.Cause %}", "Next": "End"}
+                    ],
+                    "End": True,
+                },
+                "End": {"Type": "Succeed"},
+            },
+        }
+    )
+    assert json.loads(json.loads(ended["output"]))["errorMessage"] == "as asked"
