@@ -54,6 +54,9 @@ class ServingContainer:
     work_folder: Path
     """An empty folder of the server's own for everything that it writes."""
     environment: Mapping[str, str]
+    """The whole environment that SageMaker sets: PATH and the like of the host, the role's credentials, the model's
+    own, HOME and TMPDIR.
+    """
     log: Callable[[str], None]
 
 

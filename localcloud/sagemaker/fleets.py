@@ -333,9 +333,8 @@ def _launch(
 ) -> Callable[[int], Supervised]:
     def launch(port: int) -> Supervised:
         shutil.rmtree(work_folder, ignore_errors=True)
-        for folder in ("home", "tmp"):
-            (work_folder / folder).mkdir(parents=True)
-        own = {"HOME": str(work_folder / "home"), "TMPDIR": str(work_folder / "tmp"), **environment}
+        work_folder.mkdir(parents=True)
+        own = {"HOME": str(work_folder), "TMPDIR": str(work_folder), **environment}
         return spawn(launcher(ServingContainer(model_folder, port, work_folder, own, log.write)), log.write)
 
     return launch
