@@ -8,6 +8,8 @@ PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3; do \
 	$$python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null && echo $$python && break; done)
 PIP_INSTALL := install --quiet --disable-pip-version-check
 SAM := .venv-sam/bin/sam
+# statelint 3.1.0 does not know that JSONata may stand in Seconds, nor that 2 is a BackoffRate.
+LITERAL_SECONDS := 's/"Seconds": "\{%[^"]*%\}"/"Seconds": 1/'
 LOCAL_CREDENTIALS := AWS_ACCESS_KEY_ID=none AWS_SECRET_ACCESS_KEY=none AWS_DEFAULT_REGION=us-east-1
 
 help:  ## this list
@@ -29,7 +31,7 @@ check: .venv/.dev .venv-sam/.installed  ## format, lint, types, template and sta
 	.venv/bin/mypy
 	$(LOCAL_CREDENTIALS) .venv/bin/cfn-lint template.yaml
 	$(LOCAL_CREDENTIALS) SAM_CLI_TELEMETRY=0 $(SAM) validate --lint --template template.yaml
-	.venv/bin/statelint statemachine/train_and_deploy.asl.json
+	.venv/bin/statelint --ignore=FLOAT "$$(sed -E $(LITERAL_SECONDS) statemachine/train_and_deploy.asl.json)"
 
 format:  ## rewrite the code as `make check` wants it
 	.venv/bin/ruff format .

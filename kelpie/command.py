@@ -29,6 +29,7 @@ from kelpie.errors import CloudUnavailable, InvalidInput, KelpieError, RunFailed
 from kelpie.stack import Stack
 
 INTERRUPTED = 130
+WIDTH_OFF_TERMINAL = 400
 RESOURCE_DONE = re.compile(r"^\w+_(IN_PROGRESS|COMPLETE) ")
 NOT_UPLOADED_YET = "s3://not-uploaded-yet/"
 
@@ -127,7 +128,7 @@ def run(
     if as_json:
         _print_json(document)
     else:
-        summary.show(document, Console())
+        summary.show(document, _result_console())
     if document["status"] != "SUCCEEDED":
         summary.show_failure(document, console)
         raise RunFailed(summary.failure(document))
@@ -161,7 +162,7 @@ def classify(
     if as_json:
         _print_json(rows)
     else:
-        Console().print(_answers(rows))
+        _result_console().print(_answers(rows))
     without_label = [row for row in rows if row["status"] != "classified"]
     if without_label:
         raise RunFailed(f"{len(without_label)} of {len(rows)} images got no label")
@@ -175,7 +176,7 @@ def show_status(as_json: Json = False) -> None:
     if as_json:
         _print_json(document)
     else:
-        status.show(document, Console())
+        status.show(document, _result_console())
 
 
 @application.command()
@@ -293,6 +294,11 @@ def _bytes(what: str, total: int) -> Iterator[Callable[[str, int], None]]:
 def _progress_console() -> Console:
     """Progress goes to stderr, so that stdout has the result alone."""
     return Console(stderr=True)
+
+
+def _result_console() -> Console:
+    """Off a terminal nothing is cut to fit a width that nobody sees."""
+    return Console() if sys.stdout.isatty() else Console(width=WIDTH_OFF_TERMINAL)
 
 
 def _print_json(document: Any) -> None:

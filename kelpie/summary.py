@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import json
 from typing import Any
 
 from rich.console import Console
@@ -82,8 +83,19 @@ def show_failure(summary: dict[str, Any], console: Console) -> None:
 def failure(summary: dict[str, Any]) -> str:
     """Return the error and its cause, in one line."""
     error = summary["error"] or summary["status"]
-    cause = " ".join((summary["cause"] or "no cause was given").split())
+    cause = " ".join(reason(summary["cause"]).split())
     return f"the run {summary['execution_name']} ended {summary['status']}: {error}: {cause}"
+
+
+def reason(cause: str | None) -> str:
+    """Return what a cause says: a function's is a JSON object that holds the message among other things."""
+    if not cause:
+        return "no cause was given"
+    try:
+        document = json.loads(cause)
+    except ValueError:
+        return cause
+    return str(document["errorMessage"]) if isinstance(document, dict) and document.get("errorMessage") else cause
 
 
 def _training_job(stack: Stack, plan: dict[str, Any]) -> dict[str, Any] | None:

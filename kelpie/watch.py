@@ -59,7 +59,9 @@ class _Watch:
         """A state that is visited again and again, such as one that polls, is shown the first time only."""
         for visit in visits:
             if visit.name not in self._entered and visit.left is None:
-                self._console.print(f"{visit.entered.astimezone():%H:%M:%S}  {visit.name} ...", highlight=False)
+                self._console.print(
+                    f"{visit.entered.astimezone():%H:%M:%S}  {visit.name} ...", highlight=False, soft_wrap=True
+                )
             if visit.name not in self._left and visit.left is not None:
                 seconds = (visit.left - visit.entered).total_seconds()
                 self._console.print(
@@ -73,7 +75,7 @@ class _Watch:
             known = self._trials.get(trial.name)
             self._trials[trial.name] = trial
             if trial.ended and not (known and known.ended):
-                self._console.print(f"          {describe_trial(number, trial)}", highlight=False)
+                self._console.print(f"          {describe_trial(number, trial)}", highlight=False, soft_wrap=True)
 
     def _show_epochs(self) -> None:
         """Read the logs of the jobs in progress, and once more those of the ones that have ended since."""
@@ -93,7 +95,7 @@ class _Watch:
             return
         self._epochs[job] = f"epoch {epoch['epoch']}/{epoch['epochs']}"
         if f"-{self._run}-train-" in job:
-            self._console.print(f"          {line.message}", highlight=False)
+            self._console.print(f"          {line.message}", highlight=False, soft_wrap=True)
 
     def _now(self, visits: list[StateVisit]) -> str:
         names = [visit.name for visit in visits if visit.left is None]

@@ -2,10 +2,12 @@
 
 import datetime
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from kelpie.execution import EPOCH, StateVisit, run_id, seconds_by_state, state_visits
+from kelpie.summary import failure, reason
 
 NOON = datetime.datetime(2026, 11, 22, 12, tzinfo=datetime.UTC)
 
@@ -67,3 +69,18 @@ def test_an_epochs_line_is_read():
     line = "epoch 3/8 train_loss=0.4123 valid_accuracy=0.8600 learning_rate=9.8e-04 seconds_left=41"
     assert EPOCH.match(line).group("epoch", "epochs") == ("3", "8")
     assert not EPOCH.match("final valid_accuracy=0.9 (epoch 3)")
+
+
+def test_a_causes_message_is_shown_without_what_lambda_wraps_it_in():
+    wrapped = '{"errorMessage": "the bucket\\n is gone", "errorType": "DatasetError", "stackTrace": ["app.py"]}'
+    described = {"execution_name": "one", "status": "FAILED", "error": "DatasetError", "cause": wrapped}
+    assert failure(described) == "the run one ended FAILED: DatasetError: the bucket is gone"
+
+
+@pytest.mark.parametrize("cause", ["the job ended Failed: {curly}", "[1]", '{"FailureReason": "x"}', "17"])
+def test_any_other_cause_is_shown_as_it_is(cause):
+    assert reason(cause) == cause
+
+
+def test_a_missing_cause_is_said_to_be_missing():
+    assert reason(None) == "no cause was given"
