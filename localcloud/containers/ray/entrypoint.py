@@ -25,6 +25,7 @@ from typing import NoReturn
 
 import adapter
 
+HERE = Path(__file__).resolve().parent
 HOST = "127.0.0.1"
 RAY_FOLDERS = Path("/tmp")
 RAY_FOLDER_PREFIX = "localcloud-ray-"
@@ -34,6 +35,7 @@ RAY_ENVIRONMENT = {
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # the node's address is 127.0.0.1, and all daemons listen there
     "AUTOSCALER_METRIC_PORT": "0",  # any free port instead of a fixed one
     "DASHBOARD_METRIC_PORT": "-1",  # none
+    "__RAY_WORKER_PROCESS_SETUP_HOOK_ENV_VAR": "localcloud_ray_loopback.bind",
     "RAY_COLOR_PREFIX": "0",
     "NO_COLOR": "1",
 }
@@ -46,20 +48,25 @@ def main(model_folder: Path, port: int) -> int:
         print(f"ERROR: No Ray Serve application found: neither {model_folder}/config.yaml nor SM_RAYSERVE_APP")
         return 1
     with _ray_folder() as folder:
-        ray_port, dashboard_port, agent_port, client_port, serve_port = _free_ports(5)
+        ray_port, dashboard_port, agent_port, serve_port = _free_ports(4)
         # fmt: off
         steps = [
             ["ray", "start", "--head", f"--port={ray_port}", "--include-dashboard=False", "--num-gpus=0",
              f"--temp-dir={folder}", f"--object-store-memory={SMALLEST_OBJECT_STORE_BYTES}",
              f"--dashboard-port={dashboard_port}", f"--dashboard-agent-listen-port={agent_port}",
-             f"--ray-client-server-port={client_port}", "--min-worker-port=0", "--max-worker-port=0"],
+             "--no-monitor", "--min-worker-port=0", "--max-worker-port=0"],
             ["serve", "start", f"--address={HOST}:{ray_port}", f"--http-host={HOST}", f"--http-port={serve_port}"],
             ["serve", "run", f"--address={HOST}:{ray_port}", application],
         ]
         # fmt: on
-        environment = {**os.environ, **RAY_ENVIRONMENT, "RAY_TMPDIR": str(folder)}
+        environment = {
+            **os.environ,
+            **RAY_ENVIRONMENT,
+            "RAY_TMPDIR": str(folder),
+            "PYTHONPATH": os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH"), str(HERE / "worker")])),
+        }
         # -P: the folder of this file is none of the application's business
-        command = [sys.executable, "-P", str(Path(__file__).with_name("steps.py")), json.dumps(steps)]
+        command = [sys.executable, "-P", str(HERE / "steps.py"), json.dumps(steps)]
         with subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL) as running:
             try:
                 if not _wait_until_listening(serve_port, running):
