@@ -1,10 +1,12 @@
 """The `tiny` image: plain Python without any framework, for tests of the services around it.
 
-Training runs ContainerEntrypoint, or else the hyperparameter `script`, a Python script of a few lines, with
+Training runs ContainerEntrypoint, or else the hyperparameter `script`, Python of a line, or of several lines as a JSON
+string, with
 SM_MODEL_DIR, SM_OUTPUT_DIR, SM_OUTPUT_DATA_DIR, SM_CHANNEL_<NAME> and SM_HP_<NAME> set. Serving runs `serve.py` of the
 model archive, or else tiny_server.py, with MODEL_FOLDER and PORT set.
 """
 
+import json
 import sys
 from pathlib import Path
 
@@ -37,7 +39,7 @@ def launch_training(container: TrainingContainer) -> ProcessSpec:
         script = container.hyperparameters.get("script")
         if script is None:
             raise LaunchError("the image `tiny` needs a ContainerEntrypoint or the hyperparameter `script`")
-        argv = [sys.executable, "-c", script]
+        argv = [sys.executable, "-c", json.loads(script) if script.startswith('"') else script]
     return ProcessSpec(argv, environment, opt_ml)
 
 

@@ -138,7 +138,9 @@ class JobFailed(Exception):
 
 
 class TrainingJobs:
-    """`changed` is notified whenever any job changes. `stop_grace_seconds` is the time between SIGTERM and SIGKILL."""
+    """`changed` is notified whenever any job changes. `stop_grace_seconds` is the time between SIGTERM and SIGKILL,
+    `checkpoint_seconds` that between two uploads of checkpoints while a job runs.
+    """
 
     def __init__(self, service: SageMaker):
         self.service = service
@@ -146,6 +148,7 @@ class TrainingJobs:
         self.cache = ObjectCache(service.home / "cache" / "objects", CACHE_LIMIT_BYTES)
         self.changed = threading.Condition()
         self.stop_grace_seconds = STOP_GRACE_SECONDS
+        self.checkpoint_seconds = CHECKPOINT_SECONDS
         self._runs: dict[str, TrainingRun] = {}
         self._creating = threading.Lock()
         self._closing = False
@@ -475,13 +478,13 @@ class TrainingRun(threading.Thread):
             self._process = spawn(spec, on_line)
         started = time.monotonic()
         deadline = started + self._request.get("StoppingCondition", {}).get("MaxRuntimeInSeconds", 86400)
-        checkpoints_due = started + CHECKPOINT_SECONDS
+        checkpoints_due = started + self._jobs.checkpoint_seconds
         while (code := self._process.wait(min(POLL_SECONDS, max(0.0, deadline - time.monotonic())))) is None:
             log.flush()
             self._record_metrics()
             if checkpoints and time.monotonic() >= checkpoints_due:
                 checkpoints.try_upload_changes()
-                checkpoints_due = time.monotonic() + CHECKPOINT_SECONDS
+                checkpoints_due = time.monotonic() + self._jobs.checkpoint_seconds
             if time.monotonic() >= deadline and not self._timed_out:
                 self._timed_out = True
                 deadline = math.inf

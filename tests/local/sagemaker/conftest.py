@@ -1,9 +1,11 @@
 """The local SageMaker alone: moto stands in for S3 and CloudWatch Logs, the image `tiny` for every container."""
 
 import io
+import json
 import tarfile
 import threading
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,7 @@ class Outside:
     """What the service finds outside: S3 and the logs of moto, and a list of the events that it published."""
 
     def __init__(self) -> None:
+        self.now = datetime(2026, 11, 22, tzinfo=UTC)
         self.events: list[tuple[str, dict, list[str]]] = []
         self.identities: set[tuple[str, str | None]] = set()
         self._lock = threading.Lock()
@@ -98,7 +101,7 @@ def job() -> Callable[..., dict[str, Any]]:
                 "TrainingInputMode": "File",
             },
             "RoleArn": ROLE,
-            "HyperParameters": {"script": script},
+            "HyperParameters": {"script": json.dumps(script)},
             "OutputDataConfig": {"S3OutputPath": f"s3://{BUCKET}/jobs"},
             "ResourceConfig": {"InstanceType": "ml.m5.large", "InstanceCount": 1, "VolumeSizeInGB": 10},
             "StoppingCondition": {"MaxRuntimeInSeconds": 60},

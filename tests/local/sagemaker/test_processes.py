@@ -1,0 +1,134 @@
+"""Nothing that was started outlives its end, the cloud's end, or the cloud's sudden end."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from localcloud.processes import ProcessSpec, Supervised, spawn
+
+ENVIRONMENT = {"PATH": os.environ["PATH"], "LANG": "C.UTF-8"}
+DESCENDANTS = "(sleep 61 &); (setsid sleep 62 &); echo $$; exec sleep 63"  # one of them has left the process group
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Callable[..., tuple[Supervised, list[str]]]:
+    def start(*argv: str) -> tuple[Supervised, list[str]]:
+        lines: list[str] = []
+        return spawn(ProcessSpec(argv, ENVIRONMENT, tmp_path), lines.append), lines
+
+    return start
+
+
+def eventually(condition: Callable[[], bool], seconds: float = 5) -> bool:
+    deadline = time.monotonic() + seconds
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return condition()
+
+
+def running_in(folder: Path) -> list[int]:
+    """Return the processes whose working directory is the folder."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        try:
+            if entry.name.isdigit() and (entry / "cwd").readlink() == folder:
+                found.append(int(entry.name))
+        except OSError:
+            continue
+    return found
+
+
+def test_lines_and_exit_code_arrive(start):
+    process, lines = start("sh", "-c", "echo out; echo err >&2; printf 'no end'; exit 3")
+    assert process.wait(10) == 3
+    assert lines == ["out", "err", "no end"]
+
+
+def test_environment_is_only_what_was_given(start):
+    process, lines = start("env")
+    process.wait(10)
+    assert sorted(lines) == ["LANG=C.UTF-8", f"PATH={os.environ['PATH']}"]
+
+
+def test_a_program_that_is_not_there_says_so(start):
+    process, lines = start("no-such-program")
+    assert process.wait(10) == 127
+    assert lines == ["cannot start no-such-program: No such file or directory"]
+
+
+def test_long_and_broken_lines_are_delivered(start):
+    process, lines = start(sys.executable, "-c", r"import os; os.write(1, b'x' * 20000 + b'\n\xff\n\nlast\r\n')")
+    process.wait(10)
+    assert "".join(lines[:2]) == "x" * 20000
+    assert lines[2:] == ["\ufffd", "", "last"]
+
+
+def test_a_signal_is_128_and_more(start):
+    process, _ = start("sh", "-c", "kill -9 $$")
+    assert process.wait(10) == 137
+
+
+def test_sigterm_lets_the_process_end_in_its_own_way(start):
+    process, lines = start("sh", "-c", "trap 'echo saved; exit 0' TERM; echo ready; while :; do sleep 0.02; done")
+    assert eventually(lambda: lines == ["ready"])
+    assert process.wait(0.05) is None
+    assert process.terminate(grace_seconds=10) == 0
+    assert lines == ["ready", "saved"]
+
+
+def test_after_the_grace_it_is_killed(start):
+    process, lines = start("sh", "-c", "trap '' TERM; echo ready; while :; do sleep 0.02; done")
+    assert eventually(lambda: lines == ["ready"])
+    process.begin_termination(grace_seconds=60)
+    assert process.wait(0.2) is None
+    assert process.terminate(grace_seconds=0.1) == 137
+
+
+def test_terminating_what_has_ended_is_nothing(start):
+    process, _ = start("true")
+    assert process.wait(10) == 0
+    assert process.terminate(grace_seconds=10) == 0
+
+
+def test_what_the_process_leaves_behind_ends_with_it(start, tmp_path):
+    process, lines = start("sh", "-c", "(sleep 61 &); (setsid sleep 62 &); sleep 0.1; exit 5")
+    assert process.wait(10) == 5
+    assert running_in(tmp_path) == []
+
+
+def test_descendants_are_killed_too(start, tmp_path):
+    process, lines = start("sh", "-c", DESCENDANTS)
+    assert eventually(lambda: len(running_in(tmp_path)) == 4)  # three sleeps and the supervisor
+    process.terminate(grace_seconds=0)
+    assert running_in(tmp_path) == []
+
+
+@pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGTERM])
+def test_nothing_outlives_the_cloud(tmp_path, end):
+    code = (
+        "import sys, pathlib, threading, os\n"
+        "from localcloud.processes import ProcessSpec, spawn\n"
+        "spec = ProcessSpec(['sh', '-c', sys.argv[2]], {'PATH': os.environ['PATH']}, pathlib.Path(sys.argv[1]))\n"
+        "threading.Thread(target=lambda: spawn(spec, print)).start()\n"  # a thread that ends is not the cloud that ends
+        "threading.Event().wait()\n"
+    )
+    cloud = subprocess.Popen([sys.executable, "-c", code, str(tmp_path), DESCENDANTS])
+    assert eventually(lambda: len(running_in(tmp_path)) == 4, 20)
+    cloud.send_signal(end)
+    cloud.wait(10)
+    assert eventually(lambda: running_in(tmp_path) == [])
+
+
+def test_the_process_dies_with_its_supervisor(start, tmp_path):
+    process, lines = start("sh", "-c", "echo $$; exec sleep 63")
+    assert eventually(lambda: len(lines) == 1)
+    (supervisor,) = set(running_in(tmp_path)) - {int(lines[0])}
+    os.kill(supervisor, signal.SIGKILL)
+    assert eventually(lambda: running_in(tmp_path) == [])
+    assert process.wait(10) is not None
