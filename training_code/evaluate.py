@@ -1,0 +1,217 @@
+"""EvaluateModel: score a split with the artifact's own code, the code that will serve it.
+
+By hand, after train.py's final stage (--help there):
+
+    python training_code/evaluate.py --dataset photos --manifest prepared --model model --model_dir scored
+
+model is the artifact's folder, or model.tar.gz, or the folder that holds it. Leaves evaluation.json and predictions.csv.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import tempfile
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import torch
+from artifact import inference_module, unpack_artifact
+from data import DatasetError, images_of, read_manifest, spread_over_classes
+from documents import read_document, write_document
+from job import run
+from options import OptionsError, Parser, number
+
+BINS = 15  # of the calibration error, as in Guo et al. 2017
+SAMPLES = 10
+WORST_MISTAKES = 20
+PREDICTIONS_FILE = "predictions.csv"
+
+
+@dataclass(frozen=True)
+class Options:
+    """What evaluate.py is asked to do."""
+
+    dataset: Path
+    manifest: Path
+    model: Path
+    model_dir: Path
+    split: str
+    batch_size: int
+
+
+def read_options(arguments: list[str] | None) -> Options:
+    """Read options and SM_* variables. Raises OptionsError."""
+    parser = Parser(__doc__)
+    parser.folder("dataset", "SM_CHANNEL_DATASET", "folder of labelled images", required=True)
+    parser.folder("manifest", "SM_CHANNEL_MANIFEST", "manifest.json or its folder", required=True)
+    parser.folder("model", "SM_CHANNEL_MODEL", "model.tar.gz, its folder, or the artifact unpacked", required=True)
+    parser.folder("model_dir", "SM_MODEL_DIR", "where evaluation.json and predictions.csv go", required=True)
+    parser.add_argument("--split", choices=("valid", "test"), default="test", help="what to score (default: test)")
+    parser.add_argument("--batch_size", type=number(int, 1, 8192), default=32, help="images at a time (default: 32)")
+    return Options(**vars(parser.parse(arguments)))
+
+
+def evaluate(options: Options) -> None:
+    """Score the split; write evaluation.json and predictions.csv. Raises JobError."""
+    manifest = read_manifest(options.manifest)
+    entries = images_of(manifest, options.split)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = options.model
+        if not (folder / "model.json").is_file():
+            folder = Path(temporary)
+            unpack_artifact(options.model, folder)
+        description = read_document(folder / "model.json", "model")
+        if description["classes"] != manifest["classes"]:
+            raise OptionsError("the model knows other classes than the data set: train it on this data set")
+        with inference_module(folder) as inference:
+            logits = score(inference, inference.model_fn(folder), options.dataset, entries, options.batch_size)
+    labels = np.array([entry["class_index"] for entry in entries])
+    probabilities = softmax(logits / description["temperature"])
+    document = {
+        "version": 1,
+        "run_id": description["run_id"],
+        "split": options.split,
+        "data_digest": manifest["digest"],
+        "weights_sha256": description["weights_sha256"],
+        "predictions_file": PREDICTIONS_FILE,
+        **measure(probabilities, labels, manifest["classes"]),
+        **choose_examples(probabilities, entries, manifest["classes"]),
+    }
+    write_document(options.model_dir / "evaluation.json", document, "evaluation")
+    _write_predictions(options.model_dir / PREDICTIONS_FILE, probabilities, entries, manifest["classes"])
+    print(
+        f"{options.split}: accuracy={document['accuracy']:.4f} macro_f1={document['macro_f1']:.4f} "
+        f"calibration_error={document['calibration_error']:.4f} on {len(entries)} images",
+        flush=True,
+    )
+
+
+def score(
+    inference: ModuleType, model: Any, dataset: Path, entries: Sequence[dict[str, Any]], batch_size: int
+) -> np.ndarray:
+    """Return the serving code's logits of the entries, (N, C) float64. Raises DatasetError if an image has changed.
+
+    Each worker decodes and computes its own batches on one thread: so decoding takes part in the parallelism.
+    """
+
+    def score_batch(batch: Sequence[dict[str, Any]]) -> np.ndarray:
+        torch.set_num_threads(1)
+        contents = [_read(dataset, entry) for entry in batch]
+        logits: np.ndarray = inference.predict_logits(model, contents)
+        return logits.astype(np.float64)
+
+    batches = [entries[start : start + batch_size] for start in range(0, len(entries), batch_size)]
+    threads = torch.get_num_threads()
+    try:
+        with ThreadPoolExecutor(threads) as pool:
+            return np.concatenate(list(pool.map(score_batch, batches)))
+    finally:
+        torch.set_num_threads(threads)
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """Return probabilities, (N, C), rows sum to 1."""
+    exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return exponentials / exponentials.sum(axis=1, keepdims=True)
+
+
+def measure(probabilities: np.ndarray, labels: np.ndarray, classes: Sequence[str]) -> dict[str, Any]:
+    """Return evaluation.json's figures. probabilities: (N, C); labels: (N,), class indices."""
+    predicted = probabilities.argmax(axis=1)
+    matrix = np.zeros((len(classes), len(classes)), dtype=int)
+    np.add.at(matrix, (labels, predicted), 1)
+    right = np.diag(matrix).astype(float)
+    precision = _ratio(right, matrix.sum(axis=0))
+    recall = _ratio(right, matrix.sum(axis=1))
+    f1 = _ratio(2 * precision * recall, precision + recall)
+    best = np.argsort(-probabilities, axis=1, kind="stable")[:, :5]
+    return {
+        "classes": list(classes),
+        "images": len(labels),
+        "majority_share": float(matrix.sum(axis=1).max() / len(labels)),
+        "accuracy": float((predicted == labels).mean()),
+        "top5_accuracy": float((best == labels[:, None]).any(axis=1).mean()),
+        "macro_f1": float(f1.mean()),
+        "calibration_error": calibration_error(probabilities, labels),
+        "per_class": [
+            {
+                "label": name,
+                "images": int(matrix[index].sum()),
+                "precision": float(precision[index]),
+                "recall": float(recall[index]),
+                "f1": float(f1[index]),
+            }
+            for index, name in enumerate(classes)
+        ],
+        "confusion_matrix": matrix.tolist(),
+    }
+
+
+def calibration_error(probabilities: np.ndarray, labels: np.ndarray) -> float:
+    """Return the expected calibration error: 15 bins of equal width over the confidence (Guo et al. 2017)."""
+    confidence = probabilities.max(axis=1)
+    right = probabilities.argmax(axis=1) == labels
+    bins = np.minimum((confidence * BINS).astype(int), BINS - 1)
+    gaps = [abs(right[bins == bin].mean() - confidence[bins == bin].mean()) * (bins == bin).mean() for bin in set(bins)]
+    return float(sum(gaps))
+
+
+def choose_examples(
+    probabilities: np.ndarray, entries: Sequence[dict[str, Any]], classes: Sequence[str]
+) -> dict[str, Any]:
+    """Return evaluation.json's samples, spread over the classes, and its worst mistakes."""
+    rows = _rows(probabilities, entries, classes)
+    row_of = {row["path"]: row for row in rows}
+    wrong = sorted((row for row in rows if row["label"] != row["predicted"]), key=lambda row: -row["probability"])
+    mistakes = [{name: row[name] for name in ("path", "label", "predicted", "probability")} for row in wrong]
+    samples = [row_of[entry["path"]] for entry in spread_over_classes(entries, SAMPLES)]
+    return {"samples": samples, "worst_mistakes": mistakes[:WORST_MISTAKES]}
+
+
+def _rows(
+    probabilities: np.ndarray, entries: Sequence[dict[str, Any]], classes: Sequence[str]
+) -> list[dict[str, Any]]:
+    return [
+        {
+            "path": entry["path"],
+            "sha256": entry["sha256"],
+            "label": classes[entry["class_index"]],
+            "predicted": classes[int(row.argmax())],
+            "probability": float(row.max()),
+        }
+        for entry, row in zip(entries, probabilities, strict=True)
+    ]
+
+
+def _write_predictions(
+    path: Path, probabilities: np.ndarray, entries: Sequence[dict[str, Any]], classes: Sequence[str]
+) -> None:
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, ("path", "sha256", "label", "predicted", "probability"))
+        writer.writeheader()
+        writer.writerows(_rows(probabilities, entries, classes))
+
+
+def _read(dataset: Path, entry: dict[str, Any]) -> bytes:
+    try:
+        content = (dataset / entry["path"]).read_bytes()
+    except OSError as error:
+        raise DatasetError(f"{entry['path']} of the manifest cannot be read: {error}") from error
+    if hashlib.sha256(content).hexdigest() != entry["sha256"]:
+        raise DatasetError(f"{entry['path']} has changed since PrepareDataset: start a new run")
+    return content
+
+
+def _ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
+    """Divide; where there is nothing to divide by, the answer is 0."""
+    return np.divide(numerator, denominator, out=np.zeros(len(numerator)), where=denominator > 0)
+
+
+if __name__ == "__main__":
+    run(lambda: evaluate(read_options(None)))

@@ -1,0 +1,119 @@
+"""Frozen features: the backbone runs once over the data set, and every trial and the final head train on what it said.
+
+A folder of features holds one safetensors file a split (`features` (N, D), `labels` (N,), in the manifest's order) and
+record.json, which says what they were computed from: a later run with the same inputs finds and reuses them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from batches import normalise
+from data import SPLITS, DatasetError, Squares, images_of
+from network import Head, replace_classifier
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+RECORD = "record.json"
+BATCH = 32
+LINE_SECONDS = 10.0
+
+
+def digest_features(data: str, weights: str, architecture: str, preprocessing: Mapping[str, Any], dtype: str) -> str:
+    """Return the SHA-256 of all that decides the features, this code included."""
+    folder = Path(__file__).parent
+    code = [hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in ("data.py", "features.py", "network.py")]
+    inputs = [data, weights, architecture, dict(preprocessing), dtype, code]
+    return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()
+
+
+def find_features(folder: Path, digest: str) -> dict[str, Any] | None:
+    """Return the record of the features in `folder` if they are those of `digest` and whole, else None."""
+    try:
+        record = json.loads((folder / RECORD).read_bytes())
+        whole = record["digest"] == digest and all(
+            hashlib.sha256((folder / name).read_bytes()).hexdigest() == record["sha256"][split]
+            for split, name in record["files"].items()
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+    return record if whole else None
+
+
+def compute_features(
+    network: nn.Module,
+    head: Head,
+    dataset: Path,
+    manifest: Mapping[str, Any],
+    preprocessing: Mapping[str, Any],
+    dtype: torch.dtype,
+    device: torch.device,
+) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
+    """Run the backbone over every split: features (N, D) in `dtype` and labels (N,), in the manifest's order."""
+    replace_classifier(network, head, nn.Identity())
+    network = network.eval().to(device, memory_format=torch.channels_last)
+    results = {}
+    for split in SPLITS:
+        entries = images_of(dict(manifest), split)
+        squares = Squares(dataset, entries, preprocessing["image_size_px"], torch.get_num_threads(), cache_bytes=0)
+        indices = [range(start, min(start + BATCH, len(entries))) for start in range(0, len(entries), BATCH)]
+        parts, done, started, said = [], 0, time.monotonic(), time.monotonic()
+        autocast = torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32)
+        with torch.inference_mode(), autocast:
+            for batch in squares.batches(indices):
+                parts.append(network(normalise(batch, preprocessing, device)).to("cpu", dtype))
+                done += len(batch)
+                if done == len(entries) or time.monotonic() - said > LINE_SECONDS:
+                    said = time.monotonic()
+                    rate = done / (said - started)
+                    print(f"features {split} {done}/{len(entries)} images_per_second={rate:.0f}", flush=True)
+        labels = torch.tensor([entry["class_index"] for entry in entries])
+        results[split] = torch.cat(parts), labels
+    return results
+
+
+def write_features(
+    folder: Path, features: Mapping[str, tuple[torch.Tensor, torch.Tensor]], digest: str, weights_sha256: str
+) -> dict[str, Any]:
+    """Write the features and, last, their record, which is returned."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / RECORD).unlink(missing_ok=True)
+    files = {split: f"{split}.safetensors" for split in features}
+    for split, (values, labels) in features.items():
+        save_file({"features": values, "labels": labels}, folder / files[split])
+    record = {
+        "digest": digest,
+        "dimension": features["train"][0].shape[1],
+        "dtype": str(features["train"][0].dtype).removeprefix("torch."),
+        "files": files,
+        "sha256": {split: hashlib.sha256((folder / name).read_bytes()).hexdigest() for split, name in files.items()},
+        "weights_sha256": weights_sha256,
+    }
+    (folder / RECORD).write_text(json.dumps(record, indent=1))
+    return record
+
+
+def read_features(folder: Path, manifest: Mapping[str, Any], split: str) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return a split's features, (N, D) float32, and labels, (N,). Raises DatasetError if they are not the manifest's."""
+    described = manifest["features"]
+    if described is None:
+        raise DatasetError("the manifest has no features: run prepare_dataset.py with mode frozen_features")
+    path = folder / described["files"][split]
+    try:
+        tensors = load_file(path)
+        record = json.loads((folder / RECORD).read_bytes())
+    except (OSError, ValueError, SafetensorError) as error:
+        raise DatasetError(f"{path} cannot be read: {error}") from error
+    if record["digest"] != described["digest"]:
+        raise DatasetError(f"{folder} holds features {record['digest'][:12]}, not {described['digest'][:12]}: run it again")
+    values, labels = tensors["features"].float(), tensors["labels"]
+    if len(values) != len(images_of(dict(manifest), split)):
+        raise DatasetError(f"{path} holds {len(values)} images, the manifest another number: run prepare_dataset.py again")
+    return values, labels

@@ -1,0 +1,145 @@
+"""PrepareDataset: decode every image once, write the manifest that all later jobs read, and compute frozen features.
+
+Unreadable images fail the job here, before anything else is paid for, unless max_unreadable allows for them.
+
+By hand, on a folder with train/, valid/ and test/:
+
+    python training_code/prepare_dataset.py --dataset photos --model_dir prepared
+    python training_code/prepare_dataset.py --dataset photos --model_dir prepared \\
+        --mode frozen_features --weights channel --weights_file resnet50.safetensors --checkpoint_dir features
+
+The first writes prepared/manifest.json; the second also features/, which train.py takes as --features.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from data import (
+    NAMED_PATHS,
+    SPLITS,
+    DatasetError,
+    count_images,
+    digest_images,
+    inspect_images,
+    list_dataset,
+)
+from documents import write_document
+from job import run
+from options import OptionsError, Parser, add_network_options, check_network_options, number
+
+
+@dataclass(frozen=True)
+class Options:
+    """What prepare_dataset.py is asked to do."""
+
+    dataset: Path
+    dataset_uri: str
+    model_dir: Path
+    checkpoint_dir: Path | None
+    mode: str
+    architecture: str
+    image_size_px: int
+    weights: str
+    weights_file: Path | None
+    max_unreadable: int
+    seed: int
+
+
+def read_options(arguments: list[str] | None) -> Options:
+    """Read options and SM_* variables. Raises OptionsError."""
+    parser = Parser(__doc__)
+    parser.folder("dataset", "SM_CHANNEL_DATASET", "folder of labelled images", required=True)
+    parser.folder("model_dir", "SM_MODEL_DIR", "where manifest.json goes", required=True)
+    parser.folder("checkpoint_dir", "SM_CHECKPOINT_DIR", "where the features go, and where earlier ones are found")
+    parser.add_argument("--dataset_uri", default="", help="where the images came from, for the manifest")
+    parser.add_argument(
+        "--max_unreadable", type=number(int, 0), default=0, help="unreadable images to leave out (default: 0)"
+    )
+    add_network_options(parser)
+    given = vars(parser.parse(arguments))
+    check_network_options(given)
+    given["dataset_uri"] = given["dataset_uri"] or str(given["dataset"])
+    if given["mode"] == "frozen_features" and given["checkpoint_dir"] is None:
+        raise OptionsError("mode frozen_features needs a folder for the features: give checkpoint_dir")
+    return Options(**given)
+
+
+def prepare(options: Options) -> None:
+    """Write the manifest and, in mode frozen_features, the features. Raises DatasetError, WeightsUnavailable, ..."""
+    started = time.monotonic()
+    listing = list_dataset(options.dataset)
+    entries, unreadable = inspect_images(options.dataset, listing.images, os.cpu_count() or 1)
+    _check_unreadable(unreadable, options.max_unreadable)
+    counts = count_images(entries, listing.classes)
+    for split in SPLITS:
+        empty = [name for name, images in counts[split].items() if images == 0]
+        if empty:
+            raise DatasetError(f"{split}/ has no readable image of {', '.join(empty[:NAMED_PATHS])}")
+    manifest: dict[str, Any] = {
+        "version": 1,
+        "dataset_uri": options.dataset_uri,
+        "digest": digest_images(entries, listing.classes),
+        "classes": listing.classes,
+        "counts": counts,
+        "images": entries,
+        "unreadable": unreadable,
+        "ignored": listing.ignored,
+        "features": None,
+    }
+    print(
+        f"decoded {len(entries)} images of {len(listing.classes)} classes in {time.monotonic() - started:.1f} s, "
+        f"{len(unreadable)} unreadable, {len(listing.ignored)} files ignored",
+        flush=True,
+    )
+    if options.mode == "frozen_features" and options.checkpoint_dir is not None:
+        manifest["features"] = _prepare_features(options, options.checkpoint_dir, manifest)
+    write_document(options.model_dir / "manifest.json", manifest, "manifest")
+
+
+def _check_unreadable(unreadable: list[dict[str, str]], allowed: int) -> None:
+    if len(unreadable) > allowed:
+        named = "; ".join(f"{entry['path']}: {entry['reason']}" for entry in unreadable[:NAMED_PATHS])
+        raise DatasetError(
+            f"{len(unreadable)} images cannot be read, max_unreadable is {allowed}: {named}"
+            + ("; ..." if len(unreadable) > NAMED_PATHS else "")
+        )
+    for entry in unreadable:
+        print(f"left out {entry['path']}: {entry['reason']}", flush=True)
+
+
+def _prepare_features(options: Options, folder: Path, manifest: dict[str, Any]) -> dict[str, Any]:
+    # torch and torchvision take seconds to import, which a job that only decodes does not wait for
+    import torch
+    from features import compute_features, digest_features, find_features, write_features
+    from network import build_network, digest_weights, find_head, preprocessing_of, read_weights
+    from precision import choose_device, inference_dtype
+
+    weights = read_weights(options.weights, options.architecture, options.weights_file)
+    network = build_network(options.architecture, options.image_size_px, weights)
+    head = find_head(network, options.architecture)
+    device = choose_device()
+    dtype = inference_dtype(device)
+    preprocessing = preprocessing_of(options.architecture, options.image_size_px)
+    weights_sha256 = digest_weights(network.state_dict(), head)
+    digest = digest_features(manifest["digest"], weights_sha256, options.architecture, preprocessing, str(dtype))
+    record = find_features(folder, digest)
+    reused = record is not None
+    print(
+        f"features {digest[:12]} of {options.architecture} in {str(dtype).removeprefix('torch.')}: "
+        + ("an earlier run left them" if reused else f"computing on {device}, {torch.get_num_threads()} threads"),
+        flush=True,
+    )
+    if record is None:
+        features = compute_features(network, head, options.dataset, manifest, preprocessing, dtype, device)
+        record = write_features(folder, features, digest, weights_sha256)
+    fields = ("digest", "dimension", "dtype", "files", "weights_sha256")
+    return {**{name: record[name] for name in fields}, "reused": reused}
+
+
+if __name__ == "__main__":
+    run(lambda: prepare(read_options(None)))
