@@ -141,7 +141,7 @@ class Endpoints:
             arn = self._service.arn(f"endpoint/{parameters['EndpointName']}")
             raise validation_error(f'Could not find endpoint "{arn}".')
         status = record["EndpointStatus"]
-        serves = status not in ("Creating", "Failed")
+        serves = status in ("InService", "Updating", "RollingBack")
         pending = record.get("PendingDeployment")
         if status != "Failed":
             record["ProductionVariants"] = [_variant(record["Deployment"], serves, record["CreationTime"])]

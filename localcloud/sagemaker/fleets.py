@@ -130,7 +130,7 @@ class Fleet:
             with self._idle:
                 if self._stop_requested:
                     raise Closed
-                self._servers.append(Server(launch, stream))
+                self._servers.append(Server(launch, stream, deployment.startup_timeout_seconds))
         self._wait_until_healthy(closing)
 
     @contextlib.contextmanager
@@ -212,7 +212,7 @@ class Fleet:
 class Server:
     """One container: a process that is started again whenever it ends, until `request_stop`."""
 
-    def __init__(self, launch: Callable[[int], Supervised], log: LogStream):
+    def __init__(self, launch: Callable[[int], Supervised], log: LogStream, startup_timeout_seconds: float):
         self.healthy = False
         self.exits = 0
         """How often the process has ended since it was last healthy."""
@@ -222,6 +222,7 @@ class Server:
         """How many requests it is answering."""
         self._launch = launch
         self._log = log
+        self._startup_timeout_seconds = startup_timeout_seconds
         self._lock = threading.Lock()
         self._stop_requested = threading.Event()
         self._grace_seconds: float = TERMINATION_GRACE_SECONDS
@@ -310,8 +311,10 @@ class Server:
                 if _answers_ping(connections):
                     self.healthy, self.exits = True, 0
                     last_answer, next_ping = now, now + PING_INTERVAL_SECONDS
-                elif self.healthy and now - last_answer > UNHEALTHY_SECONDS:
-                    self._log.write(f"The server did not answer GET /ping for {UNHEALTHY_SECONDS} s and is replaced.")
+                elif now - last_answer > (UNHEALTHY_SECONDS if self.healthy else self._startup_timeout_seconds):
+                    self._log.write(
+                        f"The server did not answer GET /ping for {now - last_answer:.0f} s: it is replaced."
+                    )
                     return
                 else:
                     next_ping = now + 0.1

@@ -24,6 +24,8 @@ class Handler(BaseHTTPRequestHandler):
             part.split("=") for part in (self.headers["X-Amzn-SageMaker-Custom-Attributes"] or "").split() if part
         )
         time.sleep(float(wish.get("sleep", 0)))
+        if "ill" in wish:
+            SWITCHES["healthy"] = False
         if "exit" in wish:
             os._exit(int(wish["exit"]))
         seen = {name.lower(): value for name, value in self.headers.items()}

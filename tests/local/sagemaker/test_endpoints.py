@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from localcloud.sagemaker.errors import ServiceError
+from localcloud.sagemaker.runtime import ModelError
 from localcloud.sagemaker.service import SageMaker
 
 ROLE = "arn:aws:iam::123456789012:role/serving"
@@ -83,6 +84,18 @@ def settled(sagemaker: SageMaker, name: str = "kelp", seconds: float = 20) -> di
 def ask(sagemaker: SageMaker, wish: str = "", name: str = "kelp", body: bytes = b"image") -> dict[str, Any]:
     answer = sagemaker.invoke_endpoint(name, body, {"x-amzn-sagemaker-custom-attributes": wish} if wish else {})
     return json.loads(answer.body)
+
+
+def answers_by_another(sagemaker: SageMaker, pid: int, seconds: float = 15) -> bool:
+    """Whether a server with another process id answers in time."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        try:
+            if ask(sagemaker)["pid"] != pid:
+                return True
+        except ModelError:
+            time.sleep(0.05)
+    return False
 
 
 def runs(pid: int) -> bool:
@@ -236,15 +249,17 @@ def test_a_crashed_server_is_started_again(sagemaker, make_config):
         ask(sagemaker, "exit=3")
     assert caught.value.code == "ModelError"
     assert caught.value.members["OriginalStatusCode"] == 0
-    deadline = time.monotonic() + 10
-    while True:
-        try:
-            assert ask(sagemaker)["pid"] != first
-            break
-        except ServiceError:
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
+    assert answers_by_another(sagemaker, first)
     assert sagemaker.call("DescribeEndpoint", {"EndpointName": "kelp"})["EndpointStatus"] == "InService"
+
+
+def test_a_server_that_stays_unhealthy_is_replaced(sagemaker, make_config, monkeypatch):
+    monkeypatch.setattr("localcloud.sagemaker.fleets.PING_INTERVAL_SECONDS", 0.1)
+    monkeypatch.setattr("localcloud.sagemaker.fleets.UNHEALTHY_SECONDS", 0.5)
+    create(sagemaker, make_config(sagemaker, "first"))
+    first = ask(sagemaker, "ill=1")["pid"]
+    assert answers_by_another(sagemaker, first)
+    assert not runs(first)
 
 
 @pytest.mark.parametrize(("status", "kind"), [(400, "client"), (415, "client"), (500, "server"), (503, "server")])
@@ -303,6 +318,19 @@ def test_endpoints_in_service_start_again_with_the_service(start_service, outsid
     assert answer["name"] == "first"
     assert answer["pid"] != pid
     again.call("DeleteEndpoint", {"EndpointName": "kelp"})
+
+
+def test_an_update_that_a_stop_of_the_service_interrupts_is_dropped(start_service, make_config):
+    service = start_service()
+    create(service, make_config(service, "first"))
+    make_config(service, "slow", starts_in_seconds=60)
+    service.call("UpdateEndpoint", {"EndpointName": "kelp", "EndpointConfigName": "slow"})
+    service.close()
+    again = start_service()
+    endpoint = settled(again)
+    assert (endpoint["EndpointStatus"], endpoint["EndpointConfigName"]) == ("InService", "first")
+    assert ask(again)["name"] == "first"
+    assert len(list((again.home / "endpoints" / "kelp").iterdir())) == 1
 
 
 def test_closing_ends_servers_in_service_and_servers_that_start(sagemaker, make_config):
