@@ -1,13 +1,17 @@
 """Roles inside the local cloud: temporary credentials for whoever assumes one, and what IAM says about an action."""
 
+import functools
 import hashlib
 import json
+from collections.abc import Callable
 from typing import Any
 
+from ministack import app
 from ministack.core import iam_evaluator
 from ministack.services import iam, sts
 
 from localcloud.cloud import ACCOUNT_ID, REGION
+from localcloud.ministack.repairs import Repair
 
 
 class RoleCannotBeAssumed(Exception):
@@ -70,3 +74,25 @@ def refusal(access_key: str, action: str, resource_arn: str, context: dict[str, 
         f"User: {result.principal_arn} is not authorized to perform: {action} on resource: {resource_arn}"
         f" because no identity-based policy allows the {action} action"
     )
+
+
+def _pin_request_origin(original: Callable[[str, bool], None]) -> Callable[[str, bool], None]:
+    """Requests pass a policy that denies what came without TLS (aws:SecureTransport): nothing leaves the machine, and
+    clients that are given an endpoint's URL on it use plain HTTP."""
+
+    @functools.wraps(original)
+    def pin_request_origin(address: str, _secure: bool) -> None:
+        original(address, True)
+
+    return pin_request_origin
+
+
+REPAIRS = [
+    Repair(
+        "every policy that asks for TLS denies all requests",
+        app.__name__,
+        "pin_request_origin",
+        "de819c1bd9ac",
+        _pin_request_origin,
+    ),
+]

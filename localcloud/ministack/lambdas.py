@@ -88,6 +88,7 @@ class InitFailed(Exception):
 class LambdaWorker(lambda_runtime.Worker):
     """One execution environment: a process that answers one invocation after the other."""
 
+    _proc: Any  # a _ProcessGroup, or None before the first invocation and after a time-out
     _answers: "queue.SimpleQueue[str | None]"
     _log: "queue.SimpleQueue[str | None]"
 

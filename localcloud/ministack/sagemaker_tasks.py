@@ -28,13 +28,12 @@ from ministack.services import stepfunctions
 
 from localcloud.ministack import identities
 from localcloud.ministack.sagemaker_authorisation import authorise_references, resource_of
-from localcloud.ministack.state_machines import ExecutionEnded, current_task
+from localcloud.ministack.state_machines import ExecutionEnded, access_key_of_role, current_task
 from localcloud.sagemaker.errors import ServiceError
 from localcloud.sagemaker.service import SageMaker
 
 OPTIMIZED = "arn:aws:states:::sagemaker:"
 AWS_SDK = "arn:aws:states:::aws-sdk:sagemaker:"
-STATES_PRINCIPAL = "states.amazonaws.com"
 POLL_SECONDS = 0.1
 
 # https://docs.aws.amazon.com/step-functions/latest/dg/connect-sagemaker.html, without the jobs that are not served here
@@ -133,10 +132,8 @@ class Tasks:
 
     def _authorise(self, action: str, parameters: Any) -> None:
         """The state machine's own role decides, as on AWS. Raises ServiceError AccessDeniedException."""
-        execution = current_task().execution
-        role_arn = stepfunctions._state_machines[execution["stateMachineArn"]]["roleArn"]
         try:
-            access_key, _, _ = identities.assume_role(role_arn, STATES_PRINCIPAL, execution["name"][:64])
+            access_key = access_key_of_role()
         except identities.RoleCannotBeAssumed as error:
             raise ServiceError("AccessDeniedException", str(error)) from error
         resource = resource_of(parameters)

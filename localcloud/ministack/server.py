@@ -62,7 +62,6 @@ async def _serve(home: Path, port: int) -> None:
     from localcloud.ministack.sagemaker import register, sagemaker_on
 
     repairs.apply()
-    _count_loopback_as_secure()
     lambdas.install(home / "lambda", port)
     sagemaker = sagemaker_on(home / "sagemaker", port)
     register(sagemaker)
@@ -78,16 +77,6 @@ async def _serve(home: Path, port: int) -> None:
     config.graceful_timeout = 1
     config.loglevel = "WARNING"
     await serve_asgi(app, config, shutdown_trigger=lambda: _shutdown(stop, sagemaker))
-
-
-def _count_loopback_as_secure() -> None:
-    """Let requests pass a policy that denies what came without TLS (aws:SecureTransport): here nothing leaves the
-    machine, and clients of AWS's that talk to an endpoint URL on it use plain HTTP.
-    """
-    import ministack.app as gateway
-    from ministack.core import iam_evaluator
-
-    gateway.pin_request_origin = lambda address, _secure: iam_evaluator.pin_request_origin(address, True)
 
 
 async def _shutdown(stop: asyncio.Event, sagemaker: Any) -> None:

@@ -15,9 +15,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ministack.core.responses import error_response_json, now_iso
-from ministack.services import stepfunctions
+from ministack.services import lambda_svc, stepfunctions
 
+from localcloud.ministack import identities
 from localcloud.ministack.repairs import Repair
+
+STATES_PRINCIPAL = "states.amazonaws.com"
 
 PAYLOAD_LIMIT_BYTES = 262_144
 """Of a state's input, output and a task's result, in UTF-8:
@@ -49,6 +52,19 @@ _task: contextvars.ContextVar[Task] = contextvars.ContextVar("task")
 def current_task() -> Task:
     """The task of this thread. Raises LookupError outside of a Task state."""
     return _task.get()
+
+
+def refused_by_role(action: str, resource_arn: str) -> str | None:
+    """Return why the role of this thread's state machine may not do `action`, or None if it may."""
+    return identities.refusal(access_key_of_role(), action, resource_arn)
+
+
+def access_key_of_role() -> str:
+    """Assume the role of this thread's state machine. Raises RoleCannotBeAssumed."""
+    execution = current_task().execution
+    role_arn = stepfunctions._state_machines[execution["stateMachineArn"]]["roleArn"]
+    access_key, _, _ = identities.assume_role(role_arn, STATES_PRINCIPAL, execution["name"][:64])
+    return access_key
 
 
 def _execute_task(original: Callable[..., Any]) -> Callable[..., Any]:
@@ -219,6 +235,24 @@ def _apply_output_path(original: Callable[..., Any]) -> Callable[..., Any]:
     return apply_output_path
 
 
+def _call_lambda(original: Callable[..., Any]) -> Callable[..., Any]:
+    """The state machine's role decides, as on AWS."""
+
+    @functools.wraps(original)
+    def call_lambda(function: str, event: Any) -> Any:
+        _, config, _ = lambda_svc._get_func_record_for_ref(function)
+        if config is not None:
+            try:
+                refused = refused_by_role("lambda:InvokeFunction", config["FunctionArn"])
+            except identities.RoleCannotBeAssumed as error:
+                refused = str(error)
+            if refused:
+                raise stepfunctions._ExecutionError("Lambda.AWSLambdaException", refused)
+        return original(function, event)
+
+    return call_lambda
+
+
 def _run_parallel_branches(original: Callable[..., Any]) -> Callable[..., Any]:
     """Arguments, Output and Assign of a JSONata Parallel, whose branches have variables of their own: a branch reads
     those from outside, and what it assigns ends with it."""
@@ -336,5 +370,6 @@ REPAIRS = [
         "92d6ffabce62",
         _put_events,
     ),
+    _repair("the state machine's role is not asked", "_call_lambda", "25830369b126", _call_lambda),
     _repair("States.ALL catches what cannot be caught", "_error_matches", "519b9dc729c5", _error_matches),
 ]

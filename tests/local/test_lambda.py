@@ -144,6 +144,28 @@ def test_the_functions_role_decides(session, functions):
     assert "AccessDenied" in error["errorMessage"]
 
 
+def put_under_a_policy_that_asks_for_tls(functions) -> Any:
+    s3, bucket = functions.session.client("s3"), "bucket-that-asks-for-tls"
+    s3.create_bucket(Bucket=bucket)
+    denied = {
+        "Effect": "Deny",
+        "Principal": "*",
+        "Action": "s3:*",
+        "Resource": [f"arn:aws:s3:::{bucket}", f"arn:aws:s3:::{bucket}/*"],
+        "Condition": {"Bool": {"aws:SecureTransport": "false"}},
+    }
+    s3.put_bucket_policy(Bucket=bucket, Policy=json.dumps({"Version": "2012-10-17", "Statement": [denied]}))
+    return functions.invoke(functions.create(CALLS_S3), bucket)
+
+
+def test_a_policy_that_asks_for_tls_lets_local_requests_pass(functions):
+    assert isinstance(put_under_a_policy_that_asks_for_tls(functions), str)
+
+
+def test_upstream_denies_every_request_under_it(upstream_functions):
+    assert "AccessDenied" in put_under_a_policy_that_asks_for_tls(upstream_functions)["errorMessage"]
+
+
 def extension(python: str, machine: int) -> dict[str, bytes]:
     """A native extension, as far as a package's files tell what it was built for."""
     header = b"\x7fELF" + bytes(12) + struct.pack("<HH", 3, machine)
@@ -215,3 +237,18 @@ def test_step_functions_catches_by_the_exceptions_class(functions, machines):
         }
     )
     assert json.loads(json.loads(ended["output"]))["errorMessage"] == "as asked"
+
+
+def call(function: str) -> dict[str, Any]:
+    state = {"Type": "Task", "Resource": "arn:aws:states:::lambda:invoke", "Arguments": {"FunctionName": function}}
+    return {"QueryLanguage": "JSONata", "StartAt": "Call", "States": {"Call": {**state, "End": True}}}
+
+
+def test_the_state_machines_role_decides(functions, machines):
+    ended = machines.run(call(functions.create(RAISES)), statements=[])
+    assert ended["error"] == "Lambda.AWSLambdaException"
+    assert "not authorized to perform: lambda:InvokeFunction" in ended["cause"]
+
+
+def test_upstream_does_not_ask_the_role(upstream_functions, upstream_machines):
+    assert upstream_machines.run(call(upstream_functions.create(RAISES)), statements=[])["status"] == "SUCCEEDED"
