@@ -145,7 +145,7 @@ def _hyperparameters(
                 "stage": "final",
                 "epochs": run_input["training"]["epochs"],
                 "debugger": run_input["debugger"]["enabled"],
-                "save_interval_steps": run_input["debugger"]["save_interval_steps"],
+                "debugger_save_interval_steps": run_input["debugger"]["save_interval_steps"],
                 "run_id": run_id,
                 "training_code_digest": code["training"]["sha256"],
                 "inference_code_digest": code["inference"]["sha256"],

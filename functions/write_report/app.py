@@ -1,7 +1,8 @@
 """WriteReport: one page and one summary of a run, whether it succeeded or failed, from whatever it left.
 
 Event: {"execution_arn": ..., "failure": {"State", "Error", "Cause"} and perhaps "RollBack", if it failed}.
-Answer: {"report": s3:// URI of the page, "summary": s3:// URI, "error", "cause"}, the last two null unless it failed.
+Answer: {"report": s3:// URI of the page, "summary": s3:// URI, "error", "cause"}: error and cause are null unless the
+run failed, the URIs are null if it failed and could not be reported on.
 """
 
 import functools
@@ -13,6 +14,7 @@ from typing import Any
 import boto3
 import documents
 from aws_lambda_powertools import Logger
+from botocore.exceptions import ClientError
 from failure import Failure, explain
 from page import render
 
@@ -20,25 +22,34 @@ DOCUMENTS = ("leaderboard", "debugger_review", "verdict", "verification")
 
 
 def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
-    s3 = client("s3")
-    execution_arn = event["execution_arn"]
     failure = explain(event["failure"]) if event.get("failure") else None
-    log(execution_arn, context).info("reporting", extra={"failure": failure})
+    logger = log(event["execution_arn"], context)
+    logger.info("reporting", extra={"failure": failure})
+    try:
+        uris = report(client("s3"), client("stepfunctions"), os.environ["BUCKET"], event["execution_arn"], failure)
+    except (ClientError, documents.DocumentInvalid):
+        # A run that failed still ends with its own failure, readable, where no page can be written.
+        if failure is None:
+            raise
+        logger.exception("no report")
+        uris = {"report": None, "summary": None}
+    return {**uris, "error": failure.error if failure else None, "cause": failure.cause if failure else None}
+
+
+def report(s3: Any, stepfunctions: Any, bucket: str, execution_arn: str, failure: Failure | None) -> dict[str, str]:
+    """Write page and summary and return their URIs."""
     run_id = hashlib.sha256(execution_arn.encode()).hexdigest()[:12]
-    run_uri = f"s3://{os.environ['BUCKET']}/runs/{run_id}"
+    run_uri = f"s3://{bucket}/runs/{run_id}"
     left, unread = left_by(s3, run_uri)
-    states = states_of(client("stepfunctions"), execution_arn)
-    summary = summarise(run_id, execution_arn, failure, left, states)
+    summary = summarise(run_id, execution_arn, failure, left, states_of(stepfunctions, execution_arn))
     documents.write(s3, f"{run_uri}/report/summary.json", "summary", summary)
-    bucket, key = documents.split_uri(f"{run_uri}/report/index.html")
-    html = render(summary, left, unread)
-    s3.put_object(Bucket=bucket, Key=key, Body=html.encode(), ContentType="text/html; charset=utf-8")
-    return {
-        "report": f"s3://{bucket}/{key}",
-        "summary": f"{run_uri}/report/summary.json",
-        "error": summary["error"],
-        "cause": summary["cause"],
-    }
+    s3.put_object(
+        Bucket=bucket,
+        Key=f"runs/{run_id}/report/index.html",
+        Body=render(summary, left, unread).encode(),
+        ContentType="text/html; charset=utf-8",
+    )
+    return {"report": f"{run_uri}/report/index.html", "summary": f"{run_uri}/report/summary.json"}
 
 
 def left_by(s3: Any, run_uri: str) -> tuple[dict[str, Any], list[str]]:

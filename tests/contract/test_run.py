@@ -1,0 +1,363 @@
+"""The state machine walked with given results: which way it takes, what it asks of SageMaker, what it ends with."""
+
+import json
+import re
+
+import botocore.session
+import botocore.validate
+import pytest
+
+FAILED_DESCRIPTION = {
+    "TrainingJobName": "kelpie-3f2a9c0d1e4b-prepare-1",
+    "TrainingJobStatus": "Failed",
+    "FailureReason": "AlgorithmError: DatasetError: 3 images cannot be read, exit code: 1",
+}
+FAILURE_PATH = ["WriteFailureReport", "AnnounceFailure", "HowRunFailed"]
+AFTER_CONFIG = ["FindEndpoint", "DeployEndpoint"]
+
+
+@pytest.fixture(params=["full", "frozen_features", "weights from S3"])
+def plan(request, make_plan):
+    if request.param == "full":
+        return make_plan(model={"weights": "none"})
+    weights = "s3://other-bucket/resnet50.safetensors" if request.param == "weights from S3" else "default"
+    return make_plan(model={"weights": weights})
+
+
+@pytest.fixture
+def results(plan, interpreter):
+    """What every task answers in a run that goes well and creates the endpoint."""
+    names, config = plan["names"], plan["names"]["endpoint_config"]
+    job = {"TrainingJobStatus": "Completed", "SecondaryStatus": "Completed"}
+    model_data = f"{plan['locations']['jobs']}/{names['train']}/output/model.tar.gz"
+    chosen = {"learning_rate": "0.00123", "eps": "3e-09", "weight_decay": "0.01", "batch_size": "64"}
+    report = {"report": plan["locations"]["report"], "summary": "s3://b/s", "error": None, "cause": None}
+    returned = {**plan, "dataset": {"uri": plan["dataset"]["uri"]}}
+    return {
+        "PlanRun": {"Payload": {"plan_uri": "s3://b/plan.json", "plan": returned}},
+        "PrepareDataset": {**job, "TrainingJobName": names["prepare"]},
+        "TuneHyperparameters": {
+            "HyperParameterTuningJobName": names["tune"],
+            "HyperParameterTuningJobStatus": "Completed",
+            "TrainingJobStatusCounters": {"Completed": 12},
+        },
+        "ChooseHyperparameters": {"Payload": {"job": "t", "objective": 0.9, "hyperparameters": chosen}},
+        "TrainModel": {
+            **job,
+            "TrainingJobName": names["train"],
+            "ModelArtifacts": {"S3ModelArtifacts": model_data},
+        },
+        "ReviewDebugger": {"Payload": {"verdict": "accept", "reason": "fine"}},
+        "EvaluateModel": {**job, "TrainingJobName": names["evaluate"]},
+        "JudgeEvaluation": {"Payload": {"verdict": "accept", "reason": "fine"}},
+        "CreateModel": {"ModelArn": "arn"},
+        "CreateEndpointConfig": {"EndpointConfigArn": "arn"},
+        "FindEndpoint": {"Endpoints": []},
+        "CreateEndpoint": {"EndpointArn": "arn"},
+        "ReadEndpoint": {"EndpointStatus": "InService", "EndpointConfigName": "former"},
+        "UpdateEndpoint": {"EndpointArn": "arn"},
+        "DescribeEndpoint": [
+            {"EndpointStatus": "Creating", "EndpointConfigName": config},
+            {"EndpointStatus": "InService", "EndpointConfigName": config},
+        ],
+        "VerifyEndpoint": {"Payload": {"verified": True}},
+        "WriteReport": {"Payload": report},
+        "Announce": {"FailedEntryCount": 0},
+        "CheckRollBack": {"EndpointStatus": "InService", "EndpointConfigName": "former"},
+        "RestoreEndpoint": {"EndpointArn": "arn"},
+        "DeleteEndpoint": {},
+        "WriteFailureReport": {"Payload": {**report, "error": "NamedError", "cause": "a sentence"}},
+        "AnnounceFailure": {"FailedEntryCount": 0},
+    }
+
+
+@pytest.fixture
+def updating(results, plan):
+    """The endpoint is there already."""
+    return {**results, "FindEndpoint": {"Endpoints": [{"EndpointName": plan["names"]["endpoint"]}]}}
+
+
+@pytest.fixture
+def walk(definition, interpreter):
+    return lambda results: interpreter.walk(definition, {"dataset": "s3://bucket/dogs"}, results)
+
+
+@pytest.fixture
+def task_error(interpreter):
+    return interpreter.TaskError
+
+
+def report_of(run):
+    return run.requests["WriteFailureReport"][0]["Payload"]["failure"]
+
+
+def test_a_run_that_goes_well_visits_the_states_in_their_order(walk, results, plan, definition):
+    run = walk(results)
+    assert run.status == "SUCCEEDED"
+    assert run.output["endpoint"] == plan["names"]["endpoint"]
+    assert run.output["model_data"] == results["TrainModel"]["ModelArtifacts"]["S3ModelArtifacts"]
+    order = list(definition["States"])
+    first_visits = list(dict.fromkeys(run.path))
+    assert first_visits == sorted(first_visits, key=order.index)
+    assert "UpdateEndpoint" not in run.path
+
+
+def test_every_request_to_sagemaker_keeps_its_api(walk, results, updating, definition, plan, task_error):
+    rolled_back = {**updating, "VerifyEndpoint": task_error("EndpointAnswersDiffer")}
+    rolled_back["CheckRollBack"] = [
+        {"EndpointStatus": "InService", "EndpointConfigName": plan["names"]["endpoint_config"]},
+        {"EndpointStatus": "InService", "EndpointConfigName": "former"},
+    ]
+    deleted = {**results, "VerifyEndpoint": task_error("EndpointAnswersDiffer")}
+    deleted["CheckRollBack"] = {
+        "EndpointStatus": "InService",
+        "EndpointConfigName": plan["names"]["endpoint_config"],
+    }
+    model = botocore.session.get_session().get_service_model("sagemaker")
+    checked = set()
+    for run in (walk(results), walk(updating), walk(rolled_back), walk(deleted)):
+        for name, requests in run.requests.items():
+            found = re.search(r"sagemaker:(\w+)", definition["States"][name]["Resource"])
+            if found:
+                operation = model.operation_model(found[1][0].upper() + found[1][1:])
+                for request in requests:
+                    report = botocore.validate.ParamValidator().validate(request, operation.input_shape)
+                    assert not report.has_errors(), f"{name}: {report.generate_report()}"
+                    assert _beyond_pattern(request, operation.input_shape) == []
+                    checked.add(name)
+    assert checked == {name for name, state in definition["States"].items() if "sagemaker" in state.get("Resource", "")}
+
+
+def test_jobs_carry_the_plans_hyperparameters_and_the_chosen_ones(walk, results, plan):
+    run = walk(results)
+    (request,) = run.requests["TrainModel"]
+    chosen = results["ChooseHyperparameters"]["Payload"]["hyperparameters"]
+    assert request["HyperParameters"] == {**plan["hyperparameters"]["train"], **chosen}
+    (evaluation,) = run.requests["EvaluateModel"]
+    assert [channel["ChannelName"] for channel in evaluation["InputDataConfig"]] == ["manifest", "dataset", "model"]
+    model_channel = evaluation["InputDataConfig"][-1]["DataSource"]["S3DataSource"]
+    assert model_channel["S3Uri"] == results["TrainModel"]["ModelArtifacts"]["S3ModelArtifacts"]
+
+
+@pytest.mark.parametrize("found", [[], [{"EndpointName": "other"}], [{"EndpointName": "a"}, {"EndpointName": "b"}]])
+def test_an_endpoint_that_no_page_lists_is_created(walk, results, found):
+    pages = [{"Endpoints": found, "NextToken": "more"}, {"Endpoints": found}]
+    run = walk({**results, "FindEndpoint": pages})
+    assert run.requests["FindEndpoint"][1]["NextToken"] == "more"
+    assert "CreateEndpoint" in run.path
+    assert "UpdateEndpoint" not in run.path
+
+
+@pytest.mark.parametrize("others", [0, 1, 2])
+def test_an_endpoint_that_is_listed_is_updated(walk, updating, others):
+    updating["FindEndpoint"]["Endpoints"] += [{"EndpointName": f"other-{number}"} for number in range(others)]
+    run = walk(updating)
+    assert run.status == "SUCCEEDED"
+    assert "UpdateEndpoint" in run.path
+    assert "CreateEndpoint" not in run.path
+
+
+@pytest.mark.parametrize("status", ["Updating", "Creating", "Failed", "Deleting", "OutOfService"])
+def test_an_endpoint_that_is_not_in_service_is_left_alone(walk, updating, status):
+    updating["ReadEndpoint"] = {"EndpointStatus": status, "EndpointConfigName": "former"}
+    run = walk(updating)
+    assert run.status == "FAILED"
+    assert report_of(run)["Error"] == "EndpointNotInService"
+    assert status in report_of(run)["Cause"]
+    assert not {"UpdateEndpoint", "RollBackEndpoint", "DeleteEndpoint"} & set(run.path)
+
+
+@pytest.mark.parametrize("step", ["PrepareDataset", "TrainModel", "EvaluateModel"])
+@pytest.mark.parametrize("status", ["Stopped", "Failed"])
+def test_a_job_that_did_not_complete_does_not_pass_for_one_that_did(walk, results, step, status):
+    results[step] |= {"TrainingJobStatus": status, "SecondaryStatus": "MaxRuntimeExceeded"}
+    run = walk(results)
+    assert run.status == "FAILED"
+    assert report_of(run)["Error"] == "JobNotCompleted"
+    assert "MaxRuntimeExceeded" in report_of(run)["Cause"]
+    assert run.path[-len(FAILURE_PATH) - 1 :] == [*FAILURE_PATH, "FailRun"]
+
+
+TASKS_BEFORE_DEPLOY = (
+    "PlanRun PrepareDataset TuneHyperparameters ChooseHyperparameters TrainModel ReviewDebugger EvaluateModel "
+    "JudgeEvaluation CreateModel CreateEndpointConfig FindEndpoint ReadEndpoint"
+).split()
+
+
+@pytest.mark.parametrize("name", TASKS_BEFORE_DEPLOY)
+def test_a_failure_before_the_deploy_touches_no_endpoint(walk, updating, task_error, name):
+    updating[name] = task_error("States.TaskFailed", json.dumps(FAILED_DESCRIPTION))
+    run = walk(updating)
+    assert (run.status, run.error, run.cause) == ("FAILED", "NamedError", "a sentence")
+    assert run.path[run.path.index(name) + 1 :] == [*FAILURE_PATH, "FailRun"]
+    assert report_of(run) == {
+        "State": name,
+        "Error": "States.TaskFailed",
+        "Cause": json.dumps(FAILED_DESCRIPTION),
+    }
+
+
+def test_an_error_without_a_cause_is_reported_too(walk, results, task_error):
+    failure = task_error("States.Timeout")
+    del failure.output["Cause"]
+    run = walk({**results, "TrainModel": failure})
+    assert report_of(run) == {"State": "TrainModel", "Error": "States.Timeout", "Cause": ""}
+
+
+@pytest.mark.parametrize("name", ["WriteReport", "Announce"])
+def test_a_run_that_cannot_be_reported_is_red_and_is_not_rolled_back(walk, updating, task_error, name):
+    run = walk({**updating, name: task_error("AnError", "why")})
+    assert run.status == "FAILED"
+    assert "RollBackEndpoint" not in run.path
+
+
+@pytest.mark.parametrize(
+    ("state", "error", "end"),
+    [("ReviewDebugger", "TrainingStopped", "StopTraining"), ("JudgeEvaluation", "ModelRejected", "RejectModel")],
+)
+def test_a_verdict_against_the_model_ends_in_its_own_error(walk, results, state, error, end):
+    results[state]["Payload"] |= {"verdict": "reject", "reason": "too bad"}
+    results["WriteFailureReport"]["Payload"] |= {"error": error, "cause": "too bad"}
+    run = walk(results)
+    assert report_of(run)["Error"] == error
+    assert (run.status, run.error, run.cause, run.path[-1]) == ("FAILED", error, "too bad", end)
+    assert "CreateModel" not in run.path
+
+
+def test_a_failed_report_and_a_failed_announcement_leave_the_run_red(walk, results, task_error):
+    broken = task_error("AnyError", "any cause")
+    run = walk(
+        {
+            **results,
+            "PlanRun": task_error("InvalidInput", "why"),
+            "WriteFailureReport": broken,
+            "AnnounceFailure": broken,
+        }
+    )
+    assert (run.status, run.error, run.cause) == ("FAILED", "InvalidInput", "why")
+
+
+def test_a_silent_rollback_is_seen(walk, updating):
+    updating["DescribeEndpoint"] = [
+        {"EndpointStatus": "Updating", "EndpointConfigName": "former"},
+        {"EndpointStatus": "InService", "EndpointConfigName": "former"},
+    ]
+    run = walk(updating)
+    assert report_of(run)["Error"] == "EndpointRolledBack"
+    assert "former" in report_of(run)["Cause"]
+    assert "RestoreEndpoint" not in run.path
+    assert "VerifyEndpoint" not in run.path
+
+
+@pytest.mark.parametrize("status", ["Failed", "OutOfService", "UpdateRollbackFailed", "Deleting"])
+def test_waiting_stops_on_any_terminal_status(walk, results, plan, status):
+    config = plan["names"]["endpoint_config"]
+    results["DescribeEndpoint"] = {
+        "EndpointStatus": status,
+        "EndpointConfigName": config,
+        "FailureReason": "The container did not pass the ping health check.",
+    }
+    results["CheckRollBack"] = {"EndpointStatus": status, "EndpointConfigName": config}
+    run = walk(results)
+    assert report_of(run)["Error"] == "EndpointFailed"
+    assert "ping health check" in report_of(run)["Cause"]
+    assert run.path.count("WaitForEndpoint") == 1
+    assert "DeleteEndpoint" in run.path
+
+
+def test_waiting_has_a_deadline_and_so_has_the_rollback(walk, updating):
+    stuck = {"EndpointStatus": "Updating", "EndpointConfigName": "former"}
+    run = walk({**updating, "DescribeEndpoint": stuck, "CheckRollBack": stuck})
+    failure = report_of(run)
+    assert failure["Error"] == "EndpointTimedOut"
+    assert "after 3600 s" in failure["Cause"]
+    assert "is Updating on former" in failure["RollBack"]
+    assert 100 < run.path.count("WaitForEndpoint") < 400
+
+
+def test_a_wrong_answer_restores_the_former_configuration_and_waits_for_it(walk, updating, plan, task_error):
+    config = plan["names"]["endpoint_config"]
+    updating["VerifyEndpoint"] = task_error("EndpointAnswersDiffer", '{"errorMessage": "wrong"}')
+    updating["CheckRollBack"] = [
+        {"EndpointStatus": "InService", "EndpointConfigName": config},
+        {"EndpointStatus": "Updating", "EndpointConfigName": config},
+        {"EndpointStatus": "InService", "EndpointConfigName": "former"},
+    ]
+    run = walk(updating)
+    (request,) = run.requests["RestoreEndpoint"]
+    assert request == {"EndpointName": plan["names"]["endpoint"], "EndpointConfigName": "former"}
+    assert report_of(run)["Error"] == "EndpointAnswersDiffer"
+    assert "RollBack" not in report_of(run)
+    assert run.status == "FAILED"
+
+
+def test_a_wrong_answer_of_a_new_endpoint_deletes_it(walk, results, plan, task_error):
+    config = plan["names"]["endpoint_config"]
+    results["VerifyEndpoint"] = task_error("EndpointAnswersDiffer", "wrong")
+    results["CheckRollBack"] = {"EndpointStatus": "InService", "EndpointConfigName": config}
+    run = walk(results)
+    assert run.requests["DeleteEndpoint"] == [{"EndpointName": plan["names"]["endpoint"]}]
+    assert run.status == "FAILED"
+
+
+def test_a_restored_configuration_that_does_not_come_back_is_told_and_not_tried_for_ever(
+    walk, updating, plan, task_error
+):
+    config = plan["names"]["endpoint_config"]
+    updating["VerifyEndpoint"] = task_error("EndpointAnswersDiffer", "wrong")
+    updating["CheckRollBack"] = {"EndpointStatus": "InService", "EndpointConfigName": config}
+    run = walk(updating)
+    assert len(run.requests["RestoreEndpoint"]) == 1
+    assert report_of(run)["Error"] == "EndpointAnswersDiffer"
+    assert config in report_of(run)["RollBack"]
+
+
+@pytest.mark.parametrize("name", ["CheckRollBack", "RestoreEndpoint", "DeleteEndpoint"])
+@pytest.mark.parametrize("there_already", [True, False])
+def test_a_rollback_that_fails_keeps_the_first_error(walk, updating, results, plan, task_error, name, there_already):
+    given = updating if there_already else results
+    given["VerifyEndpoint"] = task_error("EndpointAnswersDiffer", "wrong")
+    given["CheckRollBack"] = {"EndpointStatus": "InService", "EndpointConfigName": plan["names"]["endpoint_config"]}
+    given[name] = task_error("SageMaker.SageMakerException", "throttled")
+    run = walk(given)
+    assert run.status == "FAILED"
+    assert report_of(run)["Error"] == "EndpointAnswersDiffer"
+    if name in run.requests:
+        assert "throttled" in report_of(run)["RollBack"]
+
+
+def test_an_endpoint_of_others_is_neither_deleted_nor_restored(walk, results, task_error):
+    results["CreateEndpoint"] = task_error(
+        "SageMaker.AmazonSageMakerException", "Cannot create already existing endpoint"
+    )
+    results["CheckRollBack"] = {"EndpointStatus": "InService", "EndpointConfigName": "somebody-elses"}
+    run = walk(results)
+    assert run.status == "FAILED"
+    assert not {"DeleteEndpoint", "RestoreEndpoint"} & set(run.path)
+
+
+def _beyond_pattern(value, shape, path=""):
+    """Members that break a pattern, an enumeration or a length, which botocore's own validator does not look at."""
+    if shape.type_name == "structure":
+        return [
+            wrong for key, item in value.items() for wrong in _beyond_pattern(item, shape.members[key], f"{path}.{key}")
+        ]
+    if shape.type_name == "list":
+        return [wrong for item in value for wrong in _beyond_pattern(item, shape.member, f"{path}[]")]
+    if shape.type_name == "map":
+        return [
+            wrong
+            for key, item in value.items()
+            for wrong in _beyond_pattern(key, shape.key, path) + _beyond_pattern(item, shape.value, f"{path}.{key}")
+        ]
+    if shape.type_name != "string":
+        return []
+    wrong = []
+    pattern = shape.metadata.get("pattern")
+    if pattern and not re.search(f"^(?:{pattern})$", value):
+        wrong.append(f"{path}: {value!r} does not match {pattern}")
+    if shape.enum and value not in shape.enum:
+        wrong.append(f"{path}: {value!r} is not one of {shape.enum}")
+    if not shape.metadata.get("min", 0) <= len(value) <= shape.metadata.get("max", len(value)):
+        wrong.append(f"{path}: {value!r} has {len(value)} characters")
+    return wrong

@@ -1,0 +1,124 @@
+"""The state machine's form: order, reachability, names, time limits."""
+
+import json
+import re
+
+import pytest
+
+LOOPS = {
+    ("DeployEndpoint", "FindEndpoint"),
+    ("HasEndpointSettled", "WaitForEndpoint"),
+    ("IsRolledBack", "WaitForRollBack"),
+    ("RestoreEndpoint", "WaitForRollBack"),
+}
+"""The only ways back: a list with more pages, and two polls with deadlines, the second of which restores in between."""
+
+DESIGNED = (
+    "PlanRun PrepareDataset TuneHyperparameters ChooseHyperparameters TrainModel ReviewDebugger EvaluateModel "
+    "JudgeEvaluation CreateModel CreateEndpointConfig DeployEndpoint WaitForEndpoint VerifyEndpoint WriteReport Announce "
+    "RollBackEndpoint StopTraining RejectModel FailRun"
+).split()
+
+TRANSIENT = re.compile(
+    r"Lambda\.(ServiceException|AWSLambdaException|SdkClientException|TooManyRequestsException)"
+    # Throttling has no class of its own in SageMaker's model, so that it comes under the base class's name.
+    r"|SageMaker\.(AmazonSageMakerException|SageMakerException|SdkClientException|ResourceLimitExceededException)"
+    r"|EventBridge\.(FailedEntry|AmazonEventBridgeException)"
+)
+
+
+@pytest.fixture
+def states(definition):
+    return definition["States"]
+
+
+def ways_on(state):
+    """Every state that can come next, by whatever way."""
+    ways = [state[key] for key in ("Next", "Default") if key in state]
+    ways += [rule["Next"] for rule in state.get("Choices", [])]
+    return ways + [catcher["Next"] for catcher in state.get("Catch", [])]
+
+
+def ends_reached(states, start):
+    seen, waiting = set(), [start]
+    while waiting:
+        name = waiting.pop()
+        if name not in seen:
+            seen.add(name)
+            waiting += ways_on(states[name])
+    return {name for name in seen if not ways_on(states[name]) or states[name].get("End")}
+
+
+def test_the_states_of_the_design_stand_in_its_order(states):
+    assert [name for name in states if name in DESIGNED] == DESIGNED
+
+
+def test_file_order_is_execution_order(states):
+    order = list(states)
+    back = {(name, then) for name in states for then in ways_on(states[name]) if order.index(then) <= order.index(name)}
+    assert back == LOOPS
+
+
+def test_every_state_is_reached_and_every_way_leads_to_a_state(definition, states):
+    reached, waiting = set(), [definition["StartAt"]]
+    while waiting:
+        name = waiting.pop()
+        if name not in reached:
+            reached.add(name)
+            waiting += ways_on(states[name])
+    assert reached == set(states)
+
+
+def test_every_catch_reaches_nothing_but_fail(states):
+    for name, state in states.items():
+        for catcher in state.get("Catch", []):
+            ends = ends_reached(states, catcher["Next"])
+            assert ends, name
+            assert {states[end]["Type"] for end in ends} == {"Fail"}, name
+
+
+def test_the_only_green_end_is_announce(states):
+    assert [name for name, state in states.items() if state.get("End") or state["Type"] == "Succeed"] == ["Announce"]
+
+
+def test_every_state_says_what_it_is_for(states):
+    assert [name for name, state in states.items() if not state.get("Comment", "").endswith(".")] == []
+
+
+def test_every_task_has_a_time_limit_a_retry_on_transient_errors_and_a_catch_of_all(states):
+    for name, state in states.items():
+        if state["Type"] == "Task":
+            assert isinstance(state["TimeoutSeconds"], int), name
+            assert state["Catch"][-1]["ErrorEquals"] == ["States.ALL"], name
+            retried = [error for retrier in state["Retry"] for error in retrier["ErrorEquals"]]
+            assert retried, name
+            assert all(TRANSIENT.fullmatch(error) for error in retried), name
+
+
+def test_functions_may_run_as_long_as_their_state_waits(states, resources, template):
+    standard = template["Globals"]["Function"]["Timeout"]
+    for name, state in states.items():
+        if state["Type"] == "Task" and "lambda" in state["Resource"]:
+            function = resources[state["Arguments"]["FunctionName"]]
+            assert function["Properties"].get("Timeout", standard) < state["TimeoutSeconds"], name
+
+
+def test_it_is_jsonata_from_top_to_bottom_in_expressions_of_one_line(asl_text, definition):
+    assert definition["QueryLanguage"] == "JSONata"
+    assert asl_text.count('"QueryLanguage"') == 1
+    assert not re.search(r'"(InputPath|OutputPath|ResultPath|ResultSelector|Parameters|\w+\.\$)"', asl_text)
+    expressions = [text for text in _strings(json.loads(asl_text)) if text.startswith("{%")]
+    assert expressions
+    assert [text for text in expressions if "\n" in text or not text.endswith("%}")] == []
+
+
+def test_no_expression_branches(asl_text):
+    assert [text for text in _strings(json.loads(asl_text)) if text.startswith("{%") and " ? " in text] == []
+
+
+def _strings(value):
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict | list):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from _strings(item)
