@@ -38,9 +38,9 @@ class Repair:
 
 def apply() -> None:
     """Apply all repairs. Raises UnknownMiniStack, and then none is applied."""
-    from localcloud.ministack import lambdas, state_machines
+    from localcloud.ministack import identities, lambdas, state_machines
 
-    repairs = [*lambdas.REPAIRS, *state_machines.REPAIRS]
+    repairs = [*identities.REPAIRS, *lambdas.REPAIRS, *state_machines.REPAIRS]
     changed = [repair for repair in repairs if repair.found_digest() != repair.digest]
     if changed:
         version = importlib.metadata.version("ministack")
