@@ -243,6 +243,7 @@ class TuningRun:
         self._ended = 0
         self._completed = 0
         self._measured = 0
+        self._trials_stopped = False
         self._stopping = threading.Event()
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._end_in_a_status, name=f"tuning job {name}", daemon=True)
@@ -273,19 +274,18 @@ class TuningRun:
         self._jobs.enter(self._name, status, reason and reason[:1024])
 
     def _run(self) -> tuple[str, str | None]:
-        stopped = False
         while True:
             self._take_ended_trials()
             if self._closing.is_set():
                 return "Failed", "InternalServerError: the local cloud was stopped while this tuning job was running"
-            if self._stopping.is_set() and not stopped:
+            if self._stopping.is_set() and not self._trials_stopped:
                 self._stop_trials()
-                stopped = True
+                self._trials_stopped = True
             hopeless = self._ended >= MOST_ATTEMPTS and not self._completed
-            while not (stopped or hopeless) and len(self._running) < self._parallel and self._more():
+            while not (self._trials_stopped or hopeless) and len(self._running) < self._parallel and self._more():
                 self._start_trial()
             if not self._running:
-                return ("Stopped", None) if stopped else self._verdict(hopeless)
+                return ("Stopped", None) if self._trials_stopped else self._verdict(hopeless)
             with self._training_jobs.changed:
                 self._training_jobs.changed.wait_for(self._something_happened, timeout=1)
 
@@ -338,7 +338,8 @@ class TuningRun:
         return self._started < self._search.max_trials
 
     def _something_happened(self) -> bool:
-        return self._closing.is_set() or self._stopping.is_set() or any(map(self._has_ended, self._running))
+        newly_stopping = self._stopping.is_set() and not self._trials_stopped
+        return self._closing.is_set() or newly_stopping or any(map(self._has_ended, self._running))
 
     def _has_ended(self, training_job_name: str) -> bool:
         job = self._training_jobs.describe_training_job({"TrainingJobName": training_job_name})
