@@ -28,7 +28,11 @@ def upload_artifacts(s3: Any, output: Mapping[str, Any], job_name: str, opt_ml: 
         if not files:
             continue
         if output.get("CompressionType") == "NONE":
-            targets = [(path, folder.below(f"{plain}/{path.relative_to(source).as_posix()}")) for path in files]
+            targets = [
+                (path, folder.below(f"{plain}/{path.relative_to(source).as_posix()}"))
+                for path in files
+                if path.is_file()
+            ]
             in_parallel(lambda target: upload(s3, *target, kms_key_id), targets)
         else:
             packed = opt_ml / archive

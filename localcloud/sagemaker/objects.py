@@ -1,7 +1,8 @@
 """S3 objects as files: where they are, listing, parallel downloads through a cache, uploads.
 
 The cache keeps an object under the role that was allowed to read it and the object's ETag, so that the second job that
-reads the same data set copies it from disk. Listing is never cached: what a job sees is what the bucket holds now.
+reads the same data set copies it from disk. Listing is never cached: what a job sees is what the bucket holds now, if
+its role may list it. (A permission to read that is withdrawn is noticed when the object changes or has left the cache.)
 """
 
 import hashlib
@@ -10,11 +11,12 @@ import shutil
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
+from boto3.exceptions import Boto3Error
 from botocore.exceptions import BotoCoreError, ClientError
 
 PARALLEL_TRANSFERS = 8
@@ -113,8 +115,8 @@ class ObjectCache:
         for parent in {path.parent for _, path in pairs}:
             try:
                 parent.mkdir(parents=True, exist_ok=True)
-            except (FileExistsError, NotADirectoryError) as error:
-                raise TransferError(f"an object and a folder have the same name: {error.filename}") from error
+            except OSError as error:  # too long a name, or an object and a folder of the same name
+                raise TransferError(f"the folder {parent} cannot be made: {error.strerror}") from error
         from_cache = in_parallel(lambda pair: self._fetch_one(s3, role_arn, *pair), pairs)
         if not all(from_cache):
             self.trim()
@@ -122,19 +124,26 @@ class ObjectCache:
 
     def trim(self) -> None:
         with self._trimming:
-            entries = sorted(
-                ((entry.stat(), entry) for entry in self._folder.glob("*/*") if entry.is_file()),
-                key=lambda pair: pair[0].st_mtime,
-            )
-            total = sum(status.st_size for status, _ in entries)
-            for status, entry in entries:
+            entries = []
+            for entry in self._folder.glob("*/*"):
+                with suppress(FileNotFoundError):  # a temporary file that has its name by now
+                    status = entry.stat()
+                    entries.append((status.st_mtime_ns, status.st_size, entry))
+            total = sum(size for _, size, _ in entries)
+            for _, size, entry in sorted(entries):
                 if total <= self._limit_bytes:
                     return
                 entry.unlink(missing_ok=True)
-                total -= status.st_size
+                total -= size
 
     def _fetch_one(self, s3: Any, role_arn: str, stored: StoredObject, path: Path) -> bool:
         """Return whether it came from the cache."""
+        try:
+            return self._copy_or_download(s3, role_arn, stored, path)
+        except OSError as error:
+            raise TransferError(f"{stored.location} cannot be written to disk: {error.strerror}") from error
+
+    def _copy_or_download(self, s3: Any, role_arn: str, stored: StoredObject, path: Path) -> bool:
         entry = self._entry(role_arn, stored.location, stored.etag)
         try:
             shutil.copyfile(entry, path)
@@ -142,8 +151,6 @@ class ObjectCache:
             return True
         except FileNotFoundError:
             pass
-        except IsADirectoryError as error:
-            raise TransferError(f"an object and a folder have the same name: {stored.location}") from error
         with _explained(f"read {stored.location}"), path.open("wb") as file:
             answer = s3.get_object(Bucket=stored.location.bucket, Key=stored.location.key)
             for chunk in answer["Body"].iter_chunks(CHUNK_BYTES):
@@ -152,7 +159,8 @@ class ObjectCache:
         entry.parent.mkdir(parents=True, exist_ok=True)
         temporary = entry.with_name(f"{entry.name}.{threading.get_ident()}")
         shutil.copyfile(path, temporary)
-        temporary.replace(entry)
+        with suppress(FileNotFoundError):  # trimmed away
+            temporary.replace(entry)
         return False
 
     def _entry(self, role_arn: str, location: Location, etag: str) -> Path:
@@ -170,5 +178,5 @@ def _explained(doing: str) -> Iterator[None]:
         raise TransferError(
             f"{details.get('Code', 'Error')} ({status}): {details.get('Message', '')}: cannot {doing}"
         ) from error
-    except BotoCoreError as error:
+    except (BotoCoreError, Boto3Error) as error:
         raise TransferError(f"{type(error).__name__}: {error}: cannot {doing}") from error

@@ -18,9 +18,12 @@ import threading
 import time
 from collections import deque
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from botocore.exceptions import ClientError
 
 from localcloud.containers.images import LaunchError, TrainingContainer, UnknownImage
 from localcloud.processes import ProcessSpec, Supervised, spawn
@@ -347,18 +350,19 @@ class TrainingRun(threading.Thread):
         self._end_process(0)
         shutil.rmtree(self._folder, ignore_errors=True)
         shutil.rmtree(self._jobs.scratch(self._name), ignore_errors=True)
-        self._enter(status, secondary, reason)
-        self.ended.set()
+        try:
+            self._enter(status, secondary, reason)
+        finally:
+            self.ended.set()
 
     def _run(self) -> tuple[str, str, str | None]:
         request = self._request
         launch = self._jobs.service.images.training(request["AlgorithmSpecification"]["TrainingImage"])
-        s3 = self._jobs.service.ports.client("s3", self._role)
-        log = LogStream(
-            self._jobs.service.ports.client("logs", self._role),
-            LOG_GROUP,
-            f"{self._name}/algo-1-{int(time.time())}",
-        )
+        try:
+            s3, logs = (self._jobs.service.ports.client(name, self._role) for name in ("s3", "logs"))
+        except ClientError as error:
+            raise JobFailed(f"Could not assume role {self._role}: {error}") from error
+        log = LogStream(logs, LOG_GROUP, f"{self._name}/algo-1-{int(time.time())}")
         self._enter("InProgress", "Downloading")
         self._write_configuration()
         checkpoints = self._download(s3)
@@ -373,7 +377,7 @@ class TrainingRun(threading.Thread):
         if self._closing.is_set():
             raise JobStopping
         self._record_metrics()
-        if not self._stopping.is_set():
+        with suppress(JobStopping):  # what a stopped job saved is uploaded as well
             self._enter("InProgress", "Uploading")
         upload_artifacts(s3, request["OutputDataConfig"], self._name, self._opt_ml)
         if checkpoints:
@@ -393,7 +397,7 @@ class TrainingRun(threading.Thread):
         instance_type = self._request.get("ResourceConfig", {}).get("InstanceType", "local")
         group = {"instance_group_name": "homogeneousCluster", "instance_type": instance_type, "hosts": ["algo-1"]}
         for name, content in (
-            ("hyperparameters", self._request.get("HyperParameters", {})),
+            ("hyperparameters", self._hyperparameters()),
             ("inputdataconfig", {c["ChannelName"]: _channel_configuration(c) for c in self._channels()}),
             (
                 "resourceconfig",
@@ -435,8 +439,12 @@ class TrainingRun(threading.Thread):
                 head = s3.head_object(Bucket=location.bucket, Key=location.key)
                 stored = StoredObject(location, head["ContentLength"], head["ETag"])
                 self._jobs.cache.fetch(s3, self._role, [(stored, file)])
-            except (ValueError, TransferError, s3.exceptions.ClientError) as error:
+            except (ValueError, TransferError, ClientError) as error:
                 raise LaunchError(f"cannot download {uri}: {error}") from error
+
+        def log_now(line: str) -> None:
+            log.write(line)
+            log.flush()
 
         algorithm = self._request["AlgorithmSpecification"]
         environment = {
@@ -451,15 +459,13 @@ class TrainingRun(threading.Thread):
         }
         return TrainingContainer(
             opt_ml=self._opt_ml,
-            hyperparameters={
-                name: self._local(value) for name, value in self._request.get("HyperParameters", {}).items()
-            },
+            hyperparameters=self._hyperparameters(),
             environment=environment,
             entrypoint=tuple(map(self._local, algorithm.get("ContainerEntrypoint", []))),
             arguments=tuple(map(self._local, algorithm.get("ContainerArguments", []))),
             cpus=self._cpus,
             download=download,
-            log=log.write,
+            log=log_now,
         )
 
     def _train(self, spec: ProcessSpec, log: LogStream, checkpoints: Checkpoints | None) -> int:
@@ -531,6 +537,9 @@ class TrainingRun(threading.Thread):
 
     def _channels(self) -> list[dict[str, Any]]:
         return self._request.get("InputDataConfig", [])
+
+    def _hyperparameters(self) -> dict[str, str]:
+        return {name: self._local(value) for name, value in self._request.get("HyperParameters", {}).items()}
 
     def _local(self, value: str) -> str:
         """Return a value that names something in the container's /opt/ml as the path that it has here."""

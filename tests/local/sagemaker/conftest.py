@@ -20,6 +20,8 @@ from localcloud.sagemaker.service import Ports, SageMaker
 REGION = "us-east-1"
 ROLE = "arn:aws:iam::123456789012:role/training"
 BUCKET = "the-bucket"
+# One for all tests: a session keeps the service models that it has read, which takes longer than most tests.
+SESSION = boto3.Session("test", "test", region_name=REGION)
 
 
 class Outside:
@@ -39,7 +41,7 @@ class Outside:
     def client(self, service: str, role_arn: str | None) -> Any:
         with self._lock:
             self.identities.add((service, role_arn))
-            return boto3.client(service, REGION, aws_access_key_id="test", aws_secret_access_key="test")
+            return SESSION.client(service)
 
     def put(self, key: str, body: bytes | str) -> str:
         self.s3.put_object(Bucket=BUCKET, Key=key, Body=body)

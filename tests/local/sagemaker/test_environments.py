@@ -1,16 +1,23 @@
-"""Layers of environments, with tiny wheels that the test makes itself: no network, no torch."""
+"""Layers of environments, and PyTorch jobs in them, with tiny wheels made by the test: no network, no torch."""
 
+import io
+import json
 import os
 import signal
 import subprocess
 import sys
+import tarfile
 import time
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from localcloud.containers.environments import COMPLETE, EnvironmentBuildFailed, Environments
+from localcloud.containers.images import Images
+from localcloud.containers.pytorch import pytorch_image
+from localcloud.sagemaker.service import SageMaker
 
 
 def write_wheel(folder: Path, name: str, version: str, answer: str) -> str:
@@ -89,7 +96,8 @@ BUILD = (
     "import sys, pathlib\n"
     "from localcloud.containers.environments import Environments\n"
     "root, requirements, upper = map(pathlib.Path, sys.argv[1:])\n"
-    "built = Environments(root, requirements).with_requirements('pytorch', upper, lambda line: print(line, flush=True))\n"
+    "environments = Environments(root, requirements)\n"
+    "built = environments.with_requirements('pytorch', upper, lambda line: print(line, flush=True))\n"
     "print('python', built.python)\n"
 )
 
@@ -113,3 +121,113 @@ def test_two_builders_at_once_and_one_that_was_killed(environments, requirements
     assert sum("building the environment" in output for output in outputs) == 1
     (python,) = {output.splitlines()[-1].removeprefix("python ") for output in outputs}
     assert answer_of(Path(python), "import shared; print(shared.ANSWER)") == "yes"
+
+
+@pytest.fixture
+def pytorch_job(environments, outside, job, tmp_path):
+    """Run a source directory in the image `pytorch`; return the job's description."""
+    service = SageMaker(
+        tmp_path / "home",
+        Images({"pytorch": pytorch_image(environments)}),
+        outside.ports(),
+        "us-east-1",
+        "123456789012",
+    )
+
+    def run(files: dict[str, bytes], program: str = "train.py", **members: Any) -> dict[str, Any]:
+        packed = io.BytesIO()
+        with tarfile.open(fileobj=packed, mode="w:gz") as archive:
+            for name, content in files.items():
+                member = tarfile.TarInfo(name)
+                member.size = len(content)
+                archive.addfile(member, io.BytesIO(content))
+        hyperparameters = {
+            "sagemaker_program": json.dumps(program),
+            "sagemaker_submit_directory": json.dumps(outside.put("code/sourcedir.tar.gz", packed.getvalue())),
+            "sagemaker_region": '"us-east-1"',
+            "learning_rate": "0.001",
+            "stage": "final",
+            "weights": "/opt/ml/input/data/weights",
+        }
+        algorithm = {"TrainingImage": "1.dkr.ecr.us-east-1.amazonaws.com/pytorch:2.14", "TrainingInputMode": "File"}
+        request = {"AlgorithmSpecification": algorithm, "HyperParameters": hyperparameters, **members}
+        service.call("CreateTrainingJob", job("the-job", "", **request))
+        return service.training_jobs.wait("the-job", 60)
+
+    yield run
+    service.close()
+
+
+SCRIPT = b"""
+import json, os, sys
+import beside, middle
+found = {name: os.environ[name] for name in ("SM_HPS", "SM_MODEL_DIR", "PYTHONPATH", "SM_CHECKPOINT_DIR")}
+try:
+    import added
+    found["added"] = added.ANSWER
+except ImportError:
+    pass
+print(json.dumps({"argv": sys.argv, "cwd": os.getcwd(), "middle": middle.ANSWER, **found}))
+"""
+
+
+def test_script_runs_as_the_toolkit_runs_it(pytorch_job, outside, tmp_path):
+    wheel = tmp_path / write_wheel(tmp_path, "added", "1.0", "by the job").removeprefix("./")
+    files = {
+        "train.py": SCRIPT,
+        "beside.py": b"",
+        "requirements.txt": f"--no-index\n./{wheel.name}\n".encode(),
+        wheel.name: wheel.read_bytes(),
+    }
+    described = pytorch_job(files, Environment={"SM_CHECKPOINT_DIR": "/opt/ml/checkpoints"})
+    assert described["TrainingJobStatus"] == "Completed", described.get("FailureReason")
+    built, line = outside.log("the-job")
+    assert built.startswith("building the environment pytorch-overlay-")
+    found = json.loads(line)
+    opt_ml = found["SM_MODEL_DIR"].removesuffix("/model")
+    weights = f"{opt_ml}/input/data/weights"
+    assert found["argv"] == ["train.py", "--learning_rate", "0.001", "--stage", "final", "--weights", weights]
+    assert json.loads(found["SM_HPS"]) == {"learning_rate": 0.001, "stage": "final", "weights": weights}
+    assert found["cwd"] == found["PYTHONPATH"] == f"{opt_ml}/code"
+    assert found["SM_CHECKPOINT_DIR"] == f"{opt_ml}/checkpoints"
+    assert (found["middle"], found["added"]) == ("of pytorch", "by the job")
+
+
+def test_shell_script_gets_its_options(pytorch_job, outside):
+    described = pytorch_job({"bin/run.sh": b'#!/bin/sh\necho "$1 $2"\n'}, program="bin/run.sh")
+    assert described["TrainingJobStatus"] == "Completed", described.get("FailureReason")
+    assert outside.log("the-job") == ["--learning_rate 0.001"]
+
+
+def test_requirements_that_cannot_be_installed_are_the_reason(pytorch_job, outside):
+    described = pytorch_job({"train.py": b"", "requirements.txt": b"--no-index\nno-such-package==3\n"})
+    assert described["TrainingJobStatus"] == "Failed"
+    assert described["FailureReason"].startswith("ClientError: the environment pytorch-overlay-")
+    assert "no-such-package==3" in described["FailureReason"]
+    assert any("no-such-package==3" in line for line in outside.log("the-job"))
+
+
+def test_missing_script_is_the_reason(pytorch_job):
+    described = pytorch_job({"other.py": b""})
+    assert described["FailureReason"] == (
+        "ClientError: the source directory has no 'train.py' (sagemaker_program); it holds other.py"
+    )
+
+
+def test_missing_source_is_the_reason(pytorch_job):
+    hyperparameters = {
+        "sagemaker_program": '"train.py"',
+        "sagemaker_submit_directory": '"s3://the-bucket/none.tar.gz"',
+    }
+    described = pytorch_job({}, HyperParameters=hyperparameters)
+    assert described["FailureReason"].startswith("ClientError: cannot download s3://the-bucket/none.tar.gz: ")
+
+
+def test_entry_point_runs_in_the_images_environment(pytorch_job, outside):
+    algorithm = {
+        "TrainingImage": "pytorch",
+        "TrainingInputMode": "File",
+        "ContainerEntrypoint": ["python", "-c", "import middle; print(middle.ANSWER)"],
+    }
+    assert pytorch_job({}, AlgorithmSpecification=algorithm)["TrainingJobStatus"] == "Completed"
+    assert outside.log("the-job") == ["of pytorch"]

@@ -97,13 +97,13 @@ def test_terminating_what_has_ended_is_nothing(start):
 
 
 def test_what_the_process_leaves_behind_ends_with_it(start, tmp_path):
-    process, lines = start("sh", "-c", "(sleep 61 &); (setsid sleep 62 &); sleep 0.1; exit 5")
+    process, _ = start("sh", "-c", "(sleep 61 &); (setsid sleep 62 &); sleep 0.1; exit 5")
     assert process.wait(10) == 5
     assert running_in(tmp_path) == []
 
 
 def test_descendants_are_killed_too(start, tmp_path):
-    process, lines = start("sh", "-c", DESCENDANTS)
+    process, _ = start("sh", "-c", DESCENDANTS)
     assert eventually(lambda: len(running_in(tmp_path)) == 4)  # three sleeps and the supervisor
     process.terminate(grace_seconds=0)
     assert running_in(tmp_path) == []

@@ -1,4 +1,4 @@
-"""Training jobs of the tiny image, from CreateTrainingJob to what they leave in S3, in the logs and in their description."""
+"""Training jobs of the tiny image: what they leave in S3, in the logs, in their description, and on this machine."""
 
 import json
 import time
@@ -69,8 +69,8 @@ def test_a_job_from_its_channels_to_its_artifacts(run, outside, sagemaker):
     outside.put("data/b.txt", "two")
     script = """
 import os, pathlib
-found = sorted(str(p.relative_to(os.environ['SM_CHANNEL_DATASET'])) for p in pathlib.Path(os.environ['SM_CHANNEL_DATASET']).rglob('*.*'))
-print('found', *found)
+channel = pathlib.Path(os.environ['SM_CHANNEL_DATASET'])
+print('found', *sorted(str(path.relative_to(channel)) for path in channel.rglob('*.*')))
 for epoch in range(3):
     print(f'epoch {epoch} valid_accuracy=0.{5 + epoch}')
 pathlib.Path(os.environ['SM_MODEL_DIR'], 'code').mkdir()
@@ -354,10 +354,11 @@ def test_longest_runtime(run, outside):
 
 def test_a_name_is_used_once(sagemaker, job, run):
     run("once", "print(1)")
-    assert refusal(sagemaker, "CreateTrainingJob", job("once", "print(2)")) == (
-        "ResourceInUse",
+    code, message = refusal(sagemaker, "CreateTrainingJob", job("once", "print(2)"))
+    assert code == "ResourceInUse"
+    assert message == (
         "Training job names must be unique within an AWS account and region, and a training job with this name already "
-        "exists (arn:aws:sagemaker:us-east-1:123456789012:training-job/once)",
+        "exists (arn:aws:sagemaker:us-east-1:123456789012:training-job/once)"
     )
 
 
@@ -446,7 +447,7 @@ def test_a_job_leaves_no_files_on_the_machine(run, sagemaker):
     assert not sagemaker.training_jobs.scratch("tidy").exists()
 
 
-def test_jobs_run_at_the_same_time(sagemaker, outside, job):
+def test_jobs_run_at_the_same_time(sagemaker, job):
     """Each waits for the other: neither could end alone."""
     script = """
 import os, pathlib, time
