@@ -44,8 +44,8 @@ def write_artifact(
 ) -> dict[str, Any]:
     """Write the artifact to `folder`; return its model.json.
 
-    description: model.json without what is known only here (weights and golden images). golden: entries of the manifest;
-    their answers are those of the artifact's own code. Raises ArtifactError.
+    description: model.json without what is known only here, weights and golden images. golden: entries of the manifest,
+    of which the artifact's own code gives the answers. Raises ArtifactError.
     """
     _unpack_inference_code(inference_code, folder)
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}

@@ -1,8 +1,8 @@
 """Batches for the training loop: images, augmented and normalised, or frozen features.
 
-Augmentation is mild, and never mirrors: a mirrored 2, a left-hand glove or a text is another thing, and nothing in a data
-set says whether its classes survive it. What every photograph survives is a slightly different point of view: rotation
-up to 10 degrees, scale 0.85 to 1.15, shift up to 10 % of the side, brightness and contrast within 20 %.
+Augmentation is mild, and never mirrors: a mirrored 2, a left-hand glove or a text is another thing, and nothing in a
+data set says whether its classes survive it. What every photograph survives is a slightly different point of view:
+rotation up to 10 degrees, scale 0.85 to 1.15, shift up to 10 % of the side, brightness and contrast within 20 %.
 """
 
 from __future__ import annotations

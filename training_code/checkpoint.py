@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,7 @@ class Checkpoints:
             return None
         try:
             saved = torch.load(self._path, weights_only=True)
-        except Exception as error:  # torch.load raises whatever the file leads it to
+        except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:
             print(f"{self._path} cannot be read, starting anew: {error}", flush=True)
             return None
         if saved["identity"] != self._identity:

@@ -61,7 +61,9 @@ def list_dataset(root: Path) -> Listing:
         raise DatasetError(f"there is no folder {root}")
     missing = [split for split in SPLITS if not (root / split).is_dir()]
     if missing:
-        raise DatasetError(f"{root} has no folder {', '.join(missing)}: it needs {', '.join(SPLITS)}, each with classes")
+        raise DatasetError(
+            f"{root} has no folder {', '.join(missing)}: it needs {', '.join(SPLITS)}, each with classes"
+        )
     files = sorted(path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file())
     ignored = [path for path in files if _is_ignored(path)]
     files = sorted(set(files) - set(ignored))
@@ -127,7 +129,9 @@ def spread_over_classes(entries: Sequence[dict[str, Any]], number: int) -> list[
     for entry in sorted(entries, key=lambda entry: entry["path"]):
         by_class.setdefault(entry["class_index"], []).append(entry)
     rounds = max((len(members) for members in by_class.values()), default=0)
-    in_turn = [by_class[index][turn] for turn in range(rounds) for index in sorted(by_class) if turn < len(by_class[index])]
+    in_turn = [
+        by_class[index][turn] for turn in range(rounds) for index in sorted(by_class) if turn < len(by_class[index])
+    ]
     if number < len(by_class):
         return [in_turn[position * len(by_class) // number] for position in range(number)]
     return in_turn[:number]
@@ -168,11 +172,11 @@ def to_square(picture: Image.Image, resize_px: int, size_px: int) -> np.ndarray:
         scaled = (int(resize_px * width / height), resize_px)
     picture = picture.resize(scaled, Image.Resampling.BILINEAR)
     left, top = round((scaled[0] - size_px) / 2), round((scaled[1] - size_px) / 2)
-    return np.asarray(picture.crop((left, top, left + size_px, top + size_px)))
+    return np.array(picture.crop((left, top, left + size_px, top + size_px)))
 
 
 class Squares:
-    """A split's images as uint8 squares, (N, S, S, 3): decoded once and kept if they fit, else decoded when asked for."""
+    """A split's images as uint8 squares, (N, S, S, 3): decoded once and kept if they fit, else each time."""
 
     def __init__(
         self, root: Path, entries: Sequence[dict[str, Any]], size_px: int, threads: int, cache_bytes: int = CACHE_BYTES

@@ -1,7 +1,7 @@
 """Hooks by smdebug, SageMaker Debugger's library: the only module that imports it.
 
-Losses, and reductions (min, max, L2 norm, mean of the absolute) of weights, biases and gradients, in smdebug's own format,
-which create_trial and others' tools read. Configured by SageMaker's debughookconfig.json where the job has one.
+Losses, and reductions (min, max, L2 norm, mean of the absolute) of weights, biases and gradients, in smdebug's own
+format, which create_trial and others' tools read. Configured by SageMaker's debughookconfig.json where the job has one.
 """
 
 from __future__ import annotations
@@ -37,7 +37,12 @@ class Hooks:
     """smdebug's hooks on a network and its loss. Trouble in them is noted and ends them, not the training."""
 
     def __init__(
-        self, network: nn.Module, criterion: nn.Module, output: Path, save_interval_steps: int, configuration: Path | None
+        self,
+        network: nn.Module,
+        criterion: nn.Module,
+        output: Path,
+        save_interval_steps: int,
+        configuration: Path | None,
     ):
         """Register. Raises what smdebug raises, and RuntimeError where it would have switched itself off silently."""
         _repair_writer()

@@ -24,7 +24,7 @@ Finding = dict[str, Any]
 def start_debugging(
     enabled: bool, network: nn.Module, criterion: nn.Module, output: Path, save_interval_steps: int
 ) -> Debugging:
-    """Hook a network and its loss, if `enabled`; their tensors go below `output`, or where debughookconfig.json says."""
+    """Hook a network and its loss, if `enabled`; tensors go below `output`, or where debughookconfig.json says."""
     if not enabled:
         return Debugging(None, None)
     try:

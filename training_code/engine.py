@@ -165,7 +165,11 @@ def fit(
 
 
 def train_one_step(
-    network: nn.Module, criterion: nn.Module, optimizer: torch.optim.Optimizer, inputs: torch.Tensor, labels: torch.Tensor
+    network: nn.Module,
+    criterion: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    inputs: torch.Tensor,
+    labels: torch.Tensor,
 ) -> tuple[float, int]:
     """Take a step; return the batch's mean loss and the number of its images that were classified right before it."""
     optimizer.zero_grad(set_to_none=True)

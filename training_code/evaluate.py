@@ -4,7 +4,8 @@ By hand, after train.py's final stage (--help there):
 
     python training_code/evaluate.py --dataset photos --manifest prepared --model model --model_dir scored
 
-model is the artifact's folder, or model.tar.gz, or the folder that holds it. Leaves evaluation.json and predictions.csv.
+model is the artifact's folder, or model.tar.gz, or the folder that holds it. It leaves evaluation.json and
+predictions.csv in scored/.
 """
 
 from __future__ import annotations
@@ -174,9 +175,7 @@ def choose_examples(
     return {"samples": samples, "worst_mistakes": mistakes[:WORST_MISTAKES]}
 
 
-def _rows(
-    probabilities: np.ndarray, entries: Sequence[dict[str, Any]], classes: Sequence[str]
-) -> list[dict[str, Any]]:
+def _rows(probabilities: np.ndarray, entries: Sequence[dict[str, Any]], classes: Sequence[str]) -> list[dict[str, Any]]:
     return [
         {
             "path": entry["path"],

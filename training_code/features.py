@@ -16,7 +16,6 @@ from typing import Any
 import torch
 from batches import normalise
 from data import SPLITS, DatasetError, Squares, images_of
-from network import Head, replace_classifier
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
@@ -29,7 +28,9 @@ LINE_SECONDS = 10.0
 def digest_features(data: str, weights: str, architecture: str, preprocessing: Mapping[str, Any], dtype: str) -> str:
     """Return the SHA-256 of all that decides the features, this code included."""
     folder = Path(__file__).parent
-    code = [hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in ("data.py", "features.py", "network.py")]
+    code = [
+        hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in ("data.py", "features.py", "network.py")
+    ]
     inputs = [data, weights, architecture, dict(preprocessing), dtype, code]
     return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()
 
@@ -48,27 +49,26 @@ def find_features(folder: Path, digest: str) -> dict[str, Any] | None:
 
 
 def compute_features(
-    network: nn.Module,
-    head: Head,
+    backbone: nn.Module,
     dataset: Path,
     manifest: Mapping[str, Any],
     preprocessing: Mapping[str, Any],
     dtype: torch.dtype,
     device: torch.device,
 ) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
-    """Run the backbone over every split: features (N, D) in `dtype` and labels (N,), in the manifest's order."""
-    replace_classifier(network, head, nn.Identity())
-    network = network.eval().to(device, memory_format=torch.channels_last)
+    """Run a network without its classifier over every split: features (N, D) in `dtype` and labels (N,)."""
+    backbone = backbone.eval().to(device, memory_format=torch.channels_last)
     results = {}
     for split in SPLITS:
         entries = images_of(dict(manifest), split)
         squares = Squares(dataset, entries, preprocessing["image_size_px"], torch.get_num_threads(), cache_bytes=0)
         indices = [range(start, min(start + BATCH, len(entries))) for start in range(0, len(entries), BATCH)]
-        parts, done, started, said = [], 0, time.monotonic(), time.monotonic()
+        parts, done = [], 0
+        started = said = time.monotonic()
         autocast = torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32)
         with torch.inference_mode(), autocast:
             for batch in squares.batches(indices):
-                parts.append(network(normalise(batch, preprocessing, device)).to("cpu", dtype))
+                parts.append(backbone(normalise(batch, preprocessing, device)).to("cpu", dtype))
                 done += len(batch)
                 if done == len(entries) or time.monotonic() - said > LINE_SECONDS:
                     said = time.monotonic()
@@ -101,7 +101,7 @@ def write_features(
 
 
 def read_features(folder: Path, manifest: Mapping[str, Any], split: str) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return a split's features, (N, D) float32, and labels, (N,). Raises DatasetError if they are not the manifest's."""
+    """Return a split's features, (N, D) float32, and labels, (N,). Raises DatasetError if they are others."""
     described = manifest["features"]
     if described is None:
         raise DatasetError("the manifest has no features: run prepare_dataset.py with mode frozen_features")
@@ -112,8 +112,12 @@ def read_features(folder: Path, manifest: Mapping[str, Any], split: str) -> tupl
     except (OSError, ValueError, SafetensorError) as error:
         raise DatasetError(f"{path} cannot be read: {error}") from error
     if record["digest"] != described["digest"]:
-        raise DatasetError(f"{folder} holds features {record['digest'][:12]}, not {described['digest'][:12]}: run it again")
+        raise DatasetError(
+            f"{folder} holds features {record['digest'][:12]}, not {described['digest'][:12]}: run it again"
+        )
     values, labels = tensors["features"].float(), tensors["labels"]
     if len(values) != len(images_of(dict(manifest), split)):
-        raise DatasetError(f"{path} holds {len(values)} images, the manifest another number: run prepare_dataset.py again")
+        raise DatasetError(
+            f"{path} holds {len(values)} images, the manifest another number: run prepare_dataset.py again"
+        )
     return values, labels

@@ -15,7 +15,6 @@ from typing import Any
 import torch
 import torchvision
 from job import JobError
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
@@ -169,10 +168,14 @@ def _load(network: nn.Module, weights: Mapping[str, torch.Tensor], architecture:
             raise WeightsMismatch(
                 f"tensor {name} is {_shape(weights[name])} in the weights, {architecture} needs {_shape(tensor)}"
             )
-    foreign = [name for name in weights if name not in own and not name.startswith((classifier, *_auxiliary_prefixes()))]
+    foreign = [
+        name for name in weights if name not in own and not name.startswith((classifier, *_auxiliary_prefixes()))
+    ]
     if foreign:
         raise WeightsMismatch(f"the weights have {len(foreign)} tensors that {architecture} lacks, first {foreign[0]}")
-    network.load_state_dict({name: t for name, t in weights.items() if name in own and t.shape == own[name].shape}, False)
+    network.load_state_dict(
+        {name: t for name, t in weights.items() if name in own and t.shape == own[name].shape}, False
+    )
 
 
 def _download(architecture: str) -> dict[str, torch.Tensor]:

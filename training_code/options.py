@@ -74,7 +74,7 @@ def number(
         try:
             value = kind(text)
         except ValueError as error:
-            raise argparse.ArgumentTypeError(f"{text!r} is no {kind.__name__}") from error  # type: ignore[attr-defined]
+            raise argparse.ArgumentTypeError(f"{text!r} is no {kind.__name__}") from error
         if not (minimum < value if above else minimum <= value) or not value <= maximum:
             raise argparse.ArgumentTypeError(f"{text} is not {'above' if above else 'from'} {minimum} to {maximum}")
         return value

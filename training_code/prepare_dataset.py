@@ -116,8 +116,16 @@ def _prepare_features(options: Options, folder: Path, manifest: dict[str, Any]) 
     # torch and torchvision take seconds to import, which a job that only decodes does not wait for
     import torch
     from features import compute_features, digest_features, find_features, write_features
-    from network import build_network, digest_weights, find_head, preprocessing_of, read_weights
+    from network import (
+        build_network,
+        digest_weights,
+        find_head,
+        preprocessing_of,
+        read_weights,
+        replace_classifier,
+    )
     from precision import choose_device, inference_dtype
+    from torch import nn
 
     weights = read_weights(options.weights, options.architecture, options.weights_file)
     network = build_network(options.architecture, options.image_size_px, weights)
@@ -135,7 +143,8 @@ def _prepare_features(options: Options, folder: Path, manifest: dict[str, Any]) 
         flush=True,
     )
     if record is None:
-        features = compute_features(network, head, options.dataset, manifest, preprocessing, dtype, device)
+        replace_classifier(network, head, nn.Identity())
+        features = compute_features(network, options.dataset, manifest, preprocessing, dtype, device)
         record = write_features(folder, features, digest, weights_sha256)
     fields = ("digest", "dimension", "dtype", "files", "weights_sha256")
     return {**{name: record[name] for name in fields}, "reused": reused}

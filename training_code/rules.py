@@ -132,14 +132,16 @@ class VanishingGradient(ReviewRule):
     def conclude(self) -> dict[str, Any]:
         """Return the finding."""
         vanished = [
-            (largest, name) for name, (steps, largest) in self._largest.items() if steps > 1 and largest < self._threshold
+            (largest, name)
+            for name, (steps, largest) in self._largest.items()
+            if steps > 1 and largest < self._threshold
         ]
         if not vanished:
             return self.found_nothing({"threshold": self._threshold}, "Every layer's gradients kept their size.")
         largest, name = min(vanished)
         message = (
-            f"The gradients of {len(vanished)} of {len(self._largest)} weights stayed below {self._threshold:g}, smallest "
-            f"{name}: those layers do not learn. Use another initialisation, fewer layers, or a normalisation."
+            f"The gradients of {len(vanished)} of {len(self._largest)} weights stayed below {self._threshold:g}, "
+            f"smallest {name}: those layers do not learn. Use another initialisation, fewer layers, or a normalisation."
         )
         return self.found(None, name, {"largest_mean": largest, "threshold": self._threshold}, message)
 

@@ -11,8 +11,8 @@ By hand, after prepare_dataset.py (--help there):
         --weights_file resnet50.safetensors --dataset photos --manifest prepared --model_dir model \\
         --output_data_dir out --inference_code inference_code
 
-The first is a trial: it measures and leaves training_history.json. The others leave the artifact in model/ (SageMaker packs
-it into model.tar.gz), and findings.json, training_history.json and the debugger's tensors in out/.
+The first is a trial: it measures. The others leave the artifact in model/ (SageMaker packs it into model.tar.gz), and
+findings.json, training_history.json and the debugger's tensors in out/.
 """
 
 from __future__ import annotations
@@ -192,7 +192,7 @@ def _plan_frozen(options: Options, manifest: dict[str, Any]) -> Plan:
     batches = FeatureBatches(splits["train"], splits["valid"], device)
 
     def assemble() -> Model:
-        model = _build_model(options, lambda in_features: trained)
+        model = _build_model(options, lambda _: trained)
         if model.pretrained_sha256 != manifest["features"]["weights_sha256"]:
             raise OptionsError(
                 f"the features are of the weights {manifest['features']['weights_sha256'][:12]}, "
@@ -232,9 +232,7 @@ def _build_model(options: Options, make_head: Callable[[int], nn.Module]) -> Mod
     return Model(network, described, preprocessing_of(options.architecture, options.image_size_px), digest)
 
 
-def _train_final(
-    options: Options, manifest: dict[str, Any], plan: Plan, stopping: Callable[[], bool]
-) -> Training:
+def _train_final(options: Options, manifest: dict[str, Any], plan: Plan, stopping: Callable[[], bool]) -> Training:
     if options.dataset is None or options.inference_code is None or options.output_data_dir is None:
         raise OptionsError("stage final needs dataset, inference_code and output_data_dir")
     from artifact import check_golden, write_artifact
@@ -349,7 +347,7 @@ def _write_history(folders: list[Path], training: Training) -> None:
 def _stop_on_sigterm() -> Callable[[], bool]:
     """Return whether SIGTERM came: SageMaker sends it 120 s before it takes a spot instance, or to stop a job."""
     received: list[int] = []
-    signal.signal(signal.SIGTERM, lambda number, frame: received.append(number))
+    signal.signal(signal.SIGTERM, lambda number, _: received.append(number))
     return lambda: bool(received)
 
 
