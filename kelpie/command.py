@@ -65,7 +65,9 @@ def main() -> None:
 
 @application.command()
 def up(
-    port: Annotated[int, typer.Option(min=1, max=65535, help="Port of the local cloud on 127.0.0.1.")] = 4566,
+    port: Annotated[
+        int, typer.Option(min=1, max=65535, envvar="KELPIE_PORT", help="Port of the local cloud on 127.0.0.1.")
+    ] = 4566,
     as_json: Json = False,
 ) -> None:
     """Start a local cloud, deploy the stack to it and leave it running."""
@@ -194,7 +196,7 @@ def logs(
         _print_json(found)
         return
     for line in found:
-        print(f"{line['time'][11:19]} {line['log_stream'].partition('/')[0]}  {line['message']}")
+        print(f"{line['time'][11:19]}  {line['source']}  {line['message']}")
 
 
 @application.command()

@@ -51,6 +51,9 @@ def up(port: int, on_progress: Callable[[str], None]) -> Stack:
         ) from error
     except localcloud.StartFailed as error:
         raise CloudUnavailable(str(error)) from error
+    except BaseException:  # interrupted: the server may run already
+        local.stop()
+        raise
     try:
         localcloud.deploy(local.session(), TEMPLATE, STACK_NAME, _function_platform(), on_progress)
         return Stack.read(local.session(), STACK_NAME)

@@ -28,12 +28,18 @@ def read(stack: Stack, name: str | None, lines: int) -> list[dict[str, Any]]:
     return [
         {
             "time": line.at.isoformat(timespec="milliseconds"),
+            "source": _source(group, line.stream),
             "log_group": group,
             "log_stream": line.stream,
             "message": line.message.rstrip("\n"),
         }
         for line, group in found[-lines:]
     ]
+
+
+def _source(group: str, stream: str) -> str:
+    """Return the job, or the function or endpoint, whose log it is."""
+    return stream.partition("/")[0] if group == TRAINING_JOBS_LOG_GROUP else group.rpartition("/")[2]
 
 
 def _places(stack: Stack, name: str | None) -> list[tuple[str, str]]:
