@@ -93,7 +93,7 @@ class LocalCloud:
     def stop(self, timeout_seconds: float = 30) -> None:
         """End the server and all that it started; its state is saved. Does nothing if no cloud runs here.
 
-        A server that does not end in time is killed: what changed since its start is then lost, apart from objects
+        A server that does not end in time is killed: what changed in the last seconds is then lost, apart from objects
         in S3. What a crash left behind is cleared up.
         """
         if self.running():
@@ -229,6 +229,7 @@ def client_environment(
 def session_at(endpoint_url: str, access_key: str, secret_key: str, token: str | None = None) -> boto3.Session:
     """A boto3 session bound to `endpoint_url` that reads no file and no profile of the user's."""
     import boto3
+    import botocore.config
     import botocore.session
 
     class LocalSession(boto3.Session):
@@ -241,6 +242,7 @@ def session_at(endpoint_url: str, access_key: str, secret_key: str, token: str |
     settings = botocore.session.Session(session_vars={"profile": (None, None, None, None)})
     settings.set_config_variable("config_file", os.devnull)
     settings.set_config_variable("credentials_file", os.devnull)
+    settings.set_default_client_config(botocore.config.Config(proxies={}))
     settings.set_credentials(access_key, secret_key, token)
     return LocalSession(botocore_session=settings, region_name=REGION)
 

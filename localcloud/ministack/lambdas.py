@@ -139,6 +139,7 @@ class LambdaWorker(lambda_runtime.Worker):
         environment = _Environment.current
         code_folder = environment.unpacked(self.code_zip)
         layers = [environment.unpacked(layer) for layer in self._layers()]
+        self._discard_tmpdir()
         self._tmpdir = tempfile.mkdtemp(prefix="tmp-", dir=environment.folder)
         self._proc = _ProcessGroup(
             [sys.executable, "-S", "-P", lambda_worker.__file__],

@@ -14,6 +14,9 @@ from localcloud.cloud import ACCOUNT_ID, REGION
 STOP_SECONDS = 20
 """How long a clean stop may take before the process ends without it."""
 
+SAVE_SECONDS = 5
+"""How often state is saved while requests come in: MiniStack saves it at a clean stop only."""
+
 
 def serve(home: Path, port: int) -> None:
     """Never returns: what MiniStack leaves running in threads must not keep the process alive."""
@@ -76,7 +79,36 @@ async def _serve(home: Path, port: int) -> None:
     config.keep_alive_timeout = 75
     config.graceful_timeout = 1
     config.loglevel = "WARNING"
-    await serve_asgi(app, config, shutdown_trigger=lambda: _shutdown(stop, sagemaker))
+    traffic = Traffic(app)
+    saving = asyncio.create_task(_save_regularly(traffic))
+    await serve_asgi(traffic, config, shutdown_trigger=lambda: _shutdown(stop, sagemaker))
+    saving.cancel()
+
+
+class Traffic:
+    """The application, and whether a request that may have changed something came since this was last asked."""
+
+    def __init__(self, application: Any):
+        self._application = application
+        self._changed = False
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        self._changed |= scope.get("method", "GET") not in ("GET", "HEAD")
+        await self._application(scope, receive, send)
+
+    def changed(self) -> bool:
+        changed, self._changed = self._changed, False
+        return changed
+
+
+async def _save_regularly(traffic: Traffic) -> None:
+    from ministack.app import _build_persistence_save_dict
+    from ministack.core.persistence import save_all
+
+    while True:
+        await asyncio.sleep(SAVE_SECONDS)
+        if traffic.changed():
+            await asyncio.to_thread(save_all, _build_persistence_save_dict())
 
 
 async def _shutdown(stop: asyncio.Event, sagemaker: Any) -> None:

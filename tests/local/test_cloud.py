@@ -107,6 +107,32 @@ def test_state_survives_a_restart(home, port):
         cloud.stop()
 
 
+def test_a_crash_loses_the_last_seconds_at_most(home, port, until):
+    cloud = LocalCloud(home)
+    cloud.start(port)
+    cloud.session().client("sqs").create_queue(QueueName="kept")
+    saved = home / "state" / "sqs.json"
+    until(lambda: saved.exists() and "kept" in saved.read_text())
+    os.kill(server_of(home), signal.SIGKILL)
+    until(lambda: not cloud.running())
+    cloud.start(port)
+    try:
+        assert cloud.session().client("sqs").get_queue_url(QueueName="kept")
+    finally:
+        cloud.stop()
+
+
+def test_a_proxy_is_not_asked_for_the_way_to_this_machine(home, port, monkeypatch):
+    for name in ("HTTP_PROXY", "http_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    cloud = LocalCloud(home)
+    cloud.start(port)
+    try:
+        assert cloud.session().client("sts").get_caller_identity()["Account"] == ACCOUNT_ID
+    finally:
+        cloud.stop()
+
+
 def test_any_client_reaches_it_by_the_environment(started):
     given = {**os.environ, "AWS_PROFILE": "", "AWS_SESSION_TOKEN": "of-the-real-aws", **started.environment}
     del given["AWS_PROFILE"]
