@@ -194,10 +194,10 @@ def answers(port: int) -> bool:
         return False
 
 
-def wait_for(condition: Callable[[], Any], seconds: float = 10) -> Any:
+def wait_for(condition: Callable[[], Any], seconds: float = 10, pause_seconds: float = 0.02) -> Any:
     """Return the first true value of the condition."""
     deadline = time.monotonic() + seconds
     while not (value := condition()):
         assert time.monotonic() < deadline, f"not within {seconds} seconds"
-        time.sleep(0.02)
+        time.sleep(pause_seconds)
     return value

@@ -167,14 +167,15 @@ def test_nothing_outlives_the_cloud(home, port, until, end):
     session = cloud.session()
     start_everything(session)
     server = server_of(home)
-    until(lambda: {"lambda_worker", "sleep 299", "time.sleep(298)"} <= names_in(descendants(server)))
+    awaited = {"lambda_worker", "sleep 299", "time.sleep(298)"}
+    until(lambda: awaited <= names_in(descendants(server)), pause_seconds=0.2)
     processes = descendants(server)
     start = time.monotonic()
     if end == "stop":
         cloud.stop()
     else:
         os.kill(server, signal.SIGKILL)
-    until(lambda: not processes.keys() & all_processes().keys())
+    until(lambda: not processes.keys() & all_processes().keys(), pause_seconds=0.2)
     assert time.monotonic() - start < 8
     assert not cloud.running()
     cloud.start(port)
@@ -233,12 +234,11 @@ def names_in(processes: dict[int, str]) -> set[str]:
 
 def descendants(ancestor: int) -> dict[int, str]:
     """Process ids and command lines of a process's children, and theirs."""
-    parents = {pid: parent for pid, (parent, _) in all_processes().items()}
-    commands = {pid: command for pid, (_, command) in all_processes().items()}
+    processes = all_processes()
     found = {ancestor}
-    while more := {pid for pid, parent in parents.items() if parent in found} - found:
+    while more := {pid for pid, (parent, _) in processes.items() if parent in found} - found:
         found |= more
-    return {pid: commands[pid] for pid in found - {ancestor} if pid in commands}
+    return {pid: processes[pid][1] for pid in found - {ancestor}}
 
 
 def all_processes() -> dict[int, tuple[int, str]]:
