@@ -11,6 +11,7 @@ A process is a container's main process: when it ends, all that it left behind i
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import subprocess
 import sys
@@ -18,6 +19,8 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+logger = logging.getLogger(__name__)
 
 SUPERVISOR = Path(__file__).with_name("supervisor.py")
 LONGEST_LINE_BYTES = 16384  # what container log drivers split at
@@ -96,7 +99,10 @@ class Supervised:
         stream = self._process.stdout
         assert stream is not None
         while line := stream.readline(LONGEST_LINE_BYTES):
-            self._on_line(line.decode(errors="replace").rstrip("\r\n"))
+            try:
+                self._on_line(line.decode(errors="replace").rstrip("\r\n"))
+            except Exception:  # a process that nobody reads from would wait for ever
+                logger.exception("a line of process %d was lost", self._process.pid)
         stream.close()
         self._process.wait()
         with self._control_lock:

@@ -47,7 +47,7 @@ def _manifest_files(
     stored = [found for found in list_objects(s3, location) if found.location == location]
     if not stored:
         raise TransferError(f"there is no manifest at {location}")
-    manifest = folder.parent / f"{folder.name}.manifest"
+    manifest = folder.parent / f"{folder.name}-manifest"  # where AWS has it
     cache.fetch(s3, role_arn, [(stored[0], manifest)])
     try:
         head, *names = json.loads(manifest.read_bytes())

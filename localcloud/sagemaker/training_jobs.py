@@ -379,9 +379,14 @@ class TrainingRun(threading.Thread):
         self._record_metrics()
         with suppress(JobStopping):  # what a stopped job saved is uploaded as well
             self._enter("InProgress", "Uploading")
-        upload_artifacts(s3, request["OutputDataConfig"], self._name, self._opt_ml)
-        if checkpoints:
-            checkpoints.upload_changes()
+        try:
+            upload_artifacts(s3, request["OutputDataConfig"], self._name, self._opt_ml)
+            if checkpoints:
+                checkpoints.upload_changes()
+        except TransferError as error:
+            if code == 0:
+                raise
+            logger.warning("training job %s failed, and its output could not be uploaded: %s", self._name, error)
         if self._timed_out:
             return "Stopped", "MaxRuntimeExceeded", None
         if code != 0:

@@ -69,6 +69,14 @@ def test_long_and_broken_lines_are_delivered(start):
     assert lines[2:] == ["\ufffd", "", "last"]
 
 
+def test_a_line_that_cannot_be_taken_does_not_stop_the_process(tmp_path, caplog):
+    process = spawn(
+        ProcessSpec(["sh", "-c", "echo 1; echo two; exit 4"], ENVIRONMENT, tmp_path), lambda line: int(line)
+    )
+    assert process.wait(10) == 4
+    assert "invalid literal" in caplog.text
+
+
 def test_a_signal_is_128_and_more(start):
     process, _ = start("sh", "-c", "kill -9 $$")
     assert process.wait(10) == 137

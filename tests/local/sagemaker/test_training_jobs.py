@@ -162,6 +162,16 @@ def test_what_a_failed_job_wrote_is_uploaded(run, outside):
     assert outside.unpacked("jobs/failed/output/output.tar.gz") == {"why": b"x"}
 
 
+def test_output_that_cannot_be_uploaded_fails_the_job(run):
+    script = "import os, sys; open(os.environ['SM_MODEL_DIR'] + '/m', 'w').write('x'); sys.exit({})"
+    output = {"S3OutputPath": "s3://no-such-bucket/jobs"}
+    described = run("well", script.format(0), OutputDataConfig=output)
+    assert described["TrainingJobStatus"] == "Failed"
+    assert described["FailureReason"].startswith("ClientError: NoSuchBucket (404)")
+    described = run("badly", script.format(4), OutputDataConfig=output)
+    assert described["FailureReason"] == "AlgorithmError: , exit code: 4"  # its own failure comes first
+
+
 def test_unknown_image_fails_with_the_known_ones(run):
     algorithm = {"TrainingImage": "123.dkr.ecr.us-east-1.amazonaws.com/xgboost:1", "TrainingInputMode": "File"}
     described = run("unknown", "", AlgorithmSpecification=algorithm)
