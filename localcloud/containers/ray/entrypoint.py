@@ -23,8 +23,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NoReturn
 
-import adapter
-
 HERE = Path(__file__).resolve().parent
 HOST = "127.0.0.1"
 RAY_FOLDERS = Path("/tmp")
@@ -69,6 +67,8 @@ def main(model_folder: Path, port: int) -> int:
         command = [sys.executable, "-P", str(HERE / "steps.py"), json.dumps(steps)]
         with subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL) as running:
             try:
+                import adapter  # while Ray is starting
+
                 if not _wait_until_listening(serve_port, running):
                     print(f"ERROR: Ray Serve ended with {running.returncode} before it listened")
                     return 1

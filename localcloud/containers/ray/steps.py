@@ -1,6 +1,6 @@
 """Run Ray's own commands one after the other in one interpreter, which spares importing Ray for each of them.
 
-    steps.py '[["ray", "start", "--head"], ["serve", "run", "config.yaml"]]'
+steps.py '[["ray", "start", "--head"], ["serve", "run", "config.yaml"]]'
 """
 
 import importlib
