@@ -25,7 +25,7 @@ def plan(request, make_plan):
 
 
 @pytest.fixture
-def results(plan, interpreter):
+def results(plan):
     """What every task answers in a run that goes well and creates the endpoint."""
     names, config = plan["names"], plan["names"]["endpoint_config"]
     job = {"TrainingJobStatus": "Completed", "SecondaryStatus": "Completed"}
@@ -178,10 +178,20 @@ def test_a_job_that_did_not_complete_does_not_pass_for_one_that_did(walk, result
     assert run.path[-len(FAILURE_PATH) - 1 :] == [*FAILURE_PATH, "FailRun"]
 
 
-TASKS_BEFORE_DEPLOY = (
-    "PlanRun PrepareDataset TuneHyperparameters ChooseHyperparameters TrainModel ReviewDebugger EvaluateModel "
-    "JudgeEvaluation CreateModel CreateEndpointConfig FindEndpoint ReadEndpoint"
-).split()
+TASKS_BEFORE_DEPLOY = [
+    "PlanRun",
+    "PrepareDataset",
+    "TuneHyperparameters",
+    "ChooseHyperparameters",
+    "TrainModel",
+    "ReviewDebugger",
+    "EvaluateModel",
+    "JudgeEvaluation",
+    "CreateModel",
+    "CreateEndpointConfig",
+    "FindEndpoint",
+    "ReadEndpoint",
+]
 
 
 @pytest.mark.parametrize("name", TASKS_BEFORE_DEPLOY)

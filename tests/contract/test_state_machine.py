@@ -13,11 +13,27 @@ LOOPS = {
 }
 """The only ways back: a list with more pages, and two polls with deadlines, the second of which restores in between."""
 
-DESIGNED = (
-    "PlanRun PrepareDataset TuneHyperparameters ChooseHyperparameters TrainModel ReviewDebugger EvaluateModel "
-    "JudgeEvaluation CreateModel CreateEndpointConfig DeployEndpoint WaitForEndpoint VerifyEndpoint WriteReport Announce "
-    "RollBackEndpoint StopTraining RejectModel FailRun"
-).split()
+DESIGNED = [
+    "PlanRun",
+    "PrepareDataset",
+    "TuneHyperparameters",
+    "ChooseHyperparameters",
+    "TrainModel",
+    "ReviewDebugger",
+    "EvaluateModel",
+    "JudgeEvaluation",
+    "CreateModel",
+    "CreateEndpointConfig",
+    "DeployEndpoint",
+    "WaitForEndpoint",
+    "VerifyEndpoint",
+    "WriteReport",
+    "Announce",
+    "RollBackEndpoint",
+    "StopTraining",
+    "RejectModel",
+    "FailRun",
+]
 
 TRANSIENT = re.compile(
     r"Lambda\.(ServiceException|AWSLambdaException|SdkClientException|TooManyRequestsException)"

@@ -1,0 +1,152 @@
+"""What the run passes to its jobs against what the scripts take, and what the scripts print against what it reads."""
+
+import ast
+import json
+import re
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+TRAINING_CODE = Path(__file__).parents[2] / "training_code"
+OF_THE_TOOLKIT = re.compile(r"sagemaker_\w+")
+"""The toolkit takes these for itself; the script never sees them."""
+
+INPUTS = {
+    "full": {"model": {"weights": "none"}},
+    "frozen_features": {},
+    "weights from S3": {"model": {"weights": "s3://bucket/resnet50.pth"}},
+}
+
+
+@pytest.fixture(params=INPUTS)
+def plan(request, make_plan):
+    return make_plan(**INPUTS[request.param])
+
+
+@pytest.mark.parametrize("step", ["prepare", "tune", "train", "evaluate"])
+def test_every_hyperparameter_is_an_option_of_its_script(plan, step):
+    hyperparameters = plan["hyperparameters"][step]
+    options = options_of(json.loads(hyperparameters["sagemaker_program"]))
+    passed = {name for name in hyperparameters if not OF_THE_TOOLKIT.fullmatch(name)}
+    if step in ("tune", "train"):
+        ranges = plan["tuning"]["parameter_ranges"]
+        passed |= {one["Name"] for kind in ranges.values() for one in kind}
+    assert passed <= set(options)
+
+
+@pytest.mark.parametrize("step", ["prepare", "tune", "train", "evaluate"])
+def test_every_value_of_a_choice_is_one_of_the_scripts(plan, step):
+    hyperparameters = plan["hyperparameters"][step]
+    options = options_of(json.loads(hyperparameters["sagemaker_program"]))
+    chosen = {name: value for name, value in hyperparameters.items() if options.get(name)}
+    assert chosen
+    for name, value in chosen.items():
+        assert value in options[name], name
+
+
+def test_the_toolkits_own_hyperparameters_are_json(plan):
+    for hyperparameters in plan["hyperparameters"].values():
+        for name, value in hyperparameters.items():
+            assert isinstance(value, str)
+            if OF_THE_TOOLKIT.fullmatch(name):
+                json.loads(value)
+
+
+@pytest.mark.parametrize("step", ["prepare", "tune", "train", "evaluate"])
+def test_every_channel_is_a_folder_option_of_its_script(plan, step):
+    script = json.loads(plan["hyperparameters"][step]["sagemaker_program"])
+    variables = set(re.findall(r"SM_CHANNEL_\w+", _sources(script)))
+    channels = {f"SM_CHANNEL_{channel['ChannelName'].upper()}" for channel in plan["channels"][step]}
+    assert channels <= variables
+
+
+def test_the_evaluation_takes_the_channel_that_the_state_adds(definition):
+    added = re.search(r"'ChannelName': '(\w+)'", definition["States"]["EvaluateModel"]["Arguments"]["InputDataConfig"])
+    assert f"SM_CHANNEL_{added[1].upper()}" in _sources("evaluate.py")
+
+
+def test_the_metrics_are_found_in_the_lines_that_a_training_prints(definition):
+    line = printed("epoch_line", epoch=EPOCH, epochs=8, seconds_left=41.2)
+    last = printed("final_line", best=EPOCH)
+    for state in ("TuneHyperparameters", "TrainModel"):
+        metrics = metrics_of(definition["States"][state]["Arguments"])
+        found = {name: float(re.search(regex, line)[1]) for name, regex in metrics.items()}
+        assert found == {
+            "valid:accuracy": 0.86,
+            "valid:loss": 0.5012,
+            "train:accuracy": 0.88,
+            "train:loss": 0.4123,
+        }
+        assert float(re.search(metrics["valid:accuracy"], last)[1]) == 0.86
+
+
+def test_the_objective_is_one_of_the_metrics(definition):
+    arguments = definition["States"]["TuneHyperparameters"]["Arguments"]
+    objective = arguments["HyperParameterTuningJobConfig"]["HyperParameterTuningJobObjective"]
+    assert objective["MetricName"] in metrics_of(arguments)
+
+
+@pytest.mark.parametrize("state", ["PrepareDataset", "TuneHyperparameters", "TrainModel", "EvaluateModel"])
+def test_a_checkpoint_folder_is_told_where_there_is_one(definition, state):
+    arguments = definition["States"][state]["Arguments"]
+    job = arguments.get("TrainingJobDefinition", arguments)
+    assert ("CheckpointConfig" in job) == ("SM_CHECKPOINT_DIR" in job["Environment"])
+    # smdebug's generated code needs it beside a newer protobuf
+    assert job["Environment"]["PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION"] == "python"
+
+
+def metrics_of(arguments):
+    job = arguments.get("TrainingJobDefinition", arguments)
+    return {metric["Name"]: metric["Regex"] for metric in job["AlgorithmSpecification"]["MetricDefinitions"]}
+
+
+EPOCH = SimpleNamespace(
+    epoch=3,
+    train_loss=0.41234,
+    train_accuracy=0.88,
+    valid_loss=0.5012,
+    valid_accuracy=0.86,
+    learning_rate=9.8e-4,
+    images_per_second=812.0,
+)
+
+
+def printed(function, **arguments):
+    """Call a function of engine.py that only formats: taken out of its module, which would import torch."""
+    tree = ast.parse((TRAINING_CODE / "engine.py").read_text())
+    (node,) = [node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == function]
+    for argument in node.args.args:
+        argument.annotation = None
+    scope = {}
+    exec(compile(ast.Module([node], []), "engine.py", "exec"), scope)
+    return scope[function](**arguments)
+
+
+def options_of(script):
+    """Return a script's options with their choices, read from its source, which may import torch."""
+    options = {}
+    for tree in _trees(script):
+        for node in ast.walk(tree):
+            if isinstance(node, ast.For) and isinstance(node.iter, ast.Tuple):
+                if "add_argument(f'--{name}'" in ast.unparse(node):
+                    options |= dict.fromkeys(item.value for item in node.iter.elts)
+            elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith(".add_argument"):
+                name = node.args[0]
+                if isinstance(name, ast.Constant) and name.value.startswith("--"):
+                    choices = [ast.literal_eval(k.value) for k in node.keywords if k.arg == "choices"]
+                    options[name.value.removeprefix("--")] = choices[0] if choices else None
+    return options
+
+
+def _trees(script):
+    tree = ast.parse((TRAINING_CODE / script).read_text())
+    yield tree
+    imported = [node for node in tree.body if isinstance(node, ast.ImportFrom) and node.module == "options"]
+    names = {alias.name for node in imported for alias in node.names}
+    shared = ast.parse((TRAINING_CODE / "options.py").read_text())
+    yield from (node for node in shared.body if isinstance(node, ast.FunctionDef) and node.name in names)
+
+
+def _sources(script):
+    return "\n".join(ast.unparse(tree) for tree in _trees(script))

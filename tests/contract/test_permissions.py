@@ -1,0 +1,186 @@
+"""Each role is granted what its holder calls, and no more. What cannot be read from code is listed with its source."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+from botocore import xform_name
+from botocore.session import get_session
+
+ROOT = Path(__file__).parents[2]
+FUNCTIONS = sorted(path.parent for path in (ROOT / "functions").glob("*/app.py"))
+
+LOGGING = {"logs:CreateLogStream", "logs:PutLogEvents"}
+"""https://docs.aws.amazon.com/lambda/latest/dg/lambda-intro-execution-role.html; the log group is the template's."""
+
+EVENT_SOURCE = {"sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes"}
+"""https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-configure.html"""
+
+MISSING_OR_DENIED = {"s3:ListBucket"}
+"""GetObject answers 404 only to those who may list, else 403:
+https://docs.aws.amazon.com/AmazonS3/latest/API/API_GetObject.html"""
+
+SYNC = {
+    # https://docs.aws.amazon.com/step-functions/latest/dg/connect-sagemaker.html#sagemaker-iam
+    "createTrainingJob": {"sagemaker:DescribeTrainingJob", "sagemaker:StopTrainingJob"},
+    "createHyperParameterTuningJob": {
+        "sagemaker:DescribeHyperParameterTuningJob",
+        "sagemaker:StopHyperParameterTuningJob",
+    },
+}
+SYNC_ALWAYS = {
+    "sagemaker:AddTags",
+    "sagemaker:ListTags",
+    "events:PutTargets",
+    "events:PutRule",
+    "events:DescribeRule",
+}
+LOG_DELIVERY = {
+    # https://docs.aws.amazon.com/step-functions/latest/dg/cw-logs.html#cloudwatch-iam-policy
+    "logs:CreateLogDelivery",
+    "logs:GetLogDelivery",
+    "logs:UpdateLogDelivery",
+    "logs:DeleteLogDelivery",
+    "logs:ListLogDeliveries",
+    "logs:PutResourcePolicy",
+    "logs:DescribeResourcePolicies",
+    "logs:DescribeLogGroups",
+}
+PASSES_A_ROLE = {"createTrainingJob", "createHyperParameterTuningJob", "createModel"}
+
+IAM_NAMES = {
+    ("s3", "ListObjectsV2"): {"s3:ListBucket"},
+    ("s3", "HeadObject"): {"s3:GetObject"},
+    # https://docs.aws.amazon.com/AmazonS3/latest/API/API_GetObject.html: with a versionId, GetObjectVersion
+    ("s3", "GetObject"): {"s3:GetObject"},
+    ("stepfunctions", "GetExecutionHistory"): {"states:GetExecutionHistory"},
+    ("sagemaker-runtime", "InvokeEndpoint"): {"sagemaker:InvokeEndpoint"},
+}
+
+
+def statements_of(resources, role):
+    for policy in resources[role]["Properties"]["Policies"]:
+        for statement in policy["PolicyDocument"]["Statement"]:
+            yield statement["Fn::If"][1] if "Fn::If" in statement else statement
+
+
+def granted(resources, role):
+    actions = set()
+    for statement in statements_of(resources, role):
+        assert statement["Effect"] == "Allow"
+        actions |= {statement["Action"]} if isinstance(statement["Action"], str) else set(statement["Action"])
+    return actions
+
+
+def called_by(folder: Path) -> set[str]:
+    """Return the IAM actions of the boto3 operations that a function's modules name."""
+    trees = [ast.parse(path.read_text()) for path in folder.glob("*.py") if path.name != "documents.py"]
+    nodes = [node for tree in trees for node in ast.walk(tree)]
+    services = {
+        node.args[0].value
+        for node in nodes
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "client" and isinstance(node.args[0], ast.Constant)
+    }
+    named = {node.attr for node in nodes if isinstance(node, ast.Attribute)}
+    named |= {
+        node.args[0].value
+        for node in nodes
+        if isinstance(node, ast.Call) and ast.unparse(node.func).endswith(".get_paginator")
+    }
+    actions = set()
+    for service in services:
+        for operation in get_session().get_service_model(service).operation_names:
+            if xform_name(operation) in named:
+                actions |= IAM_NAMES.get((service, operation), {f"{service}:{operation}"})
+    if any(isinstance(node, ast.Attribute) and ast.unparse(node) == "documents.read" for node in nodes):
+        actions.add("s3:GetObject")
+    if any(isinstance(node, ast.Attribute) and ast.unparse(node) == "documents.write" for node in nodes):
+        actions.add("s3:PutObject")
+    if any(isinstance(node, ast.Constant) and node.value == "VersionId" for node in nodes):
+        actions.add("s3:GetObjectVersion")
+    return actions
+
+
+@pytest.mark.parametrize("folder", FUNCTIONS, ids=lambda folder: folder.name)
+def test_a_function_is_granted_what_it_calls_and_no_more(resources, folder):
+    name = "".join(word.capitalize() for word in folder.name.split("_"))
+    called = called_by(folder)
+    allowed = granted(resources, f"{name}Role") - LOGGING
+    if "Events" in resources[f"{name}Function"]["Properties"]:
+        assert allowed >= EVENT_SOURCE
+        allowed -= EVENT_SOURCE
+    if "s3:GetObject" in called:
+        assert allowed >= MISSING_OR_DENIED
+        called |= MISSING_OR_DENIED
+    assert allowed == called
+
+
+def test_every_function_may_write_its_own_log_and_no_other(resources):
+    for folder in FUNCTIONS:
+        name = "".join(word.capitalize() for word in folder.name.split("_"))
+        own = next(s for s in statements_of(resources, f"{name}Role") if set(s["Action"]) == LOGGING)
+        assert own["Resource"] == {"Fn::GetAtt": [f"{name}LogGroup", "Arn"]}
+
+
+def test_the_state_machine_is_granted_what_its_states_call_and_no_more(resources, definition):
+    called = set(LOG_DELIVERY)
+    for state in definition["States"].values():
+        found = re.fullmatch(r"arn:aws:states:::(?:aws-sdk:)?(\w+):(\w+)(\.sync)?", state.get("Resource", ""))
+        if not found:
+            assert state["Type"] != "Task"
+            continue
+        service, action, sync = found.groups()
+        if service == "lambda":
+            called.add("lambda:InvokeFunction")
+            continue
+        called.add(f"{service}:{action[0].upper()}{action[1:]}")
+        if sync:
+            called |= SYNC[action] | SYNC_ALWAYS
+        if action in PASSES_A_ROLE:
+            called.add("iam:PassRole")
+    assert granted(resources, "TrainAndDeployRole") == called
+
+
+def test_the_state_machine_may_invoke_the_functions_that_it_invokes_and_no_other(resources, definition):
+    (invoke,) = [s for s in statements_of(resources, "TrainAndDeployRole") if s["Action"] == "lambda:InvokeFunction"]
+    invoked = {
+        state["Arguments"]["FunctionName"]
+        for state in definition["States"].values()
+        if "lambda" in state.get("Resource", "")
+    }
+    assert {resource["Fn::GetAtt"][0] for resource in invoke["Resource"]} == invoked
+
+
+def test_roles_are_passed_to_sagemaker_only(resources):
+    (passing,) = [s for s in statements_of(resources, "TrainAndDeployRole") if s["Action"] == "iam:PassRole"]
+    assert passing["Condition"] == {"StringEquals": {"iam:PassedToService": "sagemaker.amazonaws.com"}}
+    assert passing["Resource"] == [{"Fn::GetAtt": ["JobRole", "Arn"]}, {"Fn::GetAtt": ["ServingRole", "Arn"]}]
+
+
+def test_nothing_is_granted_on_everything_but_what_knows_no_resources(resources):
+    # https://docs.aws.amazon.com/service-authorization/latest/reference/: these actions have no resource types, and
+    # log delivery is granted on * by Step Functions' own documentation.
+    no_resources = LOG_DELIVERY | {
+        "sagemaker:ListEndpoints",
+        "cloudwatch:PutMetricData",
+        "ecr:GetAuthorizationToken",
+    }
+    for name, resource in resources.items():
+        if resource["Type"] == "AWS::IAM::Role":
+            for statement in statements_of(resources, name):
+                if statement["Resource"] == "*":
+                    actions = statement["Action"]
+                    assert {actions} if isinstance(actions, str) else set(actions) <= no_resources, name
+
+
+def test_only_the_service_that_needs_a_role_may_assume_it(resources):
+    services = {
+        "JobRole": "sagemaker.amazonaws.com",
+        "ServingRole": "sagemaker.amazonaws.com",
+        "TrainAndDeployRole": "states.amazonaws.com",
+    }
+    for name, resource in resources.items():
+        if resource["Type"] == "AWS::IAM::Role":
+            (statement,) = resource["Properties"]["AssumeRolePolicyDocument"]["Statement"]
+            assert statement["Principal"] == {"Service": services.get(name, "lambda.amazonaws.com")}

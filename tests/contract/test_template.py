@@ -1,0 +1,203 @@
+"""The template against the files that it names and the limits that AWS sets."""
+
+import ast
+import importlib.metadata
+import re
+from pathlib import Path
+
+import pytest
+from botocore.session import get_session
+
+ROOT = Path(__file__).parents[2]
+READ_BY_POWERTOOLS = {"POWERTOOLS_SERVICE_NAME", "POWERTOOLS_LOG_LEVEL"}
+SET_BY_LAMBDA = {"AWS_REGION"}
+LONGEST_NAME = {"function": 64, "queue": 80, "state machine": 80, "log group": 512, "bucket": 63}
+
+
+@pytest.fixture(scope="session")
+def functions(resources):
+    return {name: item["Properties"] for name, item in resources.items() if item["Type"].endswith("::Function")}
+
+
+def test_every_substitution_of_the_state_machine_is_supplied_and_used(resources, asl_text):
+    supplied = resources["TrainAndDeploy"]["Properties"]["DefinitionSubstitutions"]
+    assert set(supplied) == set(re.findall(r"\$\{(\w+)\}", asl_text))
+
+
+def test_each_function_substitution_is_that_function(resources):
+    supplied = resources["TrainAndDeploy"]["Properties"]["DefinitionSubstitutions"]
+    for key, value in supplied.items():
+        if key.endswith("FunctionArn"):
+            assert value == {"Fn::GetAtt": [key.removesuffix("Arn"), "Arn"]}
+
+
+def test_the_definition_is_where_the_template_says(resources):
+    assert (ROOT / resources["TrainAndDeploy"]["Properties"]["DefinitionUri"]).is_file()
+
+
+def test_every_function_has_its_handler_and_every_folder_its_function(functions, template):
+    module, handler = template["Globals"]["Function"]["Handler"].split(".")
+    for name, properties in functions.items():
+        source = (ROOT / properties["CodeUri"] / f"{module}.py").read_text()
+        defined = [node.name for node in ast.parse(source).body if isinstance(node, ast.FunctionDef)]
+        assert handler in defined, name
+    folders = {path.parent.name for path in (ROOT / "functions").glob("*/app.py")}
+    assert {Path(properties["CodeUri"]).name for properties in functions.values()} == folders
+
+
+def test_functions_states_and_folders_bear_one_name(functions, definition):
+    for name, properties in functions.items():
+        verb_phrase = name.removesuffix("Function")
+        snake = re.sub(r"(?<!^)(?=[A-Z])", "_", verb_phrase).lower()
+        assert properties["CodeUri"] == f"functions/{snake}/"
+        assert properties["FunctionName"] == {"Fn::Sub": "${NamePrefix}-" + snake.replace("_", "-")}
+        if name != "ClassifyImageFunction":
+            assert verb_phrase in definition["States"]
+
+
+def test_every_environment_variable_that_is_read_is_set_and_the_other_way_round(functions, template):
+    everywhere = set(template["Globals"]["Function"]["Environment"]["Variables"])
+    assert everywhere == READ_BY_POWERTOOLS
+    for name, properties in functions.items():
+        variables = set(properties.get("Environment", {}).get("Variables", {}))
+        assert _environment_read(ROOT / properties["CodeUri"]) - SET_BY_LAMBDA == variables, name
+
+
+def test_every_function_writes_to_a_log_group_of_its_own_that_expires(functions, resources):
+    for name, properties in functions.items():
+        group = properties["LoggingConfig"]["LogGroup"]["Ref"]
+        assert group == name.removesuffix("Function") + "LogGroup"
+        function_name = properties["FunctionName"]["Fn::Sub"]
+        assert resources[group]["Properties"] == {
+            "LogGroupName": {"Fn::Sub": f"/aws/lambda/{function_name}"},
+            "RetentionInDays": {"Ref": "LogRetentionDays"},
+        }
+
+
+def test_functions_pin_what_they_install(functions):
+    for properties in functions.values():
+        for line in (ROOT / properties["CodeUri"] / "requirements.txt").read_text().splitlines():
+            assert re.fullmatch(r"[a-z0-9-]+==[0-9.]+", line)
+
+
+def test_functions_install_the_versions_that_the_tests_run_with(functions):
+    for properties in functions.values():
+        for line in (ROOT / properties["CodeUri"] / "requirements.txt").read_text().splitlines():
+            package, version = line.split("==")
+            assert importlib.metadata.version(package) == version
+
+
+def test_names_fit_with_the_longest_prefix(template, resources):
+    pattern = template["Parameters"]["NamePrefix"]["AllowedPattern"]
+    longest = "a" + "9" * 9
+    assert re.fullmatch(pattern, longest)
+    assert not re.fullmatch(pattern, longest + "9")
+    kinds = {
+        "FunctionName": "function",
+        "QueueName": "queue",
+        "Name": "state machine",
+        "LogGroupName": "log group",
+        "BucketName": "bucket",
+    }
+    checked = set()
+    for resource in resources.values():
+        for key, kind in kinds.items():
+            value = resource.get("Properties", {}).get(key)
+            if isinstance(value, dict) and "Fn::Sub" in value:
+                name = value["Fn::Sub"].replace("${NamePrefix}", longest)
+                name = name.replace("${AWS::AccountId}", "123456789012").replace("${AWS::Region}", "ap-northeast-1")
+                assert "$" not in name
+                assert len(name) <= LONGEST_NAME[kind], name
+                checked.add(kind)
+    assert checked == set(LONGEST_NAME)
+
+
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [
+        ("prepare", "TrainingJobName"),
+        ("tune", "HyperParameterTuningJobName"),
+        ("train", "TrainingJobName"),
+        ("evaluate", "TrainingJobName"),
+        ("model", "ModelName"),
+        ("endpoint_config", "EndpointConfigName"),
+        ("endpoint", "EndpointName"),
+    ],
+)
+def test_the_names_of_a_plan_fit_sagemakers_limits(make_plan, name, shape):
+    limits = get_session().get_service_model("sagemaker").shape_for(shape).metadata
+    given = make_plan()["names"][name]
+    assert len(given) <= limits["max"]
+    assert re.fullmatch(limits["pattern"], given)
+
+
+def test_the_queue_hides_a_message_six_times_as_long_as_the_function_may_take(resources):
+    # https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-configure.html
+    visibility = resources["InboxQueue"]["Properties"]["VisibilityTimeout"]
+    assert visibility >= 6 * resources["ClassifyImageFunction"]["Properties"]["Timeout"]
+
+
+def test_the_inbox_cannot_feed_itself(resources):
+    """What the bucket notifies of is what the function reads, and not what it writes."""
+    (queue,) = resources["Bucket"]["Properties"]["NotificationConfiguration"]["QueueConfigurations"]
+    (rule,) = queue["Filter"]["S3Key"]["Rules"]
+    assert rule == {"Name": "prefix", "Value": "inbox/"}
+    statements = resources["ClassifyImageRole"]["Properties"]["Policies"][0]["PolicyDocument"]["Statement"]
+    for statement in statements:
+        if "s3:PutObject" in statement["Action"]:
+            assert statement["Resource"] == {"Fn::Sub": "${Bucket.Arn}/results/*"}
+
+
+def test_the_bucket_comes_after_the_policy_that_lets_it_send(resources):
+    assert resources["Bucket"]["DependsOn"] == "InboxQueuePolicy"
+    (statement,) = resources["InboxQueuePolicy"]["Properties"]["PolicyDocument"]["Statement"]
+    source = statement["Condition"]["ArnLike"]["aws:SourceArn"]["Fn::Sub"]
+    assert source.endswith(":s3:::" + resources["Bucket"]["Properties"]["BucketName"]["Fn::Sub"])
+
+
+def test_the_bucket_is_closed_encrypted_and_versioned(resources):
+    bucket = resources["Bucket"]["Properties"]
+    assert set(bucket["PublicAccessBlockConfiguration"].values()) == {True}
+    assert bucket["VersioningConfiguration"] == {"Status": "Enabled"}
+    assert bucket["BucketEncryption"]["ServerSideEncryptionConfiguration"]
+    (statement,) = resources["BucketPolicy"]["Properties"]["PolicyDocument"]["Statement"]
+    assert (statement["Effect"], statement["Condition"]) == ("Deny", {"Bool": {"aws:SecureTransport": "false"}})
+
+
+def test_events_match_what_the_rule_for_mails_waits_for(resources, definition):
+    pattern = resources["RunRule"]["Properties"]["EventPattern"]
+    for name in ("Announce", "AnnounceFailure"):
+        (entry,) = definition["States"][name]["Arguments"]["Entries"]
+        assert [entry["Source"]] == pattern["source"]
+        assert entry["DetailType"] in pattern["detail-type"]
+        assert set(pattern["detail"]) <= set(entry["Detail"])
+
+
+def test_the_outputs_that_clients_read_are_there(template):
+    assert set(template["Outputs"]) == {
+        "Bucket",
+        "StateMachineArn",
+        "EndpointName",
+        "InboxUri",
+        "ResultsUri",
+        "InboxQueueUrl",
+        "DeadLetterQueueUrl",
+    }
+
+
+def test_no_partition_is_taken_for_granted():
+    text = (ROOT / "template.yaml").read_text() + (ROOT / "statemachine" / "train_and_deploy.asl.json").read_text()
+    assert "arn:aws:" not in text
+    assert "amazonaws.com/" not in text
+
+
+def _environment_read(folder: Path) -> set[str]:
+    """Return the keys of os.environ, or of a mapping named environment, that the modules of a folder read."""
+    keys = set()
+    for path in folder.glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Constant):
+                mapping = ast.unparse(node.value)
+                if mapping in ("os.environ", "environment"):
+                    keys.add(node.slice.value)
+    return keys
