@@ -5,6 +5,7 @@ import json
 import os
 import tarfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -185,17 +186,22 @@ def test_status_changes_are_events(session, jobs, until):
 
 
 @pytest.fixture(scope="module")
-def endpoint(session, jobs) -> str:
+def endpoint(jobs) -> str:
     """An endpoint of the tiny image, which answers with the body it was sent."""
+    return in_service(jobs, {"answer.json": b'"from the model"'})
+
+
+def in_service(jobs: Jobs, files: dict[str, bytes]) -> str:
+    """Deploy a model archive of these files and wait until its endpoint is in service."""
     content = io.BytesIO()
     with tarfile.open(fileobj=content, mode="w:gz") as model:
-        answer = b'"from the model"'
-        member = tarfile.TarInfo("answer.json")
-        member.size = len(answer)
-        model.addfile(member, io.BytesIO(answer))
-    session.client("s3").put_object(Bucket=jobs.bucket, Key="model.tar.gz", Body=content.getvalue())
+        for path, body in files.items():
+            member = tarfile.TarInfo(path)
+            member.size = len(body)
+            model.addfile(member, io.BytesIO(body))
     name = f"Endpoint-{os.urandom(4).hex()}"
-    container = {"Image": IMAGE, "ModelDataUrl": f"s3://{jobs.bucket}/model.tar.gz"}
+    jobs.session.client("s3").put_object(Bucket=jobs.bucket, Key=f"{name}.tar.gz", Body=content.getvalue())
+    container = {"Image": IMAGE, "ModelDataUrl": f"s3://{jobs.bucket}/{name}.tar.gz"}
     jobs.sagemaker.create_model(ModelName=name, PrimaryContainer=container, ExecutionRoleArn=jobs.role)
     variant = {"VariantName": "all", "ModelName": name, "InstanceType": "ml.m5.large", "InitialInstanceCount": 1}
     jobs.sagemaker.create_endpoint_config(EndpointConfigName=name, ProductionVariants=[variant])
@@ -232,3 +238,54 @@ def test_iam_checks_an_invocation_by_the_endpoints_arn(functions, endpoint):
     error = functions.invoke(denied, endpoint)
     assert "AccessDenied" in error["errorMessage"]
     assert "sagemaker:InvokeEndpoint" in error["errorMessage"]
+
+
+SLOW_SERVER = b"""
+import os, time
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+class Handler(BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.reply(b"")
+
+    def do_POST(self):
+        time.sleep(2)
+        self.reply(b"slowly")
+
+    def reply(self, body):
+        self.send_response(200)
+        self.send_header("Content-Type", "text/x-own")
+        self.send_header("X-Amzn-SageMaker-Custom-Attributes", "kept")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+HTTPServer(("127.0.0.1", int(os.environ["PORT"])), Handler).serve_forever()
+"""
+
+
+def test_a_slow_invocation_holds_up_nothing_else_and_its_headers_are_kept(session, jobs):
+    name = in_service(jobs, {"serve.py": SLOW_SERVER})
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        start = time.monotonic()
+        slow = pool.submit(session.client("sagemaker-runtime").invoke_endpoint, EndpointName=name, Body=b"")
+        time.sleep(0.2)
+        session.client("s3").list_buckets()
+        jobs.sagemaker.list_endpoints()
+        assert time.monotonic() - start < 1.8
+        assert not slow.done()
+        answer = slow.result()
+    assert (answer["ContentType"], answer["CustomAttributes"], answer["Body"].read()) == (
+        "text/x-own",
+        "kept",
+        b"slowly",
+    )
+    jobs.sagemaker.delete_endpoint(EndpointName=name)
+
+
+def test_an_unknown_endpoint(session, machines):
+    with pytest.raises(ClientError) as refused:
+        session.client("sagemaker-runtime").invoke_endpoint(EndpointName="no-such-endpoint", Body=b"")
+    assert refused.value.response["Error"]["Code"] == "ValidationError"
+    ended = machines.run(task("aws-sdk:sagemaker:describeEndpoint", {"EndpointName": "no-such-endpoint"}))
+    assert ended["error"] == "SageMaker.SageMakerException"
