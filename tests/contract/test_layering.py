@@ -11,6 +11,8 @@ ROOT = Path(__file__).parents[2]
 LAMBDA_HAS = {"boto3", "botocore"}
 HEAVY = {"torch", "torchvision", "smdebug", "ray", "numpy", "pandas", "sagemaker", "localcloud", "kelpie"}
 PACKAGE_OF = {"aws_lambda_powertools": "aws-lambda-powertools"}
+BEFORE_AN_IMPORT = {"training_code/debugger.py": {"os.environ.setdefault"}}
+"""What a library that is imported next needs to find."""
 FUNCTIONS = sorted(path.parent for path in (ROOT / "functions").glob("*/app.py"))
 CALLS_THAT_BUILD_NOTHING = (
     # What a module may call while it is imported: values, classes and registrations, all of them without a trace.
@@ -89,9 +91,10 @@ def test_nothing_but_the_command_and_tests_imports_the_local_cloud():
 @pytest.mark.parametrize("folder", ["functions", "training_code", "inference_code"])
 def test_no_module_works_while_it_is_imported(folder):
     for path in modules_of(folder):
+        name = str(path.relative_to(ROOT))
         for statement in ast.parse(path.read_text()).body:
-            for call in _calls_outside_functions(statement):
-                assert re.fullmatch(CALLS_THAT_BUILD_NOTHING, call), f"{path.relative_to(ROOT)}: {call}"
+            for call in set(_calls_outside_functions(statement)) - BEFORE_AN_IMPORT.get(name, set()):
+                assert re.fullmatch(CALLS_THAT_BUILD_NOTHING, call), f"{name}: {call}"
 
 
 @pytest.mark.parametrize("folder", ["functions", "training_code", "inference_code", "statemachine", "template.yaml"])
