@@ -29,6 +29,7 @@ from localcloud.containers.environments import Environment, Environments
 ROOT = Path(__file__).parents[2]
 HERE = Path(__file__).parent
 START_UP_SECONDS = 240  # 15 on a machine that does nothing else
+LINUX = pytest.mark.skipif(sys.platform != "linux", reason="looks at processes through /proc")
 
 
 @pytest.fixture(scope="module")
@@ -135,6 +136,7 @@ class TestFleets:
         found = subprocess.run(command, env=spec["env"], cwd=spec["cwd"], capture_output=True, check=True)
         assert json.loads(found.stdout.decode().lower()) == [True, True, False, False, False, False]
 
+    @LINUX
     def test_they_listen_to_this_machine_alone(self, fleets: "Fleets"):
         addresses = {host for pid in fleets.processes() for host in listening(pid)}
         assert addresses
@@ -144,6 +146,7 @@ class TestFleets:
         (replica,) = (path for layer in environment.layers for path in layer.glob("**/ray/serve/_private/replica.py"))
         assert 'self._server.add_insecure_port("[::]:0")' in replica.read_text()
 
+    @LINUX
     def test_nothing_outlives_a_kill_of_what_started_them(self, fleets: "Fleets"):
         assert len(fleets.processes()) > 15
         fleets.cloud.send_signal(signal.SIGKILL)

@@ -13,6 +13,8 @@ import torch
 from PIL import Image
 from torchvision.transforms import functional
 
+CORRUPT_EXIF = pytest.mark.filterwarnings("ignore:Corrupt EXIF data")  # Pillow warns and goes on
+
 
 @pytest.fixture
 def own_artifact(artifact, tmp_path):
@@ -102,6 +104,12 @@ class TestPreprocessing:
         decoded = inference.decode(tiny.encode(stored, "PNG", exif=exif))
         assert np.array_equal(np.asarray(decoded), np.asarray(upright))
 
+    @CORRUPT_EXIF
+    def test_exif_data_that_cannot_be_read_is_ignored(self, inference, tiny):
+        image, exif = tiny.encode(tiny.picture(), "JPEG"), b"Exif\0\0II*\0\xff\xff\xff\xff"
+        segment = b"\xff\xe1" + (len(exif) + 2).to_bytes(2, "big") + exif
+        assert inference.decode(image[:2] + segment + image[2:]).size == tiny.picture().size
+
     def test_grey_palette_bilevel_and_cmyk_become_rgb(self, inference, tiny):
         picture = tiny.picture()
         for mode, kind in [("L", "PNG"), ("L", "JPEG"), ("1", "PNG"), ("P", "PNG"), ("CMYK", "JPEG"), ("LA", "PNG")]:
@@ -154,6 +162,7 @@ class TestRefusedImages:
             with pytest.raises(inference.UnreadableImage, match="cannot be decoded"):
                 inference.predict_fn(whole[:length], model)
 
+    @CORRUPT_EXIF
     def test_random_damage_is_answered_or_refused_and_nothing_else(self, inference, model, tiny):
         generator = np.random.default_rng(7)
         refused = 0

@@ -1,12 +1,14 @@
 """The Ray launcher: what its server gets, and what it refuses."""
 
+import importlib.util
+import os
 from pathlib import Path
 
 import pytest
 
 from localcloud.containers.environments import Environment, EnvironmentBuildFailed, Environments
 from localcloud.containers.images import LaunchError, ServingContainer
-from localcloud.containers.ray import launch_serving
+from localcloud.containers.ray import ENTRYPOINT, launch_serving
 
 
 class Built(Environments):
@@ -56,3 +58,33 @@ def test_requirements_that_cannot_be_installed_are_the_reason(model: Path):
 def test_packages_from_codeartifact_are_refused_by_name(model: Path):
     with pytest.raises(LaunchError, match="CA_REPOSITORY_ARN"):
         launch_serving(Built(), container(model, CA_REPOSITORY_ARN="arn:aws:codeartifact:..."))
+
+
+class TestRayFolder:
+    @pytest.fixture
+    def entrypoint(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+        spec = importlib.util.spec_from_file_location("entrypoint", ENTRYPOINT)
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        monkeypatch.setattr(module, "RAY_FOLDERS", tmp_path)
+        return module
+
+    def test_it_is_gone_in_the_end_and_its_sockets_have_short_paths(self, entrypoint):
+        entrypoint.RAY_FOLDERS = Path("/tmp")
+        with entrypoint._ray_folder() as folder:
+            session = folder / "session_2026-11-22_13-35-29_255721_4194304"
+            assert len(str(session / "sockets" / "plasma_store")) <= 103  # macOS; Linux has 107
+            session.mkdir()
+        assert not folder.exists()
+
+    def test_what_a_killed_server_left_is_removed_and_what_a_living_one_has_is_not(self, entrypoint, tmp_path: Path):
+        with entrypoint._ray_folder() as living:
+            left, young = tmp_path / "localcloud-ray-left", tmp_path / "localcloud-ray-young"
+            for folder in (left, young):
+                (folder / "logs").mkdir(parents=True)
+            for folder in (left, living):
+                os.utime(folder, (0, 0))
+            with entrypoint._ray_folder():
+                assert (living.exists(), left.exists(), young.exists()) == (True, False, True)
