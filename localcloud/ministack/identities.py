@@ -8,6 +8,7 @@ from typing import Any
 
 from ministack import app
 from ministack.core import iam_evaluator
+from ministack.core.iam_actions import identity_denial_message
 from ministack.services import iam, sts
 
 from localcloud.cloud import ACCOUNT_ID, REGION
@@ -70,10 +71,7 @@ def refusal(access_key: str, action: str, resource_arn: str, context: dict[str, 
         return None
     if isinstance(result, iam_evaluator.AuthError):
         return result.message
-    return (
-        f"User: {result.principal_arn} is not authorized to perform: {action} on resource: {resource_arn}"
-        f" because no identity-based policy allows the {action} action"
-    )
+    return identity_denial_message(action, result.principal_arn, resource_arn, result.decision == "Deny")
 
 
 def _pin_request_origin(original: Callable[[str, bool], None]) -> Callable[[str, bool], None]:

@@ -131,7 +131,8 @@ class LambdaWorker(lambda_runtime.Worker):
 
     def _ended(self, error: dict[str, str]) -> dict[str, Any]:
         process, self._proc = self._proc, None
-        process.kill()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)  # its children too, even if it has ended itself
         process.wait()
         return {"error": error, "log": f"{self._read_log()}\n{error['errorMessage']}".lstrip()}
 
@@ -203,7 +204,6 @@ class LambdaWorker(lambda_runtime.Worker):
             "LAMBDA_TASK_ROOT": str(code_folder),
             "LANG": "en_US.UTF-8",
             "PATH": "/usr/local/bin:/usr/bin:/bin",
-            "PYTHONDONTWRITEBYTECODE": "1",
             "TMPDIR": str(self._tmpdir),
             "TZ": ":UTC",
             "_HANDLER": config["Handler"],

@@ -2,7 +2,7 @@
 
 Each repair replaces one function. Before anything is replaced, the source of every such function is compared with the
 one that the repair was written for: an upgraded MiniStack is refused at the start, by function name, instead of being
-repaired wrongly. `tests/local/test_repairs.py` shows every defect on MiniStack as it is, so a repair that upstream has
+repaired wrongly. The tests also run on MiniStack as it is, where each must show its defect: a repair that upstream has
 made superfluous fails a test.
 """
 
@@ -13,6 +13,8 @@ import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
+
+VERSION = "1.5.33"
 
 
 class UnknownMiniStack(Exception):
@@ -38,16 +40,25 @@ class Repair:
 
 def apply() -> None:
     """Apply all repairs. Raises UnknownMiniStack, and then none is applied."""
-    from localcloud.ministack import identities, lambdas, state_machines
+    from localcloud.ministack import identities, lambdas, sagemaker_authorisation, state_machines
 
-    repairs = [*identities.REPAIRS, *lambdas.REPAIRS, *state_machines.REPAIRS]
+    installed = importlib.metadata.version("ministack")
+    if installed != VERSION:
+        raise UnknownMiniStack(
+            f"MiniStack {installed} is installed, but the local cloud repairs {VERSION}: install that"
+        )
+    modules = (identities, lambdas, sagemaker_authorisation, state_machines)
+    repair_all([repair for module in modules for repair in module.REPAIRS])
+
+
+def repair_all(repairs: list[Repair]) -> None:
+    """Raises UnknownMiniStack if a function is not the one that its repair was written for; then none is replaced."""
     changed = [repair for repair in repairs if repair.found_digest() != repair.digest]
     if changed:
-        version = importlib.metadata.version("ministack")
         functions = ", ".join(f"{repair.module}.{repair.function} ({repair.defect})" for repair in changed)
         raise UnknownMiniStack(
-            f"MiniStack {version} is not the version that the local cloud repairs: these functions differ from those "
-            f"it knows: {functions}. Install the pinned version, or review and renew these repairs."
+            f"these functions of MiniStack are not the ones that the local cloud repairs: {functions}. "
+            "Install the pinned version, or review and renew these repairs."
         )
     for repair in repairs:
         module = importlib.import_module(repair.module)

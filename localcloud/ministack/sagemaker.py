@@ -23,11 +23,10 @@ from localcloud.ministack.sagemaker_authorisation import (
     INVOCATION_PATH,
     assume,
     authorise_references,
-    resource_of_request,
 )
 from localcloud.sagemaker.errors import ServiceError, unsupported
 from localcloud.sagemaker.service import Ports, SageMaker
-from localcloud.sagemaker.validation import serialise
+from localcloud.sagemaker.validation import serialise, validate
 
 CONTROL_PLANE_PREFIX = "SageMaker."
 
@@ -54,14 +53,6 @@ def register(sagemaker: SageMaker) -> None:
     }
     iam_actions.SERVICE_TO_IAM_NAMESPACE["sagemaker"] = "sagemaker"
     iam_actions._BOTOCORE_SERVICE_MAP["sagemaker"] = ["sagemaker-runtime"]
-    find_arn = iam_actions.extract_resource_arn
-
-    def extract_resource_arn(service: str, method: str, path: str, headers: dict, body: bytes, *rest: Any) -> str:
-        if service == "sagemaker":
-            return resource_of_request(path, headers, body)
-        return find_arn(service, method, path, headers, body, *rest)
-
-    iam_actions.extract_resource_arn = extract_resource_arn
     sagemaker_tasks.register(sagemaker)
 
 
@@ -77,22 +68,20 @@ class Handler:
         loop = asyncio.get_running_loop()
         target = headers.get("x-amz-target", "")
         if target.startswith(CONTROL_PLANE_PREFIX):
+            action = target.removeprefix(CONTROL_PLANE_PREFIX)
             access_key = router.extract_access_key_id(headers, query_params)
-            try:
-                parameters = _parameters(body)
-                authorise_references(access_key, target.removeprefix(CONTROL_PLANE_PREFIX), parameters)
-            except ServiceError as error:
-                return control_plane_error(error)
-            return await loop.run_in_executor(self._control, self._call, target, parameters)
+            return await loop.run_in_executor(self._control, self._call, action, body, access_key)
         invocation = INVOCATION_PATH.match(path)
         if method == "POST" and invocation is not None:
             name = unquote(invocation["name"])
             return await loop.run_in_executor(self._runtime, self._invoke, name, headers, body)
         return runtime_error(unsupported(f"{method} {path}", "the runtime answers POST /endpoints/{name}/invocations"))
 
-    def _call(self, target: str, parameters: dict) -> Response:
+    def _call(self, action: str, body: bytes, access_key: str) -> Response:
         try:
-            response = self._sagemaker.call(target.removeprefix(CONTROL_PLANE_PREFIX), parameters)
+            parameters = _parameters(body)
+            authorise_references(access_key, action, validate(action, parameters))
+            response = self._sagemaker.call(action, parameters)
         except ServiceError as error:
             return control_plane_error(error)
         return 200, {"Content-Type": "application/x-amz-json-1.1"}, serialise(response)

@@ -1,12 +1,17 @@
 """What IAM is asked about a SageMaker request: the resource it names, the role it passes, the configuration it uses."""
 
+import functools
 import json
 import re
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import unquote
 
+from ministack.core import iam_actions
+
 from localcloud.cloud import ACCOUNT_ID, REGION
 from localcloud.ministack import identities
+from localcloud.ministack.repairs import Repair
 from localcloud.sagemaker.errors import ServiceError, validation_error
 
 SERVICE_PRINCIPAL = "sagemaker.amazonaws.com"
@@ -30,6 +35,16 @@ ROLE_MEMBERS = {
     "CreateModel": ("ExecutionRoleArn",),
     "CreateEndpointConfig": ("ExecutionRoleArn",),
 }
+
+
+def _extract_resource_arn(original: Callable[..., str]) -> Callable[..., str]:
+    @functools.wraps(original)
+    def extract_resource_arn(service: str, method: str, path: str, headers: dict, body: bytes, *rest: Any) -> str:
+        if service == "sagemaker":
+            return resource_of_request(path, headers, body)
+        return original(service, method, path, headers, body, *rest)
+
+    return extract_resource_arn
 
 
 def resource_of_request(path: str, headers: dict, body: bytes) -> str:
@@ -86,3 +101,14 @@ def assume(role_arn: str) -> tuple[str, str, str]:
             f"Could not assume role {role_arn}. Please ensure that the role exists and allows principal "
             f"'{SERVICE_PRINCIPAL}' to assume the role: {error}"
         ) from error
+
+
+REPAIRS = [
+    Repair(
+        "the resources of SageMaker's requests are not known",
+        iam_actions.__name__,
+        "extract_resource_arn",
+        "82f51700695c",
+        _extract_resource_arn,
+    )
+]

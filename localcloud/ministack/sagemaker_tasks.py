@@ -31,6 +31,7 @@ from localcloud.ministack.sagemaker_authorisation import authorise_references, r
 from localcloud.ministack.state_machines import ExecutionEnded, access_key_of_role, current_task
 from localcloud.sagemaker.errors import ServiceError
 from localcloud.sagemaker.service import SageMaker
+from localcloud.sagemaker.validation import validate
 
 OPTIMIZED = "arn:aws:states:::sagemaker:"
 AWS_SDK = "arn:aws:states:::aws-sdk:sagemaker:"
@@ -125,7 +126,7 @@ class Tasks:
 
     def _call(self, action: str, parameters: Any, named: Callable[[ServiceError], Exception]) -> dict[str, Any]:
         try:
-            self._authorise(action, parameters)
+            self._authorise(action, validate(action, parameters))
             return self._sagemaker.call(action, parameters)
         except ServiceError as error:
             raise named(error) from error
