@@ -62,8 +62,10 @@ def supervise(control: int, argv: list[str]) -> int:
 
 def _start(argv: list[str]) -> int:
     supervisor = os.getpid()
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})  # until it is no longer ignored: none may get lost
     main = os.fork()
     if main:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
         return main
     try:
         os.setpgid(0, 0)
@@ -71,6 +73,7 @@ def _start(argv: list[str]) -> int:
         signal.set_wakeup_fd(-1)
         for inherited in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD, signal.SIGPIPE):
             signal.signal(inherited, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
         if os.getppid() == supervisor:
             os.execvp(argv[0], argv)
     except OSError as error:

@@ -56,6 +56,13 @@ def test_environment_is_only_what_was_given(start):
     assert sorted(lines) == ["LANG=C.UTF-8", f"PATH={os.environ['PATH']}"]
 
 
+def test_a_termination_in_the_moment_of_the_start_is_not_lost(start):
+    """The order is there before the supervisor is: it sends SIGTERM to a child that has only just been forked."""
+    process, _ = start("sleep", "60")
+    process.begin_termination(60)
+    assert process.wait(20) == 128 + signal.SIGTERM
+
+
 def test_a_program_that_is_not_there_says_so(start):
     process, lines = start("no-such-program")
     assert process.wait(10) == 127
