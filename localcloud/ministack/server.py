@@ -115,7 +115,10 @@ async def _shutdown(stop: asyncio.Event, sagemaker: Any) -> None:
     """Wait for the signal, then end every process that the cloud started, so that no request waits for one."""
     from ministack.core import lambda_runtime
 
+    from localcloud.ministack.state_machines import abandon_executions
+
     await stop.wait()
     signal.setitimer(signal.ITIMER_REAL, STOP_SECONDS)  # SIGALRM's default action ends the process
+    abandon_executions()
     await asyncio.to_thread(sagemaker.close)
     await asyncio.to_thread(lambda_runtime.reset)

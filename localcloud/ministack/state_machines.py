@@ -184,6 +184,16 @@ def _time_out(execution: dict) -> None:
     stepfunctions._emit_execution_status_event(execution)
 
 
+def abandon_executions() -> None:
+    """End what runs when the cloud stops, as at a start after a crash: no Catch runs and no event is sent."""
+    for execution in stepfunctions._executions.all_values():
+        if execution["status"] == "RUNNING":
+            cause = "the local cloud was stopped while the execution was running"
+            execution.update(status="FAILED", error="States.ServiceRestart", cause=cause, stopDate=now_iso())
+            details = {"error": execution["error"], "cause": cause}
+            stepfunctions._add_event(execution, "ExecutionFailed", {"executionFailedEventDetails": details})
+
+
 def _fail_execution(original: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(original)
     def fail_execution(execution: dict, error: str, cause: str) -> None:

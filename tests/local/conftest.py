@@ -48,6 +48,8 @@ def upstream(tmp_path_factory: pytest.TempPathFactory) -> Iterator[boto3.Session
         "IOT_MTLS_ENABLED": "0",
         "SFTP_ENABLED": "0",
         "TMPDIR": str(home),
+        "STATE_DIR": str(home / "state"),
+        "S3_DATA_DIR": str(home / "s3"),
         "DOCKER_HOST": f"unix://{home}/no-docker",
     }
     with (home / "log").open("wb") as log:
@@ -63,6 +65,11 @@ def upstream(tmp_path_factory: pytest.TempPathFactory) -> Iterator[boto3.Session
 @pytest.fixture
 def port() -> int:
     return free_port()
+
+
+@pytest.fixture(scope="session")
+def machines_on() -> "type[Machines]":
+    return Machines
 
 
 @pytest.fixture

@@ -107,6 +107,30 @@ def test_state_survives_a_restart(home, port):
         cloud.stop()
 
 
+def test_what_runs_at_a_stop_has_failed_after_it(home, port, machines_on):
+    cloud = LocalCloud(home)
+    cloud.start(port)
+    states = {
+        "Try": {
+            "Type": "Parallel",
+            "Branches": [{"StartAt": "Rest", "States": {"Rest": {"Type": "Wait", "Seconds": 60, "End": True}}}],
+            "Catch": [{"ErrorEquals": ["States.ALL"], "Next": "Caught"}],
+            "End": True,
+        },
+        "Caught": {"Type": "Succeed"},
+    }
+    machines = machines_on(cloud.session())
+    execution = machines.start({"QueryLanguage": "JSONata", "StartAt": "Try", "States": states})
+    cloud.stop()
+    cloud.start(port)
+    try:
+        ended = machines.end_of(execution)
+        assert (ended["status"], ended["error"]) == ("FAILED", "States.ServiceRestart")
+        assert "was stopped" in ended["cause"]
+    finally:
+        cloud.stop()
+
+
 def test_a_crash_loses_the_last_seconds_at_most(home, port, until):
     cloud = LocalCloud(home)
     cloud.start(port)
