@@ -208,6 +208,33 @@ def test_what_cannot_run_here_is_refused(functions, options):
         functions.create("", **options)
 
 
+def stack_of_a_function_without_its_package(session, role: str) -> str:
+    """Return the status that a stack ends with whose function's package is not in S3."""
+    function = {
+        "Type": "AWS::Lambda::Function",
+        "Properties": {
+            "Runtime": "python3.13",
+            "Handler": "app.handler",
+            "Role": role,
+            "Code": {"S3Bucket": "no-such-bucket", "S3Key": "no-such-key"},
+        },
+    }
+    cloudformation, name = session.client("cloudformation"), f"without-{time.monotonic_ns()}"
+    cloudformation.create_stack(StackName=name, TemplateBody=json.dumps({"Resources": {"Function": function}}))
+    while (status := cloudformation.describe_stacks(StackName=name)["Stacks"][0]["StackStatus"]).endswith("PROGRESS"):
+        time.sleep(0.1)
+    return status
+
+
+def test_a_stack_fails_whose_function_has_no_package(session, role_for):
+    assert stack_of_a_function_without_its_package(session, role_for("lambda.amazonaws.com")) == "ROLLBACK_COMPLETE"
+
+
+def test_upstream_makes_a_function_that_answers_an_invented_result(upstream):
+    role = "arn:aws:iam::000000000000:role/any"
+    assert stack_of_a_function_without_its_package(upstream, role) == "CREATE_COMPLETE"
+
+
 def test_layers_are_on_the_import_path(session, functions, packed):
     layer = session.client("lambda").publish_layer_version(
         LayerName="words", Content={"ZipFile": packed({"python/words.py": "WORD = 'from a layer'"})}
