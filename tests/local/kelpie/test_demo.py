@@ -1,0 +1,75 @@
+"""`make demo`, as its user sees it, and that it leaves nothing behind however it ends."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.mark.slow
+def test_make_demo_shows_the_whole_run_and_leaves_nothing(tmp_path, readme):
+    (command,) = readme["Try it"][0]
+    assert command == "make demo"
+    done = subprocess.run(
+        command.split(), cwd=ROOT, env=environment(tmp_path), capture_output=True, text=True, timeout=900, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    answers = re.findall(r"^\d{4}\.png +digit-\d +[01]\.\d{4} +(right|wrong.*)$", done.stdout, flags=re.MULTILINE)
+    assert len(answers) >= 10
+    assert answers.count("right") >= len(answers) - 1
+    assert float(re.search(r"Test accuracy +([01]\.\d+)", done.stdout)[1]) >= 0.95
+    assert len(re.findall(r"^\d +[01]\.\d{4} .* Completed", done.stdout, flags=re.MULTILINE)) >= 6
+    for said in ("Chosen", "Endpoint", "Model", "Report", "TuneHyperparameters", "VerifyEndpoint", "SUCCEEDED"):
+        assert said in done.stdout
+    assert left_behind(tmp_path) == []
+
+
+def test_an_interrupted_demo_leaves_nothing(tmp_path):
+    process = subprocess.Popen(
+        [sys.executable, "-m", "kelpie.demo"],
+        cwd=ROOT,
+        env=environment(tmp_path),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    for line in process.stdout:
+        if "PlanRun" in line:
+            break
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=120)
+    assert process.returncode == 1
+    assert left_behind(tmp_path) == []
+
+
+def environment(folder):
+    """Its temporary folder is below `folder`, so that what it leaves is found."""
+    return os.environ | {"TMPDIR": str(folder)}
+
+
+def left_behind(folder):
+    """Return files below the folder, and processes that know it, once they had a moment to end."""
+    deadline = time.monotonic() + 20
+    while (left := [*processes(folder), *map(str, folder.iterdir())]) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    return left
+
+
+def processes(folder):
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            known = (entry / "cmdline").read_bytes() + (entry / "environ").read_bytes()
+        except OSError:
+            continue
+        if str(folder).encode() in known and int(entry.name) != os.getpid():
+            found.append(json.dumps((entry / "cmdline").read_bytes().decode(errors="replace")))
+    return found

@@ -1,0 +1,193 @@
+"""The main job by the command, on one run: from the folder `photos` to classified images, by our clients and others."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import boto3
+import pytest
+
+pytestmark = pytest.mark.slow
+
+CLASSES = ("cat", "dog", "owl")
+NAMES = ("plain.jpg", "two words.jpg", "a+b.jpg", "100%25.jpg", "🐕.jpg", "no suffix", "wrong.png", "ü" * 60 + ".jpg")
+
+
+def test_the_run_ends_with_an_endpoint_and_tells_all(trained):
+    assert trained["status"] == "SUCCEEDED"
+    assert trained["endpoint"] == "kelpie"
+    assert trained["test_images"] == 30
+    assert trained["test_accuracy"] > 0.5
+    assert len(trained["trials"]) == 2
+    assert {trial["status"] for trial in trained["trials"]} == {"Completed"}
+    best = max(trained["trials"], key=lambda trial: trial["objective"])
+    assert trained["hyperparameters"] == best["hyperparameters"]
+    names = [state["name"] for state in trained["states"]]
+    order = ("PlanRun", "PrepareDataset", "TuneHyperparameters", "TrainModel", "EvaluateModel", "VerifyEndpoint")
+    assert [name for name in names if name in order] == list(order)
+    assert sum(state["seconds"] for state in trained["states"]) == pytest.approx(trained["seconds"], abs=5)
+
+
+def test_the_artifacts_are_where_the_run_says(trained, session):
+    for name in ("dataset", "run", "model", "report"):
+        bucket, _, key = trained["artifacts"][name].removeprefix("s3://").partition("/")
+        assert session.client("s3").list_objects_v2(Bucket=bucket, Prefix=key)["KeyCount"] > 0
+
+
+def test_the_same_folder_is_not_copied_again(trained, live, session, outputs):
+    prefix = trained["artifacts"]["dataset"].partition(outputs["Bucket"])[2][1:]
+    before = {item["Key"]: item["LastModified"] for item in objects(session, outputs["Bucket"], prefix)}
+    process = live.start("run", "photos")
+    follow_until(process, "TuneHyperparameters ...", "PlanRun")
+    process.send_signal(signal.SIGINT)
+    _stdout, stderr = process.communicate(timeout=60)
+    stop_named_execution(live, stderr)
+    assert {item["Key"]: item["LastModified"] for item in objects(session, outputs["Bucket"], prefix)} == before
+
+
+def test_files_of_any_name_are_classified_in_the_given_order(trained, live):
+    assert trained["status"] == "SUCCEEDED"
+    odd = live.folder / "odd"
+    odd.mkdir(exist_ok=True)
+    for number, name in enumerate(NAMES):
+        label = CLASSES[number % 3]
+        shutil.copy(live.folder / "photos" / "test" / label / f"{number // 3 + 1:03d}.jpg", odd / name)
+    files = [f"odd/{name}" for name in NAMES]
+    rows = json.loads(live.ok("classify", "--json", *files))
+    assert [row["file"] for row in rows] == files
+    assert all(row["status"] == "classified" and row["reason"] is None for row in rows)
+    assert all(row["key"].startswith("inbox/") and row["key"].endswith(Path(row["file"]).name) for row in rows)
+    for row in rows:
+        assert row["predictions"][0] == {"label": row["label"], "probability": row["probability"]}
+        assert sum(prediction["probability"] for prediction in row["predictions"]) == pytest.approx(1, abs=1e-3)
+    right = [row["label"] == CLASSES[number % 3] for number, row in enumerate(rows)]
+    assert sum(right) > len(right) / 2
+
+
+def test_what_is_no_image_is_rejected_with_the_reason_and_the_exit_code_tells(trained, live):
+    assert trained["status"] == "SUCCEEDED"
+    (live.folder / "note.jpg").write_text("not an image")
+    done = live("classify", "--json", "photos/test/cat/001.jpg", "note.jpg")
+    rows = json.loads(done.stdout)
+    assert done.returncode == 1
+    assert [row["status"] for row in rows] == ["classified", "rejected"]
+    assert rows[1]["label"] is None
+    assert rows[1]["reason"]["message"]
+    table = live("classify", "note.jpg").stdout
+    assert "rejected" in table
+
+
+def test_status_shows_what_is_in_service(trained, live):
+    status = json.loads(live.ok("status", "--json"))
+    run = f"kelpie-{trained['run_id']}"
+    endpoint = status["endpoint"]
+    assert (endpoint["name"], endpoint["status"]) == ("kelpie", "InService")
+    assert endpoint["config"].startswith(run)
+    assert endpoint["model"].startswith(run)
+    assert trained["execution_name"] in [execution["name"] for execution in status["executions"]]
+    assert trained["execution_name"] in live.ok("status")
+
+
+def test_logs_are_found_by_job_function_and_execution(trained, live):
+    job = f"kelpie-{trained['run_id']}-train-1"
+    lines = json.loads(live.ok("logs", job, "--json", "-n", "0"))
+    assert any(line["message"].startswith("epoch 1/") for line in lines)
+    assert [line["time"] for line in lines] == sorted(line["time"] for line in lines)
+    sources = {line["source"] for line in json.loads(live.ok("logs", trained["execution_name"], "--json", "-n", "0"))}
+    assert job in sources
+    assert any("-prepare-1" in source for source in sources)
+    assert live.ok("logs", "plan_run", "-n", "3").count("\n") == 3
+
+
+def test_ctrl_c_detaches_and_the_run_can_be_followed_and_stopped(trained, live, session):
+    assert trained["status"] == "SUCCEEDED"
+    process = live.start("run", trained["artifacts"]["dataset"], "--set", "model.weights=none")
+    follow_until(process, "PlanRun")
+    process.send_signal(signal.SIGINT)
+    _stdout, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Traceback" not in stderr
+    name = detached_name(stderr)
+    assert f"kelpie run --attach {name}" in stderr
+
+    follower = live.start("run", "--attach", name, "--json")
+    live.ok("stop", name)
+    stdout, _stderr = follower.communicate(timeout=60)
+    assert follower.returncode == 1
+    document = json.loads(stdout)
+    assert (document["status"], document["error"]) == ("ABORTED", "StoppedByUser")
+    deadline = time.monotonic() + 30
+    while jobs := session.client("sagemaker").list_training_jobs(
+        NameContains=document["run_id"], StatusEquals="InProgress"
+    )["TrainingJobSummaries"]:
+        assert time.monotonic() < deadline, jobs
+        time.sleep(0.2)
+    assert json.loads(live.ok("status", "--json"))["endpoint"]["status"] == "InService"
+
+
+def test_the_aws_cli_drops_an_image_and_reads_its_result(trained, live, outputs, session):
+    assert trained["status"] == "SUCCEEDED"
+    photo = live.folder / "photos" / "test" / "dog" / "003.jpg"
+    aws(live, "s3", "cp", str(photo), f"s3://{outputs['Bucket']}/inbox/a photo+1.jpg")
+    deadline = time.monotonic() + 60
+    while True:
+        for item in objects(session, outputs["Bucket"], "results/"):
+            document = json.loads(
+                session.client("s3").get_object(Bucket=outputs["Bucket"], Key=item["Key"])["Body"].read()
+            )
+            if document["key"] == "inbox/a photo+1.jpg":
+                assert document["status"] == "classified"
+                return
+        assert time.monotonic() < deadline
+        time.sleep(0.5)
+
+
+def test_boto3_asks_the_endpoint_with_nothing_but_the_environment(trained, live):
+    assert trained["status"] == "SUCCEEDED"
+    script = (
+        "import boto3, json, sys; "
+        "answer = boto3.client('sagemaker-runtime').invoke_endpoint("
+        "EndpointName='kelpie', ContentType='image/jpeg', Body=open(sys.argv[1], 'rb').read()); "
+        "print(answer['Body'].read().decode())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(live.folder / "photos" / "test" / "owl" / "001.jpg")],
+        env=os.environ | live.cloud.environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    answer = json.loads(done.stdout)
+    assert {prediction["label"] for prediction in answer["predictions"]} == set(CLASSES)
+    assert answer["model"]["run_id"] == trained["run_id"]
+
+
+def aws(live, *arguments):
+    command = [sys.executable, "-m", "awscli", *arguments]
+    subprocess.run(command, env=os.environ | live.cloud.environment, capture_output=True, check=True)
+
+
+def objects(session: boto3.Session, bucket: str, prefix: str):
+    pages = session.client("s3").get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
+    return [item for page in pages for item in page.get("Contents", [])]
+
+
+def follow_until(process, *beginnings):
+    """Read what a command says until a line holds one of the texts."""
+    for line in process.stderr:
+        if any(text in line for text in beginnings):
+            return
+    raise AssertionError(f"it ended with {process.wait()}")
+
+
+def detached_name(stderr):
+    return stderr.rpartition("kelpie stop ")[2].strip()
+
+
+def stop_named_execution(live, stderr):
+    live.ok("stop", detached_name(stderr))
