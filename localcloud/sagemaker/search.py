@@ -1,7 +1,8 @@
 """Search strategies of a hyperparameter tuning job: AWS's ParameterRanges in, the values of the next trial out.
 
-Random, Bayesian (tree-structured Parzen estimator, Bergstra et al., NeurIPS 2011, by Optuna) and Grid. A search is
-asked for a trial's values and told its objective; trials may be asked while others still run. Not thread-safe.
+Random, Bayesian (tree-structured Parzen estimator, Bergstra et al., NeurIPS 2011, by Optuna), Grid, and Hyperband,
+whose values are random and whose trials `worse_than_its_bracket` ends. A search is asked for a trial's values and told
+its objective; trials may be asked while others still run. Not thread-safe.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-STRATEGIES = ("Random", "Bayesian", "Grid")
+STRATEGIES = ("Random", "Bayesian", "Grid", "Hyperband")
 
 
 class RangeError(ValueError):
@@ -30,11 +31,18 @@ class Trial:
 class Search:
     """max_trials: None for all combinations of a Grid, else the MaxNumberOfTrainingJobs of the tuning job.
 
-    Values that were tried are not tried again as long as the space has others. Raises RangeError.
+    Values that were tried are not tried again as long as the space has others. resources: Hyperband's least and most
+    epochs of a trial. Raises RangeError.
     """
 
     def __init__(
-        self, strategy: str, ranges: Mapping[str, Any], objective_type: str, max_trials: int | None, seed: int | None
+        self,
+        strategy: str,
+        ranges: Mapping[str, Any],
+        objective_type: str,
+        max_trials: int | None,
+        seed: int | None,
+        resources: tuple[int, int] | None = None,
     ):
         parameters = parse_ranges(ranges)
         self.names = frozenset(parameter.name for parameter in parameters)
@@ -58,7 +66,7 @@ class Search:
             )
         self.max_trials = max_trials
         self._parameters = parameters
-        self._study = _study(strategy, len(parameters), objective_type, seed)
+        self._study = _study(strategy, len(parameters), objective_type, seed, resources)
         self._trials: dict[int, Any] = {}
         self._tried: set[tuple[Any, ...]] = set()
 
@@ -81,6 +89,12 @@ class Search:
             self._study.tell(self._trials[number], state=TrialState.FAIL)
         else:
             self._study.tell(self._trials[number], objective)
+
+    def worse_than_its_bracket(self, number: int, epoch: int, objective: float) -> bool:
+        """Hyperband: whether a running trial is not among those that go on after this epoch, counted from 1."""
+        trial = self._trials[number]
+        trial.report(objective, epoch)
+        return trial.should_prune()
 
     def _ask_untried(self) -> Any:
         from optuna.trial import TrialState
@@ -205,15 +219,23 @@ def _grid(parameters: list[Parameter]) -> Any:
     return (Trial(number, dict(zip(names, row, strict=True))) for number, row in enumerate(rows))
 
 
-def _study(strategy: str, dimensions: int, objective_type: str, seed: int | None) -> Any:
+def _study(
+    strategy: str, dimensions: int, objective_type: str, seed: int | None, resources: tuple[int, int] | None
+) -> Any:
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     sampler: optuna.samplers.BaseSampler
-    if strategy == "Random":
+    if strategy in ("Random", "Hyperband"):
         sampler = optuna.samplers.RandomSampler(seed=seed)
     else:
         # Optuna's ten random trials first are a whole tuning job for us: as many as there are dimensions, and one.
         # constant_liar counts trials that still run as bad, so that parallel trials spread out.
         sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=dimensions + 1, constant_liar=True)
-    return optuna.create_study(sampler=sampler, direction="minimize" if objective_type == "Minimize" else "maximize")
+    least, most = resources or (1, 1)
+    return optuna.create_study(
+        study_name="tuning",  # which decides a trial's bracket
+        sampler=sampler,
+        pruner=optuna.pruners.HyperbandPruner(least, most) if resources else optuna.pruners.NopPruner(),
+        direction="minimize" if objective_type == "Minimize" else "maximize",
+    )

@@ -5,14 +5,18 @@ What a tuning job's description says of its trials is read from their own record
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import math
 import secrets
 import threading
 from collections import Counter
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
+from localcloud.sagemaker.early_stopping import StoppingRule, resources, rule_of
 from localcloud.sagemaker.errors import ServiceError, resource_in_use, resource_not_found, validation_error
 from localcloud.sagemaker.listing import list_page
 from localcloud.sagemaker.search import STRATEGIES, RangeError, Search
@@ -29,6 +33,8 @@ KIND = "hyper-parameter-tuning-job"
 OBJECTIVE_HYPERPARAMETER = "_tuning_objective_metric"
 MOST_ATTEMPTS = 5
 """A tuning job fails if so many of its training jobs have ended and none completed: AWS's rule, as it words it."""
+LEAST_IMPROVEMENT = 0.01
+"""A trial improves the objective if it is better than the best before by this share of it: AWS's 1 %."""
 
 _CONFIG = "HyperParameterTuningJobConfig"
 _DEFINITION = "TrainingJobDefinition"
@@ -43,6 +49,7 @@ _PASSED_ON = (  # the members of the definition that are members of CreateTraini
     "EnableNetworkIsolation",
     "EnableInterContainerTrafficEncryption",
     "EnableManagedSpotTraining",
+    "CheckpointConfig",
     "RetryStrategy",
     "Environment",
 )
@@ -54,6 +61,11 @@ SUPPORT = Support(
             f"{_CONFIG}.HyperParameterTuningJobObjective",
             f"{_CONFIG}.ResourceLimits.MaxNumberOfTrainingJobs",
             f"{_CONFIG}.ResourceLimits.MaxParallelTrainingJobs",
+            f"{_CONFIG}.ResourceLimits.MaxRuntimeInSeconds",
+            f"{_CONFIG}.StrategyConfig.HyperbandStrategyConfig",
+            f"{_CONFIG}.TrainingJobEarlyStoppingType",
+            f"{_CONFIG}.TuningJobCompletionCriteria.TargetObjectiveMetricValue",
+            f"{_CONFIG}.TuningJobCompletionCriteria.BestObjectiveNotImproving",
             f"{_CONFIG}.ParameterRanges.ContinuousParameterRanges",
             f"{_CONFIG}.ParameterRanges.IntegerParameterRanges",
             f"{_CONFIG}.ParameterRanges.CategoricalParameterRanges",
@@ -65,7 +77,10 @@ SUPPORT = Support(
     ),
     only={
         f"{_CONFIG}.Strategy": (STRATEGIES, f"there are {', '.join(STRATEGIES)}"),
-        f"{_CONFIG}.TrainingJobEarlyStoppingType": (("Off",), "every training job runs to its end"),
+        f"{_CONFIG}.TuningJobCompletionCriteria.ConvergenceDetected.CompleteOnConvergence": (
+            ("Disabled",),
+            "AWS does not publish how it detects convergence; BestObjectiveNotImproving is supported",
+        ),
     },
 )
 
@@ -80,7 +95,7 @@ class TuningJobs:
     def create_hyper_parameter_tuning_job(self, parameters: dict[str, Any]) -> dict[str, Any]:
         refuse_unsupported("CreateHyperParameterTuningJob", parameters, SUPPORT)
         name = parameters["HyperParameterTuningJobName"]
-        config, definition, search = _checked(parameters)
+        config, definition, search, rule = _checked(parameters)
         arn = self.service.arn(f"hyper-parameter-tuning-job/{name}")
         tags = parameters.get("Tags", [])
         self.service.training_jobs.check(
@@ -106,7 +121,7 @@ class TuningJobs:
             ) from None
         self.service.tags.register(arn, tags)
         self._announce(name)
-        self._runs[name] = TuningRun(self, name, definition, search, config, tags)
+        self._runs[name] = TuningRun(self, name, definition, search, rule, config, tags)
         self._runs[name].start()
         return {"HyperParameterTuningJobArn": arn}
 
@@ -119,7 +134,16 @@ class TuningJobs:
                 "Verify that you have provided the correct name and try again."
             )
         trials = self.trials(record)
-        return record | _counters(trials) | {"BestTrainingJob": best(record, trials)}
+        return (
+            record
+            | _counters(trials)
+            | {
+                "BestTrainingJob": best(record, trials),
+                "TuningJobCompletionDetails": {
+                    "NumberOfTrainingJobsObjectiveNotImproving": not_improving(record[_CONFIG], trials)
+                },
+            }
+        )
 
     def stop_hyper_parameter_tuning_job(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
         name = parameters["HyperParameterTuningJobName"]
@@ -164,7 +188,7 @@ class TuningJobs:
         """The training jobs of a tuning job's record as TrainingJobSummaries, in the order of their start."""
         describe = self.service.training_jobs.describe_training_job
         return [
-            summary(record, describe({"TrainingJobName": trial["TrainingJobName"]}), trial["TunedHyperParameters"])
+            summary(record, describe({"TrainingJobName": trial["TrainingJobName"]}), trial)
             for trial in record["Trials"]
         ]
 
@@ -174,6 +198,21 @@ class TuningJobs:
             record["LastModifiedTime"] = datetime.now(UTC)
 
         self._store.update(KIND, name, change)
+
+    def note_finished(self, name: str, training_job_name: str) -> None:
+        """A trial that was stopped had all the epochs that Hyperband gives: it may be the best."""
+
+        def change(record: dict[str, Any]) -> None:
+            for trial in record["Trials"]:
+                if trial["TrainingJobName"] == training_job_name:
+                    trial["Finished"] = True
+
+        self._store.update(KIND, name, change)
+
+    def enough(self, name: str) -> bool:
+        """Whether one of the tuning job's completion criteria is met."""
+        record = self._store.get(KIND, name)
+        return record is not None and completed_by_criteria(record, self.trials(record))
 
     def enter(self, name: str, status: str, reason: str | None = None) -> bool:
         """Move a tuning job to a status; return False, and change nothing, if it has ended already."""
@@ -227,6 +266,7 @@ class TuningRun:
         name: str,
         definition: Mapping[str, Any],
         search: Search,
+        rule: StoppingRule | None,
         config: Mapping[str, Any],
         tags: list[dict[str, str]],
     ):
@@ -235,14 +275,20 @@ class TuningRun:
         self._name = name
         self._definition = definition
         self._search = search
+        self._rule = rule
         self._objective = config["HyperParameterTuningJobObjective"]["MetricName"]
         self._parallel = min(config["ResourceLimits"]["MaxParallelTrainingJobs"], search.max_trials)
         self._tags = tags
+        self._longest_seconds = config["ResourceLimits"].get("MaxRuntimeInSeconds", math.inf)
+        self._first_second = monotonic()
         self._running: dict[str, int] = {}
+        self._epochs_seen: dict[str, int] = {}
+        self._stopped_early: set[str] = set()
         self._started = 0
-        self._ended = 0
+        self._failed = 0
         self._completed = 0
         self._measured = 0
+        self._enough = False
         self._trials_stopped = False
         self._stopping = threading.Event()
         self._closing = threading.Event()
@@ -276,16 +322,18 @@ class TuningRun:
     def _run(self) -> tuple[str, str | None]:
         while True:
             self._take_ended_trials()
+            self._stop_bad_trials()
             if self._closing.is_set():
                 return "Failed", "InternalServerError: the local cloud was stopped while this tuning job was running"
-            if self._stopping.is_set() and not self._trials_stopped:
+            self._enough = self._enough or monotonic() - self._first_second >= self._longest_seconds
+            if (self._stopping.is_set() or self._enough) and not self._trials_stopped:
                 self._stop_trials()
                 self._trials_stopped = True
-            hopeless = self._ended >= MOST_ATTEMPTS and not self._completed
+            hopeless = self._failed >= MOST_ATTEMPTS and not self._completed
             while not (self._trials_stopped or hopeless) and len(self._running) < self._parallel and self._more():
                 self._start_trial()
             if not self._running:
-                return ("Stopped", None) if self._trials_stopped else self._verdict(hopeless)
+                return ("Stopped", None) if self._stopping.is_set() else self._verdict(hopeless)
             with self._training_jobs.changed:
                 self._training_jobs.changed.wait_for(self._something_happened, timeout=1)
 
@@ -302,13 +350,34 @@ class TuningRun:
         self._started += 1
 
     def _take_ended_trials(self) -> None:
-        for name in [name for name in self._running if self._has_ended(name)]:
+        ended = [name for name in self._running if self._has_ended(name)]
+        for name in ended:
             job = self._training_jobs.describe_training_job({"TrainingJobName": name})
             objective = final_objective(job, self._objective)
-            self._search.tell(self._running.pop(name), objective)
-            self._ended += 1
-            self._completed += job["TrainingJobStatus"] == "Completed"
-            self._measured += job["TrainingJobStatus"] == "Completed" and objective is not None
+            number, values = self._running.pop(name), self._epochs(name)
+            self._search.tell(number, objective)
+            completed = job["TrainingJobStatus"] == "Completed"
+            if self._rule is not None and job["TrainingJobStatus"] != "Failed":
+                self._rule.ended(values)
+                if name in self._stopped_early and self._rule.finished(len(values)):
+                    self._jobs.note_finished(self._name, name)
+                    completed = True
+            self._completed += completed
+            self._measured += completed and objective is not None
+            self._failed += not completed and name not in self._stopped_early
+        if ended:
+            self._enough = self._enough or self._jobs.enough(self._name)
+
+    def _stop_bad_trials(self) -> None:
+        if self._rule is None:
+            return
+        for name, number in self._running.items():
+            values, seen = self._epochs(name), self._epochs_seen.get(name, 0)
+            self._epochs_seen[name] = len(values)
+            epochs = (values[:epoch] for epoch in range(seen + 1, len(values) + 1))
+            if any(self._rule.stops(number, epoch) for epoch in epochs) and self._trains(name):
+                self._stopped_early.add(name)
+                self._stop_trial(name)
 
     def _verdict(self, hopeless: bool) -> tuple[str, str | None]:
         if self._measured:
@@ -329,21 +398,36 @@ class TuningRun:
 
     def _stop_trials(self) -> None:
         for name in self._running:
-            try:
-                self._training_jobs.stop_training_job({"TrainingJobName": name})
-            except ServiceError:
-                continue  # it has just ended
+            self._stop_trial(name)
+
+    def _stop_trial(self, name: str) -> None:
+        with contextlib.suppress(ServiceError):  # it has just ended
+            self._training_jobs.stop_training_job({"TrainingJobName": name})
 
     def _more(self) -> bool:
         return self._started < self._search.max_trials
 
     def _something_happened(self) -> bool:
         newly_stopping = self._stopping.is_set() and not self._trials_stopped
-        return self._closing.is_set() or newly_stopping or any(map(self._has_ended, self._running))
+        return (
+            self._closing.is_set()
+            or newly_stopping
+            or any(map(self._has_ended, self._running))
+            or any(self._epochs_seen.get(name, 0) < len(self._epochs(name)) for name in self._running if self._rule)
+        )
+
+    def _epochs(self, training_job_name: str) -> list[float]:
+        """The objective after each epoch of a trial so far."""
+        history = self._training_jobs.metric_history(training_job_name)
+        return [value for _, value in history.get(self._objective, [])]
 
     def _has_ended(self, training_job_name: str) -> bool:
         job = self._training_jobs.describe_training_job({"TrainingJobName": training_job_name})
         return job["TrainingJobStatus"] in ENDED
+
+    def _trains(self, training_job_name: str) -> bool:
+        job = self._training_jobs.describe_training_job({"TrainingJobName": training_job_name})
+        return job["SecondaryStatus"] == "Training"
 
     def _wake(self) -> None:
         with self._training_jobs.changed:
@@ -353,17 +437,21 @@ class TuningRun:
 def training_job(
     definition: Mapping[str, Any], name: str, tuned: Mapping[str, str], tags: list[dict[str, str]]
 ) -> dict[str, Any]:
-    """The CreateTrainingJob request of one trial."""
+    """The CreateTrainingJob request of one trial. Each has a checkpoint folder of its own, named after it."""
+    passed_on = {member: definition[member] for member in _PASSED_ON if member in definition}
+    checkpoints = definition.get("CheckpointConfig")
+    if checkpoints is not None:
+        passed_on["CheckpointConfig"] = {**checkpoints, "S3Uri": f"{checkpoints['S3Uri'].rstrip('/')}/{name}"}
     return {
         "TrainingJobName": name,
-        **{member: definition[member] for member in _PASSED_ON if member in definition},
+        **passed_on,
         "HyperParameters": {**definition["StaticHyperParameters"], **tuned},
         "Tags": tags,
     }
 
 
-def summary(record: Mapping[str, Any], job: Mapping[str, Any], tuned: Mapping[str, str]) -> dict[str, Any]:
-    """A trial's HyperParameterTrainingJobSummary."""
+def summary(record: Mapping[str, Any], job: Mapping[str, Any], trial: Mapping[str, Any]) -> dict[str, Any]:
+    """A trial's HyperParameterTrainingJobSummary. job: its training job; trial: what the tuning job's record has."""
     objective = record[_CONFIG]["HyperParameterTuningJobObjective"]
     value = final_objective(job, objective["MetricName"])
     members = (
@@ -375,16 +463,17 @@ def summary(record: Mapping[str, Any], job: Mapping[str, Any], tuned: Mapping[st
         "TrainingJobStatus",
         "FailureReason",
     )
-    trial = {member: job[member] for member in members if member in job} | {
+    known = {member: job[member] for member in members if member in job} | {
         "TrainingJobDefinitionName": record[_DEFINITION].get("DefinitionName"),
         "TuningJobName": record["HyperParameterTuningJobName"],
-        "TunedHyperParameters": tuned,
+        "TunedHyperParameters": trial["TunedHyperParameters"],
+        "Finished": job["TrainingJobStatus"] == "Completed" or trial.get("Finished", False),
     }
     if job["TrainingJobStatus"] not in ENDED:
-        return trial | {"ObjectiveStatus": "Pending"}
+        return known | {"ObjectiveStatus": "Pending"}
     if value is None:
-        return trial | {"ObjectiveStatus": "Failed"}
-    return trial | {
+        return known | {"ObjectiveStatus": "Failed"}
+    return known | {
         "ObjectiveStatus": "Succeeded",
         "FinalObjectiveMetricValue": value,
         "FinalHyperParameterTuningJobObjectiveMetric": {**objective, "Value": value},
@@ -392,13 +481,40 @@ def summary(record: Mapping[str, Any], job: Mapping[str, Any], tuned: Mapping[st
 
 
 def best(record: Mapping[str, Any], trials: list[dict[str, Any]]) -> dict[str, Any] | None:
-    """The completed trial with the best objective; the earlier of equals."""
-    measured = [
-        trial for trial in trials if trial["TrainingJobStatus"] == "Completed" and "FinalObjectiveMetricValue" in trial
-    ]
+    """The finished trial with the best objective; the earlier of equals."""
+    measured = [trial for trial in trials if trial["Finished"] and "FinalObjectiveMetricValue" in trial]
     maximize = record[_CONFIG]["HyperParameterTuningJobObjective"]["Type"] == "Maximize"
     choose = max if maximize else min
     return choose(measured, key=lambda trial: trial["FinalObjectiveMetricValue"], default=None)
+
+
+def completed_by_criteria(record: Mapping[str, Any], trials: list[dict[str, Any]]) -> bool:
+    """Whether TuningJobCompletionCriteria are met: the target by a finished trial, or as many trials without one that
+    improves on those before.
+
+    https://docs.aws.amazon.com/sagemaker/latest/dg/automatic-model-tuning-progress.html
+    """
+    criteria = record[_CONFIG].get("TuningJobCompletionCriteria", {})
+    target, leader = criteria.get("TargetObjectiveMetricValue"), best(record, trials)
+    if target is not None and leader is not None:
+        value = leader["FinalObjectiveMetricValue"]
+        maximize = record[_CONFIG]["HyperParameterTuningJobObjective"]["Type"] == "Maximize"
+        if value >= target if maximize else value <= target:
+            return True
+    patience = criteria.get("BestObjectiveNotImproving", {}).get("MaxNumberOfTrainingJobsNotImproving")
+    return patience is not None and not_improving(record[_CONFIG], trials) >= patience
+
+
+def not_improving(config: Mapping[str, Any], trials: list[dict[str, Any]]) -> int:
+    """How many trials have ended, with an objective, since the last that improved the best one by 1 % or more."""
+    sign = 1 if config["HyperParameterTuningJobObjective"]["Type"] == "Maximize" else -1
+    measured = [trial for trial in trials if "FinalObjectiveMetricValue" in trial]
+    leader, count = -math.inf, 0
+    for trial in sorted(measured, key=lambda trial: trial["TrainingEndTime"]):
+        value = sign * trial["FinalObjectiveMetricValue"]
+        improves = leader == -math.inf or value - leader >= LEAST_IMPROVEMENT * abs(leader) > 0 or value > leader == 0
+        leader, count = max(leader, value), 0 if improves else count + 1
+    return count
 
 
 def final_objective(job: Mapping[str, Any], metric_name: str) -> float | None:
@@ -432,8 +548,11 @@ def state_change_detail(record: Mapping[str, Any], tags: list[dict[str, str]]) -
     return {**detail, **times, "Tags": {tag["Key"]: tag["Value"] for tag in tags}}
 
 
-def _checked(parameters: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any], Search]:
-    """Configuration, definition (with the objective's hyperparameter) and search of a request. Raises ServiceError."""
+def _checked(parameters: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any], Search, StoppingRule | None]:
+    """Configuration, definition (with the objective's hyperparameter), search and rule of a request.
+
+    Raises ServiceError.
+    """
     config = parameters[_CONFIG]
     for required, holder, where in (
         (_DEFINITION, parameters, "input"),
@@ -448,7 +567,7 @@ def _checked(parameters: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, A
         raise validation_error(
             f"The objective metric {objective['MetricName']!r} is not among the MetricDefinitions: {metrics}"
         )
-    limits = config["ResourceLimits"]
+    limits, static = config["ResourceLimits"], definition.get("StaticHyperParameters", {})
     try:
         search = Search(
             config["Strategy"],
@@ -456,15 +575,16 @@ def _checked(parameters: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, A
             objective["Type"],
             limits.get("MaxNumberOfTrainingJobs"),
             config.get("RandomSeed"),
+            resources(config, static) if config["Strategy"] == "Hyperband" else None,
         )
+        rule = rule_of(config, static, search)
     except RangeError as error:
         raise validation_error(str(error)) from error
-    static = definition.get("StaticHyperParameters", {})
     both = sorted(static.keys() & search.names)
     if both:
         raise validation_error(f"Hyperparameters are either static or have a range; these are both: {both}")
     definition["StaticHyperParameters"] = {**static, OBJECTIVE_HYPERPARAMETER: objective["MetricName"]}
-    return config, definition, search
+    return config, definition, search, rule
 
 
 def _enter(record: dict[str, Any], status: str, reason: str | None) -> None:
