@@ -143,10 +143,15 @@ def _check_size(value: Any, what: str) -> None:
 def _start_execution(original: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(original)
     def start_execution(request: dict) -> Any:
-        if len(request.get("input", "{}").encode()) > PAYLOAD_LIMIT_BYTES:
+        text = request.get("input", "{}")
+        if len(text.encode()) > PAYLOAD_LIMIT_BYTES:
             return error_response_json(
                 "InvalidExecutionInput", f"Invalid execution input: larger than {PAYLOAD_LIMIT_BYTES} bytes", 400
             )
+        try:
+            json.loads(text)
+        except ValueError as error:
+            return error_response_json("InvalidExecutionInput", f"Invalid execution input: not JSON: {error}", 400)
         return original(request)
 
     return start_execution
@@ -364,7 +369,7 @@ REPAIRS = [
     ),
     _repair("a stopped execution can turn FAILED", "_fail_execution", "e6da895fa0b7", _fail_execution),
     _repair("the history goes on after the execution's end", "_add_event", "b1db143ccd21", _add_event),
-    _repair(_NO_LIMIT, "_start_execution", "9923282fc76c", _start_execution),
+    _repair(f"{_NO_LIMIT}, and input that is not JSON", "_start_execution", "9923282fc76c", _start_execution),
     _repair(_NO_LIMIT, "_invoke_resource", "a85d2be9a858", _invoke_resource),
     _repair(_NO_LIMIT, "_execute_pass", "b1dff47048bc", _limit_output),
     _repair(_NO_LIMIT, "_execute_choice", "468955fcd4a4", _limit_output),

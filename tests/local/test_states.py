@@ -189,3 +189,21 @@ def test_an_input_of_more_than_256_kib_is_refused(machines):
 
 def test_upstream_takes_an_input_of_any_size(upstream_machines):
     assert upstream_machines.start(machine(succeed()), "x" * 262_144)
+
+
+def test_an_input_that_is_not_json_is_refused(machines):
+    execution = machines.start(machine(succeed()))
+    with pytest.raises(ClientError) as refused:
+        start_again(machines, execution, "not JSON")
+    assert refused.value.response["Error"]["Code"] == "InvalidExecutionInput"
+
+
+def test_upstream_takes_an_input_that_is_not_json(upstream_machines):
+    execution = upstream_machines.start(machine(succeed()))
+    assert start_again(upstream_machines, execution, "not JSON")
+
+
+def start_again(machines, execution, text):
+    states = machines.session.client("stepfunctions")
+    arn = states.describe_execution(executionArn=execution)["stateMachineArn"]
+    return states.start_execution(stateMachineArn=arn, input=text)
