@@ -13,7 +13,11 @@ import pytest
 from localcloud.processes import ProcessSpec, Supervised, spawn
 
 ENVIRONMENT = {"PATH": os.environ["PATH"], "LANG": "C.UTF-8"}
-DESCENDANTS = "(sleep 61 &); (setsid sleep 62 &); echo $$; exec sleep 63"  # one of them has left the process group
+# Each writes its process id into a file of the working directory; `two` leaves the process group.
+DESCENDANTS = (
+    "(sh -c 'echo $$ > one; exec sleep 61' &); (setsid sh -c 'echo $$ > two; exec sleep 62' &); "
+    "echo $$ > three; exec sleep 63"
+)
 
 
 @pytest.fixture
@@ -32,16 +36,15 @@ def eventually(condition: Callable[[], bool], seconds: float = 5) -> bool:
     return condition()
 
 
-def running_in(folder: Path) -> list[int]:
-    """Return the processes whose working directory is the folder."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        try:
-            if entry.name.isdigit() and (entry / "cwd").readlink() == folder:
-                found.append(int(entry.name))
-        except OSError:
-            continue
-    return found
+def written(folder: Path) -> list[str]:
+    """Return the process ids that were written into the folder."""
+    return [text for file in sorted(folder.iterdir()) if (text := file.read_text().strip())]
+
+
+def running(folder: Path) -> list[str]:
+    """Return those of them that still run; `ps` also shows, as Z, what has ended and was not yet collected."""
+    found = subprocess.run(["ps", "-o", "pid=,stat=", "-p", ",".join(written(folder))], capture_output=True, text=True)
+    return [line for line in found.stdout.splitlines() if "Z" not in line]
 
 
 def test_lines_and_exit_code_arrive(start):
@@ -112,16 +115,18 @@ def test_terminating_what_has_ended_is_nothing(start):
 
 
 def test_what_the_process_leaves_behind_ends_with_it(start, tmp_path):
-    process, _ = start("sh", "-c", "(sleep 61 &); (setsid sleep 62 &); sleep 0.1; exit 5")
+    ending = DESCENDANTS.replace("exec sleep 63", "while ! test -s one -a -s two; do sleep 0.01; done; exit 5")
+    process, _ = start("sh", "-c", ending)
     assert process.wait(10) == 5
-    assert running_in(tmp_path) == []
+    assert len(written(tmp_path)) == 3
+    assert running(tmp_path) == []
 
 
 def test_descendants_are_killed_too(start, tmp_path):
     process, _ = start("sh", "-c", DESCENDANTS)
-    assert eventually(lambda: len(running_in(tmp_path)) == 4)  # three sleeps and the supervisor
+    assert eventually(lambda: len(written(tmp_path)) == 3)
     process.terminate(grace_seconds=0)
-    assert running_in(tmp_path) == []
+    assert running(tmp_path) == []
 
 
 @pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGTERM])
@@ -134,16 +139,18 @@ def test_nothing_outlives_the_cloud(tmp_path, end):
         "threading.Event().wait()\n"
     )
     cloud = subprocess.Popen([sys.executable, "-c", code, str(tmp_path), DESCENDANTS])
-    assert eventually(lambda: len(running_in(tmp_path)) == 4, 20)
-    cloud.send_signal(end)
-    cloud.wait(10)
-    assert eventually(lambda: running_in(tmp_path) == [])
+    try:
+        assert eventually(lambda: len(written(tmp_path)) == 3, 60)
+        assert len(running(tmp_path)) == 3
+    finally:
+        cloud.send_signal(end)
+        cloud.wait(30)
+    assert eventually(lambda: running(tmp_path) == [])
 
 
 def test_the_process_dies_with_its_supervisor(start, tmp_path):
-    process, lines = start("sh", "-c", "echo $$; exec sleep 63")
-    assert eventually(lambda: len(lines) == 1)
-    (supervisor,) = set(running_in(tmp_path)) - {int(lines[0])}
-    os.kill(supervisor, signal.SIGKILL)
-    assert eventually(lambda: running_in(tmp_path) == [])
+    process, _ = start("sh", "-c", "echo $$ > one; echo $PPID > supervisor; exec sleep 63")
+    assert eventually(lambda: len(written(tmp_path)) == 2)
+    os.kill(int((tmp_path / "supervisor").read_text()), signal.SIGKILL)
+    assert eventually(lambda: running(tmp_path) == [])
     assert process.wait(10) is not None
