@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -93,12 +94,23 @@ class Traffic:
         self._changed = False
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        self._changed |= scope.get("method", "GET") not in ("GET", "HEAD")
+        self._changed |= may_change(scope)
         await self._application(scope, receive, send)
 
     def changed(self) -> bool:
         changed, self._changed = self._changed, False
         return changed
+
+
+READING = ("Describe", "Get", "List", "Receive", "PutLogEvents")
+"""Beginnings of actions after which there is nothing to save; logs wait for the next change."""
+
+
+def may_change(scope: Mapping[str, Any]) -> bool:
+    if scope.get("method", "GET") in ("GET", "HEAD") or scope["path"].endswith("/invocations"):
+        return False
+    target = dict(scope["headers"]).get(b"x-amz-target", b"").decode()
+    return not target.rpartition(".")[2].startswith(READING)
 
 
 async def _save_regularly(traffic: Traffic) -> None:
