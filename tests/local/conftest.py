@@ -125,7 +125,7 @@ class Machines:
         text = json.dumps({} if execution_input is None else execution_input)
         return states.start_execution(stateMachineArn=machine, input=text)["executionArn"]
 
-    def end_of(self, execution: str, seconds: float = 30) -> dict[str, Any]:
+    def end_of(self, execution: str, seconds: float = 60) -> dict[str, Any]:
         states = self.session.client("stepfunctions")
 
         def ended() -> dict[str, Any] | None:
@@ -201,7 +201,7 @@ def answers(port: int) -> bool:
         return False
 
 
-def wait_for(condition: Callable[[], Any], seconds: float = 10, pause_seconds: float = 0.02) -> Any:
+def wait_for(condition: Callable[[], Any], seconds: float = 30, pause_seconds: float = 0.02) -> Any:
     """Return the first true value of the condition."""
     deadline = time.monotonic() + seconds
     while not (value := condition()):

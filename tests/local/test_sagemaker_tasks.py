@@ -81,7 +81,7 @@ def test_stopping_the_execution_stops_the_job(machines, jobs, until):
     execution = machines.start(task("sagemaker:createTrainingJob.sync", request, Retry=retry))
     until(lambda: running(jobs, request))
     machines.session.client("stepfunctions").stop_execution(executionArn=execution)
-    until(lambda: jobs.status(request["TrainingJobName"]) == "Stopped", 20)
+    until(lambda: jobs.status(request["TrainingJobName"]) == "Stopped")
     assert machines.end_of(execution)["status"] == "ABORTED"
 
 
@@ -89,7 +89,7 @@ def test_the_states_timeout_stops_the_job(machines, jobs, until):
     request = jobs.request("import time; time.sleep(60)")
     ended = machines.run(task("sagemaker:createTrainingJob.sync", request, TimeoutSeconds=2))
     assert (ended["status"], ended["error"]) == ("FAILED", "States.Timeout")
-    until(lambda: jobs.status(request["TrainingJobName"]) == "Stopped", 20)
+    until(lambda: jobs.status(request["TrainingJobName"]) == "Stopped")
 
 
 def running(jobs: Jobs, request: dict) -> bool:
@@ -182,7 +182,7 @@ def test_status_changes_are_events(session, jobs, until):
                 seen.append(detail["TrainingJobStatus"])
         return "Completed" in seen
 
-    until(completed, 20)
+    until(completed)
 
 
 @pytest.fixture(scope="module")
