@@ -12,7 +12,8 @@ import pytest
 from moto import mock_aws
 
 ROOT = Path(__file__).parents[3]
-BUCKET = "kelpie-123456789012-eu-west-1"
+REGION = "eu-west-1"
+BUCKET = f"kelpie-123456789012-{REGION}"
 
 
 @pytest.fixture
@@ -20,8 +21,8 @@ def aws(monkeypatch):
     for key, value in {
         "AWS_ACCESS_KEY_ID": "testing",
         "AWS_SECRET_ACCESS_KEY": "testing",
-        "AWS_DEFAULT_REGION": "eu-west-1",
-        "AWS_REGION": "eu-west-1",
+        "AWS_DEFAULT_REGION": REGION,
+        "AWS_REGION": REGION,
         "POWERTOOLS_SERVICE_NAME": "kelpie",
         "POWERTOOLS_LOG_LEVEL": "CRITICAL",
     }.items():
@@ -29,18 +30,18 @@ def aws(monkeypatch):
     monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
     monkeypatch.delenv("AWS_PROFILE", raising=False)
     with mock_aws():
-        yield
+        yield boto3.Session()
 
 
 @pytest.fixture
 def s3(aws):
-    client = boto3.client("s3")
-    client.create_bucket(Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": "eu-west-1"})
+    client = aws.client("s3")
+    client.create_bucket(Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": REGION})
     return client
 
 
 @pytest.fixture
-def load(aws):
+def load(aws):  # noqa: ARG001 - no function is imported where it could reach the real AWS
     """Import a function's modules as Lambda does, afresh for each test."""
     loaded = []
 

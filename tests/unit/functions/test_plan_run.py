@@ -14,7 +14,7 @@ FROM_SCRATCH = {"dataset": DATASET, "model": {"weights": "none"}, "tuning": {"ra
 
 
 @pytest.fixture
-def app(load, monkeypatch, s3):
+def app(load, monkeypatch):
     for key, value in {
         "BUCKET": BUCKET,
         "NAME_PREFIX": "kelpie",
@@ -56,14 +56,15 @@ def refused(plan_run):
     """The name and the message of the error that an input comes to."""
 
     def refused(given):
-        with pytest.raises(Exception) as caught:  # noqa: PT011 - the tests look at name and message
+        with pytest.raises(Exception) as caught:
             plan_run(given)
         return type(caught.value).__name__, str(caught.value)
 
     return refused
 
 
-def test_the_plan_is_left_in_s3_by_its_contract(dogs, plan_run, get):
+@pytest.mark.usefixtures("dogs")
+def test_the_plan_is_left_in_s3_by_its_contract(plan_run, get):
     answer = plan_run(FROM_SCRATCH)
     plan = get(answer["plan_uri"])
     assert plan["run_id"] == hashlib.sha256(ARN.encode()).hexdigest()[:12]
@@ -76,17 +77,20 @@ def test_the_plan_is_left_in_s3_by_its_contract(dogs, plan_run, get):
     assert plan["previous_endpoint_config"] is None
 
 
-def test_the_answer_is_the_plan_without_its_counts(dogs, plan_run, get):
+@pytest.mark.usefixtures("dogs")
+def test_the_answer_is_the_plan_without_its_counts(plan_run, get):
     answer = plan_run(FROM_SCRATCH)
     assert answer["plan"] == {**get(answer["plan_uri"]), "dataset": {"uri": f"{DATASET}/"}}
 
 
-def test_a_second_attempt_plans_the_same(dogs, plan_run):
+@pytest.mark.usefixtures("dogs")
+def test_a_second_attempt_plans_the_same(plan_run):
     first, second = plan_run(FROM_SCRATCH)["plan"], plan_run(FROM_SCRATCH)["plan"]
     assert {**first, "created_at": None} == {**second, "created_at": None}
 
 
-def test_the_bundles_hold_the_job_code_and_their_names_are_their_digests(dogs, plan_run, s3):
+@pytest.mark.usefixtures("dogs")
+def test_the_bundles_hold_the_job_code_and_their_names_are_their_digests(plan_run, s3):
     plan = plan_run(FROM_SCRATCH)["plan"]
     for kind, uri in (
         ("training", plan["code"]["training"]["uri"]),
@@ -95,14 +99,15 @@ def test_the_bundles_hold_the_job_code_and_their_names_are_their_digests(dogs, p
         key = uri.removeprefix(f"s3://{BUCKET}/")
         body = s3.get_object(Bucket=BUCKET, Key=key)["Body"].read()
         assert hashlib.sha256(body).hexdigest() == plan["code"][kind]["sha256"]
-        names = tarfile.open(fileobj=io.BytesIO(body)).getnames()
+        names = names_in(body)
         expected = {"training": "train.py", "inference": "inference.py"}[kind]
         assert expected in names
         assert "contracts/model.schema.json" in names
         assert not [name for name in names if "__pycache__" in name or name.startswith(("/", "."))]
 
 
-def test_code_that_is_there_is_not_written_again(dogs, plan_run, s3):
+@pytest.mark.usefixtures("dogs")
+def test_code_that_is_there_is_not_written_again(plan_run, s3):
     s3.put_bucket_versioning(Bucket=BUCKET, VersioningConfiguration={"Status": "Enabled"})
     plan_run(FROM_SCRATCH)
     plan_run(FROM_SCRATCH)
@@ -110,7 +115,8 @@ def test_code_that_is_there_is_not_written_again(dogs, plan_run, s3):
     assert len(versions) == 2
 
 
-def test_an_endpoint_that_is_there_is_found(dogs, plan_run):
+@pytest.mark.usefixtures("dogs")
+def test_an_endpoint_that_is_there_is_found(plan_run):
     sagemaker = boto3.client("sagemaker")
     role = "arn:aws:iam::123456789012:role/serving"
     sagemaker.create_model(
@@ -123,7 +129,8 @@ def test_an_endpoint_that_is_there_is_found(dogs, plan_run):
     assert plan_run(FROM_SCRATCH)["plan"]["previous_endpoint_config"] == "former"
 
 
-def test_weights_in_s3_become_a_channel(dogs, plan_run, s3):
+@pytest.mark.usefixtures("dogs")
+def test_weights_in_s3_become_a_channel(plan_run, s3):
     s3.put_object(Bucket=BUCKET, Key="weights/resnet50.pth", Body=b"weights")
     uri = f"s3://{BUCKET}/weights/resnet50.pth"
     given = {"dataset": DATASET, "model": {"weights": uri}, "tuning": {"ranges": {"batch_size": [4]}}}
@@ -134,7 +141,8 @@ def test_weights_in_s3_become_a_channel(dogs, plan_run, s3):
     assert plan["hyperparameters"]["train"]["weights"] == "channel"
 
 
-def test_features_are_shared_by_runs_that_would_compute_the_same(dogs, app, context, upload):
+@pytest.mark.usefixtures("dogs")
+def test_features_are_shared_by_runs_that_would_compute_the_same(app, context, upload):
     def features(name, **model):
         given = {"dataset": DATASET, "model": model, "tuning": {"ranges": {"batch_size": [2]}}}
         answer = app.handler({"execution_arn": f"{ARN}-{name}", "input": given}, context)
@@ -207,7 +215,8 @@ def test_a_listing_of_several_pages_is_read_to_its_end(upload, plan_run):
         ({"dataset": DATASET}, ["tuning.ranges.batch_size holds 128", "only 4 images"]),
     ],
 )
-def test_input_that_cannot_be_run_is_refused_by_key_value_and_what_is_allowed(dogs, refused, given, said):
+@pytest.mark.usefixtures("dogs")
+def test_input_that_cannot_be_run_is_refused_by_key_value_and_what_is_allowed(refused, given, said):
     if isinstance(given, dict) and "none.pth" in str(given):
         given = {**given, "tuning": {"ranges": {"batch_size": [2]}}}
     name, message = refused(given)
@@ -216,12 +225,14 @@ def test_input_that_cannot_be_run_is_refused_by_key_value_and_what_is_allowed(do
         assert part in message
 
 
-def test_a_whole_number_may_be_written_with_a_point(dogs, plan_run):
+@pytest.mark.usefixtures("dogs")
+def test_a_whole_number_may_be_written_with_a_point(plan_run):
     given = {**FROM_SCRATCH, "training": {"epochs": 3.0}}
     assert plan_run(given)["plan"]["hyperparameters"]["train"]["epochs"] == "3"
 
 
-def test_there_are_never_more_trials_at_a_time_than_trials(dogs, plan_run):
+@pytest.mark.usefixtures("dogs")
+def test_there_are_never_more_trials_at_a_time_than_trials(plan_run):
     plan = plan_run({**FROM_SCRATCH, "tuning": {"max_jobs": 1, "ranges": {"batch_size": [2]}}})["plan"]
     assert plan["tuning"]["max_parallel_jobs"] == 1
 
@@ -273,7 +284,8 @@ def test_a_data_set_that_cannot_be_trained_on_is_refused_with_what_was_found(upl
         assert part in message
 
 
-def test_empty_files_are_named_with_their_count(dogs, upload, refused):
+@pytest.mark.usefixtures("dogs")
+def test_empty_files_are_named_with_their_count(upload, refused):
     upload("train/001.Affenpinscher/z.jpg", "test/001.Affenpinscher/z.jpg", body=b"")
     name, message = refused(FROM_SCRATCH)
     assert name == "DatasetError"
@@ -281,19 +293,21 @@ def test_empty_files_are_named_with_their_count(dogs, upload, refused):
     assert "train/001.Affenpinscher/z.jpg" in message
 
 
-def test_what_file_managers_leave_is_no_part_of_the_data_set(dogs, upload, plan_run):
+@pytest.mark.usefixtures("dogs")
+def test_what_file_managers_leave_is_no_part_of_the_data_set(upload, plan_run):
     upload("train/.DS_Store", "train/001.Affenpinscher/Thumbs.db", "__MACOSX/x", "train/001.Affenpinscher/")
     plan_run(FROM_SCRATCH)
 
 
-def test_a_bucket_that_is_not_there_is_a_data_set_that_is_not_there(app, refused):
+def test_a_bucket_that_is_not_there_is_a_data_set_that_is_not_there(refused):
     name, message = refused({**FROM_SCRATCH, "dataset": "s3://nobodys-bucket-at-all/dogs"})
     assert name == "DatasetError"
     assert "s3://nobodys-bucket-at-all/dogs/" in message
     assert "NoSuchBucket" in message
 
 
-def test_nothing_is_written_for_a_run_that_is_refused(dogs, upload, refused, s3):
+@pytest.mark.usefixtures("dogs")
+def test_nothing_is_written_for_a_run_that_is_refused(upload, refused, s3):
     upload("train/001.Affenpinscher/z.jpg", body=b"")
     refused(FROM_SCRATCH)
     assert s3.list_objects_v2(Bucket=BUCKET, Prefix="runs/")["KeyCount"] == 0
@@ -311,7 +325,7 @@ def test_a_bundle_depends_on_nothing_but_its_contents(load, tmp_path):
         (folder / "sub" / "c.json").write_text("{}")
     (second / "a.py").chmod(0o755)
     assert bundles.pack(first) == bundles.pack(second)
-    assert tarfile.open(fileobj=io.BytesIO(bundles.pack(first).body)).getnames() == ["a.py", "b.py", "sub/c.json"]
+    assert names_in(bundles.pack(first).body) == ["a.py", "b.py", "sub/c.json"]
 
 
 def test_a_package_without_its_job_code_is_refused(load, tmp_path):
@@ -331,3 +345,8 @@ def test_every_default_of_the_input_passes_its_own_contract(load, example):
     fastjsonschema.compile(schema, use_default=False)(completed)
     assert completed["tuning"]["ranges"]["learning_rate"] == {"min": 1e-05, "max": 0.1, "scaling": "Logarithmic"}
     assert completed["tuning"]["ranges"]["batch_size"] == [64, 128]
+
+
+def names_in(archive):
+    with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
+        return tar.getnames()

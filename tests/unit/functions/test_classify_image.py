@@ -1,0 +1,257 @@
+import hashlib
+import io
+import json
+from urllib.parse import quote_plus
+
+import pytest
+from botocore.exceptions import ClientError
+
+BUCKET = "kelpie-123456789012-eu-west-1"
+PNG = b"\x89PNG\r\n\x1a\n rest"
+JPEG = b"\xff\xd8\xff\xe0 rest"
+PREDICTIONS = [{"label": "collie", "probability": 0.9}, {"label": "kelpie", "probability": 0.1}]
+MODEL = {"run_id": "3f2a9c0d1e4b", "weights_sha256": "0" * 64}
+
+
+class Endpoint:
+    """The endpoint's runtime, and the bus."""
+
+    def __init__(self):
+        self.asked, self.events, self.error, self.failed_entries = [], [], None, 0
+
+    def invoke_endpoint(self, EndpointName, ContentType, Accept, Body):  # noqa: N803 - AWS's names
+        assert (EndpointName, Accept) == ("kelpie", "application/json")
+        self.asked.append((ContentType, Body))
+        if self.error:
+            raise self.error
+        return {"Body": io.BytesIO(json.dumps({"predictions": PREDICTIONS, "model": MODEL}).encode())}
+
+    def put_events(self, Entries):  # noqa: N803 - AWS's name
+        self.events += Entries
+        return {"FailedEntryCount": self.failed_entries, "Entries": [{"ErrorCode": "Throttled"}]}
+
+
+@pytest.fixture
+def endpoint():
+    return Endpoint()
+
+
+@pytest.fixture
+def app(load, monkeypatch, s3, endpoint):
+    monkeypatch.setenv("ENDPOINT_NAME", "kelpie")
+    s3.put_bucket_versioning(Bucket=BUCKET, VersioningConfiguration={"Status": "Enabled"})
+    app = load("classify_image")
+    clients = {"s3": s3, "sagemaker-runtime": endpoint, "events": endpoint}
+    monkeypatch.setattr(app, "client", clients.__getitem__)
+    return app
+
+
+@pytest.fixture
+def drop(app, s3):  # noqa: ARG001 - versions are on
+    """Put an object into the inbox and return S3's record of it."""
+
+    def drop(key, body, **more):
+        stored = s3.put_object(Bucket=BUCKET, Key=key, Body=body, **more)
+        return record(key, stored["VersionId"], stored["ETag"])
+
+    return drop
+
+
+def record(key, version_id, etag, name="ObjectCreated:Put"):
+    stored = {"key": quote_plus(key), "eTag": etag.strip('"')} | ({"versionId": version_id} if version_id else {})
+    return {"eventName": name, "s3": {"bucket": {"name": BUCKET}, "object": stored}}
+
+
+def messages(*bodies):
+    return {
+        "Records": [
+            {"messageId": f"m{number}", "body": json.dumps(body), "eventSource": "aws:sqs"}
+            for number, body in enumerate(bodies)
+        ]
+    }
+
+
+@pytest.fixture
+def handle(app, context):
+    """Handle one message a record; return the identifiers of those that are to come again."""
+
+    def handle(*records):
+        answer = app.handler(messages(*({"Records": [one]} for one in records)), context)
+        return [item["itemIdentifier"] for item in answer["batchItemFailures"]]
+
+    return handle
+
+
+@pytest.fixture
+def result(get):
+    def result(key, version):
+        return get(f"s3://{BUCKET}/results/{hashlib.sha256(key.encode()).hexdigest()}/{version}.json")
+
+    return result
+
+
+@pytest.fixture
+def results(s3):
+    return lambda: s3.list_objects_v2(Bucket=BUCKET, Prefix="results/").get("Contents", [])
+
+
+def model_error(status, message):
+    response = {"Error": {"Code": "ModelError"}, "OriginalStatusCode": status, "OriginalMessage": message}
+    return ClientError(response, "InvokeEndpoint")
+
+
+NAMES = [
+    "inbox/dog.jpg",
+    "inbox/my dog+cat 100%.jpg",
+    "inbox/%2Bdog.jpg",
+    "inbox/hund-ü-犬-😀.jpg",
+    "inbox/" + "d" * 1018,
+]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_image_gets_its_answer_whatever_its_name(drop, handle, result, endpoint, name):
+    key = f"inbox/{name}"
+    dropped = drop(key, JPEG, Metadata={"camera": "7"})
+    assert handle(dropped) == []
+    answer = result(key, dropped["s3"]["object"]["versionId"])
+    assert (answer["key"], answer["status"], answer["label"], answer["probability"]) == (
+        key,
+        "classified",
+        "collie",
+        0.9,
+    )
+    assert answer["predictions"] == PREDICTIONS
+    assert answer["model"] == MODEL
+    assert answer["metadata"] == {"camera": "7"}
+    assert endpoint.asked == [("image/jpeg", JPEG)]
+    (event,) = endpoint.events
+    assert (event["Source"], event["DetailType"], json.loads(event["Detail"])) == ("kelpie", "ImageClassified", answer)
+
+
+def test_content_decides_and_not_the_name(drop, handle, endpoint):
+    handle(drop("inbox/a.jpg", PNG), drop("inbox/b", JPEG))
+    assert [content_type for content_type, _ in endpoint.asked] == ["image/png", "image/jpeg"]
+
+
+@pytest.mark.parametrize(
+    ("body", "code", "said"),
+    [
+        (b"", "EmptyObject", "no bytes"),
+        (b"hello", "NotAnImage", "found text"),
+        (b"GIF89a", "NotAnImage", "a GIF image"),
+        (b"RIFF\x00\x00\x00\x00WEBPVP8 ", "NotAnImage", "a WebP image"),
+        (b"%PDF-1.7", "NotAnImage", "a PDF document"),
+        (b"PK\x03\x04", "NotAnImage", "a ZIP archive"),
+        (b"\x00\x00\x00\x1cftypheic", "NotAnImage", "an HEIC image"),
+        (b"\x00\x01\xfe\xff", "NotAnImage", "00 01 fe ff"),
+        (JPEG + b"\0" * 6_291_456, "TooLarge", "at most 6291456"),
+    ],
+)
+def test_what_cannot_be_classified_is_rejected_with_what_was_found(drop, handle, result, endpoint, body, code, said):
+    dropped = drop("inbox/a.jpg", body)
+    assert handle(dropped) == []
+    answer = result("inbox/a.jpg", dropped["s3"]["object"]["versionId"])
+    assert (answer["status"], answer["label"], answer["predictions"], answer["model"]) == ("rejected", None, [], None)
+    assert answer["reason"]["code"] == code
+    assert said in answer["reason"]["message"]
+    assert answer["bytes"] == len(body)
+    assert endpoint.asked == []
+    assert endpoint.events[0]["DetailType"] == "ImageRejected"
+
+
+def test_the_largest_body_that_the_endpoint_takes_is_sent(drop, handle, endpoint):
+    body = JPEG + b"\0" * (6_291_456 - len(JPEG))
+    assert handle(drop("inbox/a.jpg", body)) == []
+    assert len(endpoint.asked) == 1
+
+
+@pytest.mark.parametrize("status", [400, 413, 415])
+def test_a_refusal_of_the_model_is_a_rejection_with_its_reason(drop, handle, result, endpoint, status):
+    endpoint.error = model_error(status, json.dumps({"error": "UnreadableImage", "reason": "truncated"}))
+    dropped = drop("inbox/a.jpg", JPEG)
+    assert handle(dropped) == []
+    reason = result("inbox/a.jpg", dropped["s3"]["object"]["versionId"])["reason"]
+    assert reason == {"code": "UnreadableImage", "message": "truncated"}
+
+
+@pytest.mark.parametrize("message", ["<html>", '{"detail": 1}', "[]", '"text"'])
+def test_a_refusal_in_another_form_is_a_rejection_too(drop, handle, result, endpoint, message):
+    endpoint.error = model_error(413, message)
+    dropped = drop("inbox/a.jpg", JPEG)
+    assert handle(dropped) == []
+    reason = result("inbox/a.jpg", dropped["s3"]["object"]["versionId"])["reason"]
+    assert reason == {"code": "RefusedByModel", "message": message}
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        model_error(500, "boom"),
+        model_error(429, "busy"),
+        ClientError({"Error": {"Code": "ValidationError", "Message": "Endpoint kelpie not found"}}, "InvokeEndpoint"),
+        ClientError({"Error": {"Code": "ThrottlingException"}}, "InvokeEndpoint"),
+    ],
+)
+def test_a_failure_that_may_pass_brings_the_message_again_and_leaves_no_result(drop, handle, results, endpoint, error):
+    endpoint.error = error
+    assert handle(drop("inbox/a.jpg", JPEG)) == ["m0"]
+    assert results() == []
+    assert endpoint.events == []
+
+
+def test_one_bad_message_does_not_bring_the_others_again(drop, app, context, results):
+    good = {"Records": [drop("inbox/a.jpg", JPEG)]}
+    event = messages(good, good)
+    event["Records"][1]["body"] = "not JSON"
+    answer = app.handler(event, context)
+    assert answer == {"batchItemFailures": [{"itemIdentifier": "m1"}]}
+    assert len(results()) == 1
+
+
+def test_a_second_delivery_changes_nothing_and_has_the_same_id(drop, handle, result, results, endpoint):
+    dropped = drop("inbox/a.jpg", JPEG)
+    handle(dropped)
+    first = result("inbox/a.jpg", dropped["s3"]["object"]["versionId"])
+    endpoint.error = model_error(400, "now it is refused")
+    assert handle(dropped) == []
+    assert result("inbox/a.jpg", dropped["s3"]["object"]["versionId"]) == first
+    assert len(results()) == 1
+    assert {json.loads(event["Detail"])["id"] for event in endpoint.events} == {first["id"]}
+    assert {event["DetailType"] for event in endpoint.events} == {"ImageClassified"}
+
+
+def test_two_versions_of_one_key_get_two_answers(drop, handle, results):
+    handle(drop("inbox/a.jpg", JPEG), drop("inbox/a.jpg", PNG))
+    assert len(results()) == 2
+
+
+def test_without_versions_the_etag_takes_their_place(drop, handle, result):
+    dropped = drop("inbox/a.jpg", JPEG)
+    etag = dropped["s3"]["object"]["eTag"]
+    assert handle(record("inbox/a.jpg", None, etag)) == []
+    assert result("inbox/a.jpg", etag)["object_version"] == etag
+
+
+def test_an_object_that_is_gone_is_not_waited_for(handle, results, app):  # noqa: ARG001 - the bucket has versions
+    assert handle(record("inbox/none.jpg", None, "0" * 32)) == []
+    assert results() == []
+
+
+def test_what_is_no_image_in_the_inbox_is_left_alone(drop, handle, app, context, results):
+    folder = drop("inbox/folder/", b"")
+    elsewhere = record("datasets/dogs/a.jpg", None, "0" * 32)
+    deleted = record("inbox/a.jpg", None, "0" * 32, name="ObjectRemoved:Delete")
+    assert handle(folder, elsewhere, deleted) == []
+    test_event = {"Service": "Amazon S3", "Event": "s3:TestEvent", "Bucket": BUCKET}
+    assert app.handler(messages(test_event), context) == {"batchItemFailures": []}
+    assert results() == []
+
+
+def test_an_event_that_is_not_taken_brings_the_message_again(drop, handle, endpoint, results):
+    endpoint.failed_entries = 1
+    dropped = drop("inbox/a.jpg", JPEG)
+    assert handle(dropped) == ["m0"]
+    endpoint.failed_entries = 0
+    assert handle(dropped) == []
+    assert len(results()) == 1

@@ -1,0 +1,155 @@
+import hashlib
+import io
+import json
+
+import pytest
+from botocore.exceptions import ClientError
+
+WEIGHTS = "0" * 64
+MODEL_DATA = "s3://kelpie-123456789012-eu-west-1/runs/3f2a9c0d1e4b/jobs/t/output/model.tar.gz"
+
+
+@pytest.fixture
+def app(load):
+    return load("verify_endpoint")
+
+
+@pytest.fixture
+def evaluation(example, plan, put, s3):
+    evaluation = example("evaluation")
+    image = b"\x89PNG\r\n\x1a\n"
+    evaluation["samples"] = [
+        {
+            "path": f"test/001.Affenpinscher/{number}.png",
+            "sha256": hashlib.sha256(image).hexdigest(),
+            "label": "001.Affenpinscher",
+            "predicted": "001.Affenpinscher",
+            "probability": 0.93,
+        }
+        for number in range(3)
+    ]
+    bucket, _, prefix = plan["dataset"]["uri"].removeprefix("s3://").partition("/")
+    for sample in evaluation["samples"]:
+        s3.put_object(Bucket=bucket, Key=prefix + sample["path"], Body=image)
+    put(plan["locations"]["evaluation"], evaluation)
+    return evaluation
+
+
+class Endpoint:
+    """The endpoint, control plane and runtime."""
+
+    def __init__(self, config, predictions, weights=WEIGHTS, status="InService", error=None):
+        self.description = {"EndpointStatus": status, "EndpointConfigName": config}
+        self.body = {"predictions": predictions, "model": {"run_id": None, "weights_sha256": weights}}
+        self.error = error
+
+    def describe_endpoint(self, EndpointName):  # noqa: N803 - AWS's name
+        assert EndpointName
+        return self.description
+
+    def invoke_endpoint(self, EndpointName, ContentType, Accept, Body):  # noqa: N803 - AWS's names
+        assert (EndpointName, ContentType, Accept, Body[:4]) == ("kelpie", "image/png", "application/json", b"\x89PNG")
+        if self.error:
+            raise self.error
+        return {"Body": io.BytesIO(json.dumps(self.body).encode())}
+
+
+@pytest.fixture
+def verify(app, event, context, monkeypatch, s3, evaluation):  # noqa: ARG001 - the evaluation is there
+    def verify(endpoint):
+        clients = {"s3": s3, "sagemaker": endpoint, "sagemaker-runtime": endpoint}
+        monkeypatch.setattr(app, "client", clients.__getitem__)
+        return app.handler({**event, "model_data": MODEL_DATA}, context)
+
+    return verify
+
+
+@pytest.fixture
+def champion(s3, plan, get):
+    def champion():
+        uri = f"s3://{plan['bucket']}/endpoints/kelpie/champion.json"
+        try:
+            return get(uri)
+        except s3.exceptions.NoSuchKey:
+            return None
+
+    return champion
+
+
+def answers(*pairs):
+    return [{"label": label, "probability": probability} for label, probability in pairs]
+
+
+RIGHT = answers(("001.Affenpinscher", 0.9302), ("002.Afghan_hound", 0.0698))
+
+
+def test_right_answers_move_the_champion(verify, plan, champion, get):
+    verification = verify(Endpoint(plan["names"]["endpoint_config"], RIGHT))
+    assert verification["verified"] is True
+    assert len(verification["answers"]) == 3
+    assert get(f"s3://{plan['bucket']}/{plan['prefix']}/verification.json") == verification
+    moved = champion()
+    assert moved["endpoint_config"] == plan["names"]["endpoint_config"]
+    assert moved["model_data"] == MODEL_DATA
+    assert moved["run_id"] == plan["run_id"]
+
+
+def assert_refused(verify, champion, error, endpoint, *said):
+    with pytest.raises(error) as caught:
+        verify(endpoint)
+    for part in said:
+        assert part in str(caught.value)
+    assert champion() is None
+
+
+def test_another_configuration_is_refused(app, verify, champion):
+    endpoint = Endpoint("former", RIGHT)
+    assert_refused(verify, champion, app.EndpointConfigMismatch, endpoint, "InService on former")
+
+
+def test_an_endpoint_that_is_not_in_service_is_refused(app, verify, champion, plan):
+    endpoint = Endpoint(plan["names"]["endpoint_config"], RIGHT, status="Updating")
+    assert_refused(verify, champion, app.EndpointConfigMismatch, endpoint, "is Updating")
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        answers(("002.Afghan_hound", 0.93), ("001.Affenpinscher", 0.07)),
+        answers(("001.Affenpinscher", 0.90), ("002.Afghan_hound", 0.10)),
+        answers(("002.Afghan_hound", 1.0)),
+    ],
+)
+def test_other_answers_are_refused(app, verify, champion, plan, given):
+    endpoint = Endpoint(plan["names"]["endpoint_config"], given)
+    assert_refused(verify, champion, app.EndpointAnswersDiffer, endpoint, "3 of 3 test images", "0.png")
+
+
+def test_other_weights_are_refused_though_they_answer_the_same(app, verify, champion, plan):
+    endpoint = Endpoint(plan["names"]["endpoint_config"], RIGHT, weights="f" * 64)
+    assert_refused(verify, champion, app.EndpointAnswersDiffer, endpoint, "f" * 64)
+
+
+def test_a_tie_may_fall_either_way(app):
+    sample = {"path": "p", "predicted": "a", "probability": 0.5001}
+    body = {"predictions": answers(("b", 0.5002), ("a", 0.4998)), "model": {"run_id": None, "weights_sha256": WEIGHTS}}
+    assert app.compare(sample, body, 1.0)["matches"] is True
+
+
+def test_a_model_error_is_a_wrong_answer(app, verify, champion, plan):
+    response = {"Error": {"Code": "ModelError"}, "OriginalStatusCode": 500, "OriginalMessage": "boom"}
+    endpoint = Endpoint(plan["names"]["endpoint_config"], RIGHT, error=ClientError(response, "InvokeEndpoint"))
+    assert_refused(verify, champion, app.EndpointAnswersDiffer, endpoint, "status 500", "boom")
+
+
+def test_a_test_image_that_changed_is_refused(app, verify, champion, plan, s3, evaluation):
+    bucket, _, prefix = plan["dataset"]["uri"].removeprefix("s3://").partition("/")
+    s3.put_object(Bucket=bucket, Key=prefix + evaluation["samples"][1]["path"], Body=b"\x89PNG other")
+    endpoint = Endpoint(plan["names"]["endpoint_config"], RIGHT)
+    assert_refused(verify, champion, app.DatasetChanged, endpoint, "1.png has changed")
+
+
+def test_an_evaluation_without_samples_proves_nothing(app, verify, champion, plan, put, evaluation):
+    put(plan["locations"]["evaluation"], evaluation | {"samples": []})
+    endpoint = Endpoint(plan["names"]["endpoint_config"], RIGHT)
+    assert_refused(verify, champion, app.NothingToVerify, endpoint, "no samples")
