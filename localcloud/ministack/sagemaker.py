@@ -1,6 +1,6 @@
 """Register the local SageMaker with MiniStack: control plane, runtime, IAM and events.
 
-The state machine's integrations are in `sagemaker_tasks`.
+The state machine's integrations are in `sagemaker_tasks`, CloudFormation's types in `sagemaker_resources`.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ from ministack.services import eventbridge
 
 from localcloud.cloud import ACCOUNT_ID, REGION, client_environment, session_at
 from localcloud.containers.catalogue import known_images
-from localcloud.ministack import sagemaker_tasks
+from localcloud.ministack import sagemaker_resources, sagemaker_tasks
 from localcloud.ministack.sagemaker_authorisation import (
     INVOCATION_PATH,
     assume,
@@ -54,6 +54,7 @@ def register(sagemaker: SageMaker) -> None:
     iam_actions.SERVICE_TO_IAM_NAMESPACE["sagemaker"] = "sagemaker"
     iam_actions._BOTOCORE_SERVICE_MAP["sagemaker"] = ["sagemaker-runtime"]
     sagemaker_tasks.register(sagemaker)
+    sagemaker_resources.register(sagemaker)
 
 
 class Handler:

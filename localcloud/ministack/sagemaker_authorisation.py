@@ -27,6 +27,7 @@ RESOURCE_MEMBERS = {
     "ModelName": "model",
     "EndpointConfigName": "endpoint-config",
     "ModelPackageName": "model-package",
+    "ModelPackageArn": "model-package",
     "ModelPackageGroupName": "model-package-group",
 }
 ROLE_MEMBERS = {

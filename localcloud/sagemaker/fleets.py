@@ -75,7 +75,7 @@ class Deployment:
 
 def deployment_of(config: Mapping[str, Any], model: Mapping[str, Any]) -> Deployment:
     """A new deployment of an endpoint configuration and its model, as the service records them."""
-    variant, container = config["ProductionVariants"][0], model["PrimaryContainer"]
+    variant, container = config["ProductionVariants"][0], model["Container"]
     return Deployment(
         fleet_id=secrets.token_hex(4),
         config_name=config["EndpointConfigName"],

@@ -1,14 +1,15 @@
-"""Models: an image, the model.tar.gz that it serves and the role that may read it."""
+"""Models: an image, the model.tar.gz that it serves and the role that may read it; or a model package that has both."""
 
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
-from localcloud.sagemaker.errors import ServiceError, validation_error
+from localcloud.sagemaker.errors import ServiceError, unsupported, validation_error
 from localcloud.sagemaker.listing import list_page
 from localcloud.sagemaker.objects import Location
 from localcloud.sagemaker.store import RecordExists
@@ -23,19 +24,23 @@ SUPPORT = Support(
     honoured=frozenset(
         {
             "ModelName",
-            "PrimaryContainer.Image",
-            "PrimaryContainer.ModelDataUrl",
-            "PrimaryContainer.Environment",
+            *(
+                f"{container}.{member}"
+                for container in ("PrimaryContainer", "Containers[]")
+                for member in ("Image", "ModelDataUrl", "Environment", "ModelPackageName")
+            ),
             "ExecutionRoleArn",
             "Tags",
         }
     ),
     only={
         "PrimaryContainer.Mode": (("SingleModel",), "there are no multi-model endpoints"),
+        "Containers[].Mode": (("SingleModel",), "there are no multi-model endpoints"),
         "EnableNetworkIsolation": ((False,), "a process has the network of its machine"),
     },
     ignored={
         "PrimaryContainer.ContainerHostname": "with one container nothing is addressed by its host name",
+        "Containers[].ContainerHostname": "with one container nothing is addressed by its host name",
         "VpcConfig": "the container has this machine's network",
     },
 )
@@ -49,9 +54,7 @@ class Models:
     def create_model(self, parameters: dict[str, Any]) -> dict[str, Any]:
         """Looks, as AWS does, whether the role can read the model data: not to be called in a thread that serves S3."""
         refuse_unsupported("CreateModel", parameters, SUPPORT)
-        container = parameters.get("PrimaryContainer", {})
-        if not container.get("Image"):
-            raise validation_error("PrimaryContainer.Image is required: a model is served by a container.")
+        container = self._container(parameters)
         if "ExecutionRoleArn" not in parameters:
             raise validation_error(
                 "ExecutionRoleArn is required: the model data is read and the container runs under it."
@@ -63,8 +66,14 @@ class Models:
         if "ModelDataUrl" in container:
             self._check_access(container["ModelDataUrl"], parameters["ExecutionRoleArn"])
         record = {key: value for key, value in parameters.items() if key != "Tags"}
-        record["PrimaryContainer"] = {"Mode": "SingleModel", **container}
-        record |= {"ModelArn": arn, "CreationTime": datetime.now(UTC), "EnableNetworkIsolation": False}
+        if "PrimaryContainer" in record:
+            record["PrimaryContainer"] = {"Mode": "SingleModel", **record["PrimaryContainer"]}
+        record |= {
+            "Container": container,
+            "ModelArn": arn,
+            "CreationTime": datetime.now(UTC),
+            "EnableNetworkIsolation": False,
+        }
         try:
             self._store.create(KIND, name, record)
         except RecordExists:
@@ -92,6 +101,25 @@ class Models:
         if model is None:
             raise validation_error(f'Could not find model "{self._service.arn(f"model/{name}")}".')
         return model
+
+    def _container(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
+        """What the one container of a request is made of: Image, ModelDataUrl, Environment. Raises ServiceError."""
+        containers = parameters.get("Containers") or []
+        if "PrimaryContainer" in parameters:
+            containers = [parameters["PrimaryContainer"], *containers]
+        if len(containers) > 1:
+            raise unsupported("CreateModel: more than one container", "there are no inference pipelines")
+        container = containers[0] if containers else {}
+        package = container.get("ModelPackageName")
+        if package is not None:
+            if "Image" in container or "ModelDataUrl" in container:
+                raise validation_error("A container has either a ModelPackageName or an Image with its ModelDataUrl.")
+            packaged = self._service.model_packages.container(package)
+            environment = {**packaged.get("Environment", {}), **container.get("Environment", {})}
+            return {**packaged, "Environment": environment}
+        if not container.get("Image"):
+            raise validation_error("PrimaryContainer.Image is required: a model is served by a container.")
+        return container
 
     def _check_access(self, url: str, role_arn: str) -> None:
         try:

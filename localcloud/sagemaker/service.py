@@ -16,6 +16,7 @@ from localcloud.containers.images import Images
 from localcloud.sagemaker.endpoint_configs import EndpointConfigs
 from localcloud.sagemaker.endpoints import Endpoints
 from localcloud.sagemaker.errors import unsupported
+from localcloud.sagemaker.model_packages import ModelPackageGroups, ModelPackages
 from localcloud.sagemaker.models import Models
 from localcloud.sagemaker.runtime import Invocation, invoke_endpoint
 from localcloud.sagemaker.store import Store
@@ -31,19 +32,27 @@ ACTIONS = {
     "CreateEndpointConfig": ("endpoint_configs", "create_endpoint_config"),
     "CreateHyperParameterTuningJob": ("tuning_jobs", "create_hyper_parameter_tuning_job"),
     "CreateModel": ("models", "create_model"),
+    "CreateModelPackage": ("model_packages", "create_model_package"),
+    "CreateModelPackageGroup": ("model_package_groups", "create_model_package_group"),
     "CreateTrainingJob": ("training_jobs", "create_training_job"),
     "DeleteEndpoint": ("endpoints", "delete_endpoint"),
     "DeleteEndpointConfig": ("endpoint_configs", "delete_endpoint_config"),
     "DeleteModel": ("models", "delete_model"),
+    "DeleteModelPackage": ("model_packages", "delete_model_package"),
+    "DeleteModelPackageGroup": ("model_package_groups", "delete_model_package_group"),
     "DeleteTags": ("tags", "delete_tags"),
     "DescribeEndpoint": ("endpoints", "describe_endpoint"),
     "DescribeEndpointConfig": ("endpoint_configs", "describe_endpoint_config"),
     "DescribeHyperParameterTuningJob": ("tuning_jobs", "describe_hyper_parameter_tuning_job"),
     "DescribeModel": ("models", "describe_model"),
+    "DescribeModelPackage": ("model_packages", "describe_model_package"),
+    "DescribeModelPackageGroup": ("model_package_groups", "describe_model_package_group"),
     "DescribeTrainingJob": ("training_jobs", "describe_training_job"),
     "ListEndpointConfigs": ("endpoint_configs", "list_endpoint_configs"),
     "ListEndpoints": ("endpoints", "list_endpoints"),
     "ListHyperParameterTuningJobs": ("tuning_jobs", "list_hyper_parameter_tuning_jobs"),
+    "ListModelPackageGroups": ("model_package_groups", "list_model_package_groups"),
+    "ListModelPackages": ("model_packages", "list_model_packages"),
     "ListModels": ("models", "list_models"),
     "ListTags": ("tags", "list_tags"),
     "ListTrainingJobs": ("training_jobs", "list_training_jobs"),
@@ -54,6 +63,7 @@ ACTIONS = {
     "StopHyperParameterTuningJob": ("tuning_jobs", "stop_hyper_parameter_tuning_job"),
     "StopTrainingJob": ("training_jobs", "stop_training_job"),
     "UpdateEndpoint": ("endpoints", "update_endpoint"),
+    "UpdateModelPackage": ("model_packages", "update_model_package"),
 }
 
 
@@ -82,6 +92,8 @@ class SageMaker:
         self.tags = Tags(self)
         self.training_jobs = TrainingJobs(self)
         self.tuning_jobs = TuningJobs(self)
+        self.model_package_groups = ModelPackageGroups(self)
+        self.model_packages = ModelPackages(self)
         self.models = Models(self)
         self.endpoint_configs = EndpointConfigs(self)
         self.endpoints = Endpoints(self)

@@ -84,9 +84,47 @@ def test_a_failure_names_the_resource_and_a_new_try_replaces_it(session, tmp_pat
 
 def test_an_unknown_resource_type_is_refused(session, tmp_path):
     template = tmp_path / "template.yaml"
-    template.write_text("Resources:\n  Group: {Type: 'AWS::SageMaker::ModelPackageGroup'}\n")
-    with pytest.raises(DeploymentFailed, match="ModelPackageGroup"):
+    template.write_text("Resources:\n  Group: {Type: 'AWS::SageMaker::FeatureGroup'}\n")
+    with pytest.raises(DeploymentFailed, match="FeatureGroup"):
         deploy(session, template, "unknown", {})
+
+
+GROUP = """
+Resources:
+  Group:
+    Type: AWS::SageMaker::ModelPackageGroup
+    Properties: {ModelPackageGroupName: kelp-models, ModelPackageGroupDescription: all, Tags: [{Key: k, Value: one}]}
+Outputs:
+  Arn: {Value: !Ref Group}
+  Status: {Value: !GetAtt Group.ModelPackageGroupStatus}
+"""
+
+
+def test_a_model_package_group_blocks_the_deletion_of_its_stack_while_it_holds_versions(session, tmp_path, until):
+    sagemaker, stacks = session.client("sagemaker"), session.client("cloudformation")
+    template = tmp_path / "template.yaml"
+    template.write_text(GROUP)
+    outputs = deploy(session, template, "models", {})
+    arn = sagemaker.describe_model_package_group(ModelPackageGroupName="kelp-models")["ModelPackageGroupArn"]
+    assert outputs == {"Arn": arn, "Status": "Completed"}
+    version = sagemaker.create_model_package(ModelPackageGroupName="kelp-models")["ModelPackageArn"]
+
+    template.write_text(GROUP.replace("one", "two"))
+    deploy(session, template, "models", {})
+    tags = {tag["Key"]: tag["Value"] for tag in sagemaker.list_tags(ResourceArn=arn)["Tags"]}
+    assert tags["k"] == "two"
+
+    stack_id = stacks.describe_stacks(StackName="models")["Stacks"][0]["StackId"]
+
+    def status() -> str:
+        return stacks.describe_stacks(StackName=stack_id)["Stacks"][0]["StackStatus"]
+
+    stacks.delete_stack(StackName="models")
+    until(lambda: status() == "DELETE_FAILED")
+    sagemaker.delete_model_package(ModelPackageName=version)
+    stacks.delete_stack(StackName="models")
+    until(lambda: status() == "DELETE_COMPLETE")
+    assert sagemaker.list_model_package_groups()["ModelPackageGroupSummaryList"] == []
 
 
 def test_a_missing_folder_names_the_resource(session, tmp_path):
