@@ -57,13 +57,13 @@ def trials_of(sagemaker: Any, tuning_job: str) -> list[dict[str, Any]]:
 
 
 def _trial(summary: dict[str, Any]) -> dict[str, Any]:
-    metric = summary.get("FinalHyperParameterTuningJobObjectiveMetric")
-    finished = summary["TrainingJobStatus"] == "Completed" and metric and math.isfinite(metric["Value"])
+    objective = summary.get("FinalHyperParameterTuningJobObjectiveMetric", {}).get("Value", math.nan)
+    finished = summary["TrainingJobStatus"] == "Completed" and math.isfinite(objective)
     return {
         "rank": None,
         "job": summary["TrainingJobName"],
         "status": summary["TrainingJobStatus"],
-        "objective": metric["Value"] if finished else None,
+        "objective": objective if finished else None,
         "hyperparameters": summary["TunedHyperParameters"],
         "seconds": _seconds(summary.get("TrainingStartTime"), summary.get("TrainingEndTime")),
         "failure_reason": summary.get("FailureReason"),

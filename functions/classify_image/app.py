@@ -53,7 +53,9 @@ class Arrival:
 
 def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
     processor = BatchProcessor(event_type=EventType.SQS, raise_on_entire_batch_failure=False)
-    return process_partial_response(event=event, record_handler=answer_message, processor=processor, context=context)
+    return dict(
+        process_partial_response(event=event, record_handler=answer_message, processor=processor, context=context)
+    )
 
 
 def answer_message(record: SQSRecord) -> None:

@@ -25,14 +25,14 @@ def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
     failure = explain(event["failure"]) if event.get("failure") else None
     logger = log(event["execution_arn"], context)
     logger.info("reporting", extra={"failure": failure})
+    uris: dict[str, str | None] = {"report": None, "summary": None}
     try:
-        uris = report(client("s3"), client("stepfunctions"), os.environ["BUCKET"], event["execution_arn"], failure)
+        uris |= report(client("s3"), client("stepfunctions"), os.environ["BUCKET"], event["execution_arn"], failure)
     except (ClientError, documents.DocumentInvalid):
         # A run that failed still ends with its own failure, readable, where no page can be written.
         if failure is None:
             raise
         logger.exception("no report")
-        uris = {"report": None, "summary": None}
     return {**uris, "error": failure.error if failure else None, "cause": failure.cause if failure else None}
 
 

@@ -37,8 +37,8 @@ def _sentence(cause: str) -> str:
         parsed = json.loads(cause)
     except ValueError:
         # Step Functions cuts a Cause at 32,768 characters, in the middle of a description if need be.
-        reason = re.search(r'"(?:FailureReason|errorMessage)":\s*("(?:[^"\\]|\\.)*")', cause)
-        return json.loads(reason.group(1)) if reason else cause.strip()
+        found = re.search(r'"(?:FailureReason|errorMessage)":\s*("(?:[^"\\]|\\.)*")', cause)
+        return json.loads(found.group(1)) if found else cause.strip()
     if not isinstance(parsed, dict):
         return cause.strip()
     if "errorMessage" in parsed:
@@ -47,5 +47,5 @@ def _sentence(cause: str) -> str:
     if job is None:
         return cause.strip()
     status = parsed.get("TrainingJobStatus") or parsed.get("HyperParameterTuningJobStatus")
-    reason = parsed.get("FailureReason") or f"{parsed.get('SecondaryStatus', 'no reason given')}"
+    reason = parsed.get("FailureReason") or parsed.get("SecondaryStatus", "no reason given")
     return f"The job {job} ended {status}: {reason}"

@@ -10,6 +10,7 @@ import pytest
 BUCKET = "kelpie-123456789012-eu-west-1"
 ARN = "arn:aws:states:eu-west-1:123456789012:execution:kelpie-train-and-deploy:first"
 DATASET = f"s3://{BUCKET}/datasets/dogs"
+SPLITS = ("train", "valid", "test")
 FROM_SCRATCH = {"dataset": DATASET, "model": {"weights": "none"}, "tuning": {"ranges": {"batch_size": [2]}}}
 
 
@@ -42,8 +43,8 @@ def upload(s3):
 @pytest.fixture
 def dogs(upload):
     """Two classes, two images each in every split."""
-    splits, classes, files = ("train", "valid", "test"), ("001.Affenpinscher", "002.Afghan hound"), ("a.jpg", "b.PNG")
-    upload(*(f"{split}/{name}/{file}" for split in splits for name in classes for file in files))
+    classes, files = ("001.Affenpinscher", "002.Afghan hound"), ("a.jpg", "b.PNG")
+    upload(*(f"{split}/{name}/{file}" for split in SPLITS for name in classes for file in files))
 
 
 @pytest.fixture
@@ -157,11 +158,11 @@ def test_features_are_shared_by_runs_that_would_compute_the_same(app, context, u
     assert features("f") != first
 
 
-def test_a_listing_of_several_pages_is_read_to_its_end(upload, plan_run):
-    upload(*(f"{split}/{name}/{number}.jpg" for split in ("valid", "test") for name in "ab" for number in range(2)))
-    upload(*(f"train/{name}/{number:04d}.jpg" for name in "ab" for number in range(600)))
-    plan = plan_run(FROM_SCRATCH)["plan"]
-    assert plan["hyperparameters"]["prepare"]["dataset_uri"] == f"{DATASET}/"
+def test_a_listing_of_several_pages_is_read_to_its_end(upload, plan_run, get, monkeypatch):
+    monkeypatch.setenv("MOTO_S3_DEFAULT_MAX_KEYS", "7")
+    upload(*(f"{split}/{name}/{number}.jpg" for split in SPLITS for name in "ab" for number in range(5)))
+    plan = get(plan_run(FROM_SCRATCH)["plan_uri"])
+    assert [split["images"] for split in plan["dataset"]["splits"].values()] == [10, 10, 10]
 
 
 @pytest.mark.parametrize(
@@ -235,9 +236,6 @@ def test_a_whole_number_may_be_written_with_a_point(plan_run):
 def test_there_are_never_more_trials_at_a_time_than_trials(plan_run):
     plan = plan_run({**FROM_SCRATCH, "tuning": {"max_jobs": 1, "ranges": {"batch_size": [2]}}})["plan"]
     assert plan["tuning"]["max_parallel_jobs"] == 1
-
-
-SPLITS = ("train", "valid", "test")
 
 
 @pytest.mark.parametrize(
