@@ -44,7 +44,7 @@ def build(_arguments: dict[str, str]) -> serve.Application:
 
     settings = Settings.read(os.environ, _cores())
     inference.verify_golden_images(inference.model_fn(ARTIFACT), ARTIFACT)
-    return Classifier.options(num_replicas=settings.replicas).bind(settings.threads)
+    return Classifier.options(num_replicas=settings.replicas).bind(settings.threads)  # type: ignore[attr-defined]
 
 
 @serve.deployment(ray_actor_options={"num_cpus": 0})  # Ray's count of CPUs is not to hold a replica back

@@ -74,26 +74,27 @@ def write_digits(folder: Path, held_back_folder: Path) -> dict[Path, str]:
     from PIL import Image
     from sklearn.datasets import load_digits
 
+    def picture(levels: Any) -> Any:
+        return Image.fromarray((levels * (255 / 16)).astype("uint8"))
+
     digits = load_digits()
     shuffle = random.Random(SEED).shuffle
-    held_back = []
+    held_back: list[tuple[Path, str]] = []
     held_back_folder.mkdir(parents=True)
     for digit in range(10):
         label = f"digit-{digit}"
         indices = [int(index) for index in (digits.target == digit).nonzero()[0]]
         shuffle(indices)
-        ends, below = {}, 0.0
+        total = len(indices)
         for split, share in SHARES.items():
-            below += share
-            ends[split] = round(below * len(indices))
             (folder / split / label).mkdir(parents=True)
-        for place, index in enumerate(indices):
-            split = next((name for name, end in ends.items() if place < end), None)
-            name = f"{index:04d}.png"
-            path = folder / split / label / name if split else held_back_folder / name
-            Image.fromarray((digits.images[index] * 15.9375).astype("uint8")).save(path)
-            if split is None:
-                held_back.append((path, label))
+            for _ in range(round(share * total)):
+                index = indices.pop()
+                picture(digits.images[index]).save(folder / split / label / f"{index:04d}.png")
+        for index in indices:
+            path = held_back_folder / f"{index:04d}.png"
+            picture(digits.images[index]).save(path)
+            held_back.append((path, label))
     shuffle(held_back)
     return dict(held_back)
 
