@@ -16,17 +16,20 @@ import numpy as np
 from torch import nn
 
 # Read by smdebug and protobuf when they are imported. smdebug's generated code is older than protobuf's C++ and upb
-# implementations accept; its log of what it does not find goes to the job's log otherwise.
+# implementations accept; its log of what it does not find would go to the job's log; a reader would wait a second for
+# S3 to settle.
 os.environ.setdefault("PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION", "python")
 os.environ.setdefault("SMDEBUG_LOG_LEVEL", "error")
+os.environ.setdefault("SMDEBUG_TRAINING_END_DELAY_REFRESH", "0")
 
 import smdebug.core.writer
 import smdebug.pytorch as smd
 from smdebug.core.error_handling_agent import ErrorHandlingAgent
+from smdebug.exceptions import TensorUnavailableForStep
 from smdebug.rules.rule import Rule
 from smdebug.trials import create_trial
 
-__all__ = ["Hooks", "Rule", "create_trial", "modes"]
+__all__ = ["Hooks", "Rule", "TensorUnavailableForStep", "create_trial", "modes"]
 
 modes = smd.modes
 FOLDER = "smdebug"

@@ -64,6 +64,11 @@ def build_network(architecture: str, image_size_px: int, weights: Mapping[str, t
             f"torchvision {torchvision.__version__} has no classification network {architecture!r}; "
             + (f"close to it: {', '.join(close)}" if close else f"it has {', '.join(names)}")
         )
+    if architecture.startswith("mnasnet"):
+        raise UnknownArchitecture(
+            f"{architecture} loads no tensors without a version that only PyTorch's own files carry, and an artifact "
+            "does not: choose another network, such as mobilenet_v3_small"
+        )
     options: dict[str, Any] = {"aux_logits": False, "init_weights": True} if architecture in AUXILIARY else {}
     network = torchvision.models.get_model(architecture, weights=None, **options)
     find_head(network, architecture)
@@ -147,7 +152,7 @@ def _check_image_size(network: nn.Module, architecture: str, image_size_px: int)
 def _quicken_batch_norm(network: nn.Module) -> None:
     """Let batch norm's running statistics settle within a short training.
 
-    Some networks (MobileNetV3: 0.01, MNASNet: 3e-4) average over thousands of steps; a training of a hundred steps then
+    Some networks (MobileNetV3: momentum 0.01) average over hundreds of of steps; a training of a hundred steps then
     ends with a network that is right in train mode and guesses in eval mode.
     """
     for module in network.modules():

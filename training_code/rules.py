@@ -11,7 +11,7 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
-from debugger import Rule, modes
+from debugger import Rule, TensorUnavailableForStep, modes
 
 LOWER_RATE = "lower the learning rate, and check the images for what normalisation turns into infinities"
 
@@ -170,12 +170,18 @@ def _numbers(trial: Any, step: int) -> Iterable[tuple[str, list[float]]]:
     """Yield each tensor saved at a global step, with what is known of its values."""
     for name in trial.tensor_names(step=step):
         tensor = trial.tensor(name)
-        reductions = tensor.reduction_values(step)
-        if reductions:
-            yield name, [float(value) for value in reductions.values()]
-        else:
-            value = tensor.value(step)
-            yield name, [float(value.min()), float(value.max())]
+        try:
+            values = [tensor.value(step).min(), tensor.value(step).max()]
+        except TensorUnavailableForStep:  # only reductions were saved
+            values = _reductions(tensor, step)
+        yield name, [float(value) for value in values]
+
+
+def _reductions(tensor: Any, step: int) -> list[Any]:
+    try:  # neither a NaN nor an infinity stays hidden in the norm, and each read costs
+        return [tensor.reduction_value(step, "l2")]
+    except TensorUnavailableForStep:  # SageMaker's configuration may ask for others
+        return list(tensor.reduction_values(step).values())
 
 
 def _mean(values: Iterable[float]) -> float:

@@ -1,0 +1,152 @@
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from batches import FeatureBatches, augment, cut_batches
+from checkpoint import Checkpoints
+from data import DatasetError
+from engine import Hyperparameters, Training, TrainingDiverged, TrainingStopped, final_line, fit, schedule
+from head import build_head
+
+CPU = torch.device("cpu")
+
+
+def make_batches(train_images: int = 96, scale: float = 1.0) -> FeatureBatches:
+    generator = torch.Generator().manual_seed(0)
+
+    def split(number: int) -> tuple[torch.Tensor, torch.Tensor]:
+        labels = torch.arange(number) % 3
+        noise = torch.randn(number, 6, generator=generator)
+        return (noise + 2 * torch.nn.functional.one_hot(labels, 6)) * scale, labels
+
+    return FeatureBatches(split(train_images), split(48), CPU)
+
+
+def train(
+    epochs: int = 6,
+    checkpoints: Checkpoints | None = None,
+    stopping: Callable[[], bool] = lambda: False,
+    learning_rate: float = 0.02,
+    batches: FeatureBatches | None = None,
+) -> tuple[torch.nn.Module, Training]:
+    torch.manual_seed(5)
+    network = build_head(6, 8, 3, dropout=0.2)
+    hyperparameters = Hyperparameters(learning_rate, 1e-8, 1e-2, 16, epochs)
+    criterion = torch.nn.CrossEntropyLoss()
+    training = fit(
+        network, criterion, batches or make_batches(), hyperparameters, 5, checkpoints=checkpoints, stopping=stopping
+    )
+    return network, training
+
+
+def figures(training: Training) -> list[tuple[float, ...]]:
+    return [(e.train_loss, e.train_accuracy, e.valid_loss, e.valid_accuracy) for e in training.history]
+
+
+def test_it_learns_and_keeps_the_best_epoch() -> None:
+    network, training = train()
+
+    best = training.best
+    assert best is not None
+    assert best.valid_accuracy == max(epoch.valid_accuracy for epoch in training.history) > 0.7
+    assert torch.equal(network.state_dict()["output.bias"], training.best_state["output.bias"])
+
+
+def test_the_same_seed_gives_the_same_training() -> None:
+    assert figures(train()[1]) == figures(train()[1])
+
+
+@pytest.mark.parametrize("stop_at", [1, 6, 7, 20, 35])
+def test_a_resumed_training_equals_an_uninterrupted_one(tmp_path: Path, stop_at: int) -> None:
+    checkpoints = Checkpoints(tmp_path, {"seed": 5})
+    seen: list[int] = []
+
+    def stopping() -> bool:
+        seen.append(1)
+        return len(seen) == stop_at
+
+    with pytest.raises(TrainingStopped):
+        train(checkpoints=checkpoints, stopping=stopping)
+    resumed_network, resumed = train(checkpoints=checkpoints)
+    network, whole = train()
+
+    assert figures(resumed) == figures(whole)
+    for name, tensor in network.state_dict().items():
+        assert torch.equal(tensor, resumed_network.state_dict()[name])
+
+
+def test_a_checkpoint_of_another_training_is_not_taken_up(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Checkpoints(tmp_path, {"seed": 4}).save({"network": {}})
+
+    assert Checkpoints(tmp_path, {"seed": 5}).load() is None
+    assert "is of another training, starting anew" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04half", b"nonsense"])
+def test_a_broken_checkpoint_is_not_taken_up(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], content: bytes
+) -> None:
+    (tmp_path / "checkpoint.pt").write_bytes(content)
+
+    assert Checkpoints(tmp_path, {}).load() is None
+    assert "cannot be read, starting anew" in capsys.readouterr().out
+
+
+def test_a_loss_that_is_no_number_ends_the_training() -> None:
+    with pytest.raises(TrainingDiverged, match=r"the loss became (nan|inf) at step \d+ .*learning_rate 0.02: lower it"):
+        train(batches=make_batches(scale=1e38))
+
+
+def test_a_batch_larger_than_the_training_split_names_both() -> None:
+    with pytest.raises(DatasetError, match="batch_size is 16, but the training split has 12 images"):
+        train(batches=make_batches(train_images=12))
+
+
+def test_every_image_is_in_at_most_one_batch() -> None:
+    batches = cut_batches(10, 3, torch.Generator())
+
+    assert [len(batch) for batch in batches] == [3, 3, 3]
+    assert len({index for batch in batches for index in batch}) == 9
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3, 10, 1000])
+def test_the_schedule_rises_to_one_and_falls_to_nearly_nothing(steps: int) -> None:
+    shares = [schedule(step, steps) for step in range(steps)]
+    peak = shares.index(max(shares))
+
+    assert max(shares) == 1
+    assert min(shares) > 0
+    assert shares[:peak] == sorted(shares[:peak])
+    assert shares[peak:] == sorted(shares[peak:], reverse=True)
+    assert steps < 10 or shares[-1] < 0.1
+
+
+def test_the_last_value_printed_is_the_best_epochs(capsys: pytest.CaptureFixture[str]) -> None:
+    _, training = train()
+    assert training.best is not None
+    printed = capsys.readouterr().out
+    values = re.findall(r"valid_accuracy=([0-9.]+)", printed + final_line(training.best))
+
+    assert len(values) == 7
+    assert float(values[-1]) == pytest.approx(max(map(float, values)))
+    assert re.fullmatch(
+        r"epoch 1/6 train_loss=\d\.\d{4} train_accuracy=\d\.\d{4} valid_loss=\d\.\d{4} valid_accuracy=\d\.\d{4} "
+        r"learning_rate=\d\.\de[+-]\d\d images_per_second=\d+ seconds_left=\d+",
+        printed.splitlines()[0],
+    )
+
+
+def test_augmentation_never_mirrors() -> None:
+    torch.manual_seed(0)
+    images = torch.zeros(64, 3, 16, 16)
+    images[:, :, :, :5] = 1  # bright on the left
+
+    moved = augment(images)
+
+    assert (moved[:, 0, :, 0].mean(1) > moved[:, 0, :, -1].mean(1)).all()
+    assert moved.shape == images.shape
+    assert moved.std(0).max() > 0.1

@@ -1,0 +1,134 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from data import DatasetError
+from documents import read_document
+from features import read_features
+from options import OptionsError
+from prepare_dataset import prepare, read_options
+
+Arguments = Callable[..., list[str]]
+
+
+def test_the_manifest_keeps_its_contract(dataset: Path, tmp_path: Path, arguments: Arguments) -> None:
+    (dataset / "train/.DS_Store").write_bytes(b"x")
+
+    prepare(read_options(arguments(dataset=dataset, model_dir=tmp_path / "out", dataset_uri="s3://bucket/squares/")))
+
+    manifest = read_document(tmp_path / "out/manifest.json", "manifest")
+    assert manifest["dataset_uri"] == "s3://bucket/squares/"
+    assert manifest["counts"]["train"] == {"blue": 8, "green": 8, "red": 8}
+    assert len(manifest["images"]) == 48
+    assert manifest["ignored"] == ["train/.DS_Store"]
+    assert manifest["features"] is None
+
+
+def test_folders_come_from_sagemaker(dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SM_CHANNEL_DATASET", str(dataset))
+    monkeypatch.setenv("SM_MODEL_DIR", str(tmp_path / "model"))
+
+    prepare(read_options(["--seed", "3", "--_tuning_objective_metric", "valid:accuracy"]))
+
+    assert (tmp_path / "model/manifest.json").is_file()
+
+
+def test_more_unreadable_images_than_allowed_are_listed(dataset: Path, tmp_path: Path, arguments: Arguments) -> None:
+    for index in range(6):
+        for suffix in ("jpg", "png"):
+            (dataset / f"train/red/broken{index:02}.{suffix}").write_bytes(b"no image")
+    options = arguments(dataset=dataset, model_dir=tmp_path / "out", max_unreadable=11)
+
+    with pytest.raises(DatasetError) as raised:
+        prepare(read_options(options))
+
+    message = str(raised.value)
+    assert message.startswith("12 images cannot be read, max_unreadable is 11: train/red/broken00.jpg: neither JPEG")
+    assert message.count("broken") == 10
+    assert not (tmp_path / "out").exists()
+
+
+def test_unreadable_images_within_the_limit_are_left_out(dataset: Path, tmp_path: Path, arguments: Arguments) -> None:
+    (dataset / "train/red/0.jpg").write_bytes(b"no image")
+
+    prepare(read_options(arguments(dataset=dataset, model_dir=tmp_path, max_unreadable=1)))
+
+    manifest = read_document(tmp_path / "manifest.json", "manifest")
+    assert manifest["counts"]["train"]["red"] == 7
+    assert [entry["path"] for entry in manifest["unreadable"]] == ["train/red/0.jpg"]
+
+
+def test_a_class_of_unreadable_images_only_is_refused(dataset: Path, tmp_path: Path, arguments: Arguments) -> None:
+    for file in (dataset / "test/red").iterdir():
+        file.write_bytes(b"no image")
+
+    with pytest.raises(DatasetError, match="test/ has no readable image of red"):
+        prepare(read_options(arguments(dataset=dataset, model_dir=tmp_path, max_unreadable=9)))
+
+
+def test_features_are_computed_once(
+    dataset: Path, tmp_path: Path, arguments: Arguments, weights_file: Callable[..., Path]
+) -> None:
+    options = {
+        "dataset": dataset,
+        "model_dir": tmp_path / "out",
+        "checkpoint_dir": tmp_path / "features",
+        "mode": "frozen_features",
+        "weights": "channel",
+        "weights_file": weights_file("shufflenet_v2_x0_5"),
+        "architecture": "shufflenet_v2_x0_5",
+        "image_size_px": 32,
+    }
+
+    def run(**changes: object) -> dict[str, object]:
+        prepare(read_options(arguments(**(options | changes))))
+        manifest = read_document(tmp_path / "out/manifest.json", "manifest")
+        values, labels = read_features(tmp_path / "features", manifest, "train")
+        assert values.shape == (24, 1024)
+        assert labels.tolist() == [0] * 8 + [1] * 8 + [2] * 8
+        return manifest["features"]
+
+    first = run()
+    assert (first["reused"], first["dimension"]) == (False, 1024)
+    assert run() == first | {"reused": True}
+    (tmp_path / "features/valid.safetensors").write_bytes(b"half of it")
+    assert run() == first
+    assert run(image_size_px=40)["digest"] != first["digest"]
+    (dataset / "test/red/0.jpg").unlink()
+    assert run()["digest"] != first["digest"]
+
+
+def test_features_of_other_images_are_not_read(
+    dataset: Path, tmp_path: Path, arguments: Arguments, weights_file: Callable[..., Path]
+) -> None:
+    file = weights_file("shufflenet_v2_x0_5")
+    common = {"dataset": dataset, "model_dir": tmp_path, "weights": "channel", "weights_file": file}
+    common |= {"architecture": "shufflenet_v2_x0_5", "image_size_px": 32, "mode": "frozen_features"}
+    prepare(read_options(arguments(checkpoint_dir=tmp_path / "one", **common)))
+    earlier = json.loads((tmp_path / "manifest.json").read_text())
+    (dataset / "valid/red/0.jpg").unlink()
+    prepare(read_options(arguments(checkpoint_dir=tmp_path / "two", **common)))
+
+    with pytest.raises(DatasetError, match="holds features"):
+        read_features(tmp_path / "two", earlier, "train")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"mode": "frozen_features"}, "needs pretrained weights"),
+        ({"mode": "frozen_features", "weights": "default"}, "needs a folder for the features"),
+        ({"weights": "channel"}, "there is no channel weights"),
+        ({"weights": "channel", "weights_file": "."}, "holds .*; expected is one file"),
+        ({"image_size_px": 7}, "image_size_px: 7 is not from 8 to 1024"),
+        ({"architektur": "resnet18"}, "unrecognized arguments: --architektur"),
+    ],
+)
+def test_options_that_do_not_go_together_are_refused(
+    dataset: Path, tmp_path: Path, arguments: Arguments, options: dict[str, object], message: str
+) -> None:
+    with pytest.raises(OptionsError, match=message):
+        read_options(arguments(dataset=dataset, model_dir=tmp_path, **options))
