@@ -15,6 +15,9 @@ from job import JobError
 from torch import nn
 
 WARM_UP = 0.2  # of all steps
+CHECKPOINT_SECONDS = 120
+"""Between two checkpoints: each holds the network four times and is copied to S3. SIGTERM, which announces that an
+instance is taken away, saves at once; so this much is lost only where nothing announces the end."""
 
 
 class TrainingDiverged(JobError):
@@ -112,6 +115,7 @@ def fit(
     progress = _restore(resumed, network, optimizer, training) if resumed else _Progress()
     if resumed:
         print(f"resumed at epoch {progress.epoch} after {progress.step} of its {steps} steps", flush=True)
+    saved_at = time.monotonic()
     for epoch in range(progress.epoch, epochs + 1):
         if not (progress.epoch == epoch and progress.step):
             progress = _Progress(epoch)
@@ -157,8 +161,9 @@ def fit(
             training.best_state = {name: tensor.detach().clone() for name, tensor in network.state_dict().items()}
         print(epoch_line(done, epochs, seconds_left=(epochs - epoch) * seconds), flush=True)
         progress = _Progress(epoch + 1)
-        if checkpoints and epoch < epochs:
+        if checkpoints and epoch < epochs and time.monotonic() - saved_at >= CHECKPOINT_SECONDS:
             checkpoints.save(_state(network, optimizer, training, progress))
+            saved_at = time.monotonic()
     network.load_state_dict(training.best_state)
     network.eval()
     return training
