@@ -6,13 +6,14 @@ outputs = deploy(cloud.session(), Path("template.yaml"), "my-stack", {}, print)
 cloud.stop()
 """
 
-from localcloud.cloud import AlreadyRunning, LocalCloud, NotRunning, PortInUse, StartFailed
+from localcloud.cloud import AlreadyRunning, FaultRefused, LocalCloud, NotRunning, PortInUse, StartFailed
 from localcloud.deployment import DeploymentFailed, deploy
 from localcloud.packaging import PackagingFailed
 
 __all__ = [
     "AlreadyRunning",
     "DeploymentFailed",
+    "FaultRefused",
     "LocalCloud",
     "NotRunning",
     "PackagingFailed",

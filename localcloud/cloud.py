@@ -26,6 +26,7 @@ REGION = "us-east-1"
 ACCOUNT_ID = "000000000000"
 ALREADY_RUNNING_EXIT_CODE = 3
 HEALTH_PATH = "/_ministack/health"
+FAULTS_PATH = "/_localcloud/faults"
 POLL_SECONDS = 0.02
 LOG_TAIL_LINES = 20
 
@@ -58,6 +59,10 @@ class StartFailed(LocalCloudError):
     def __init__(self, reason: str, log_tail: str):
         super().__init__(f"the local cloud did not start: {reason}\n{log_tail}".rstrip())
         self.log_tail = log_tail
+
+
+class FaultRefused(LocalCloudError):
+    """The cloud knows no such fault; the message names the key."""
 
 
 class LocalCloud:
@@ -132,6 +137,33 @@ class LocalCloud:
         Raises NotRunning.
         """
         return session_at(f"http://127.0.0.1:{self.port}", "test", "test")
+
+    def inject(self, fault: str, **options: Any) -> dict[str, Any]:
+        """Make something go wrong: `cloud.inject("Throttling", Action="CreateTrainingJob", Times=3)`.
+
+        docs/local-cloud.md lists the faults and their options. Returns the fault as `faults` tells it.
+        Raises FaultRefused and NotRunning.
+        """
+        return self._ask_for_faults("POST", {"Fault": fault, **options})
+
+    def faults(self) -> list[dict[str, Any]]:
+        """The faults that can still happen, each with how often (Times) and how often it has (Happened)."""
+        return self._ask_for_faults("GET")
+
+    def clear_faults(self) -> None:
+        self._ask_for_faults("DELETE")
+
+    def _ask_for_faults(self, method: str, document: dict[str, Any] | None = None) -> Any:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
+        try:
+            connection.request(method, FAULTS_PATH, None if document is None else json.dumps(document))
+            response = connection.getresponse()
+            answer = json.loads(response.read())
+        finally:
+            connection.close()
+        if response.status != 200:
+            raise FaultRefused(answer["message"])
+        return answer
 
     @property
     def _log(self) -> Path:

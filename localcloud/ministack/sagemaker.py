@@ -19,12 +19,14 @@ from ministack.services import eventbridge
 from localcloud.cloud import ACCOUNT_ID, REGION, client_environment, session_at
 from localcloud.containers.catalogue import known_images
 from localcloud.ministack import sagemaker_resources, sagemaker_tasks
+from localcloud.ministack.administration import LOST_REPLY_HEADER
 from localcloud.ministack.sagemaker_authorisation import (
     INVOCATION_PATH,
     assume,
     authorise_references,
 )
 from localcloud.sagemaker.errors import ServiceError, unsupported
+from localcloud.sagemaker.faults import LostReply
 from localcloud.sagemaker.service import Ports, SageMaker
 from localcloud.sagemaker.validation import serialise, validate
 
@@ -83,6 +85,8 @@ class Handler:
             parameters = _parameters(body)
             authorise_references(access_key, action, validate(action, parameters))
             response = self._sagemaker.call(action, parameters)
+        except LostReply as error:
+            return lost(error, control_plane_error(error))
         except ServiceError as error:
             return control_plane_error(error)
         return 200, {"Content-Type": "application/x-amz-json-1.1"}, serialise(response)
@@ -90,6 +94,8 @@ class Handler:
     def _invoke(self, name: str, headers: dict, body: bytes) -> Response:
         try:
             invocation = self._sagemaker.invoke_endpoint(name, body, headers)
+        except LostReply as error:
+            return lost(error, runtime_error(error))
         except ServiceError as error:
             return runtime_error(error)
         return invocation.status, _verbatim(dict(invocation.headers)), invocation.body
@@ -103,6 +109,11 @@ def control_plane_error(error: ServiceError) -> Response:
 def runtime_error(error: ServiceError) -> Response:
     headers = {"content-type": "application/json", "x-amzn-errortype": error.code}
     return error.http_status, headers, json.dumps({"Message": error.message, **getattr(error, "members", {})}).encode()
+
+
+def lost(error: LostReply, response: Response) -> Response:
+    status, headers, body = response
+    return status, {**headers, LOST_REPLY_HEADER: "true"} if error.closed else headers, body
 
 
 def _verbatim(headers: dict[str, str]) -> dict[str, str]:

@@ -105,7 +105,7 @@ class Tasks:
         self._call(_pascal(action), parameters, optimized_error)
         name = {job.name: parameters[job.name]}
         while True:
-            description = self._sagemaker.call(job.describe, name)
+            description = self._sagemaker.answer(job.describe, name)
             if description[job.status] in ("Completed", "Failed", "Stopped"):
                 break
             if task.ended():
@@ -119,7 +119,7 @@ class Tasks:
 
     def _stop(self, job: Job, name: dict[str, str]) -> None:
         try:
-            self._sagemaker.call(job.stop, name)
+            self._sagemaker.answer(job.stop, name)
         except ServiceError:
             # It ended in the meantime, which is as good.
             return

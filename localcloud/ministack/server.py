@@ -63,6 +63,7 @@ async def _serve(home: Path, port: int) -> None:
     from ministack.app import app
 
     from localcloud.ministack import lambdas, repairs
+    from localcloud.ministack.administration import Administration
     from localcloud.ministack.sagemaker import register, sagemaker_on
 
     repairs.apply()
@@ -80,7 +81,7 @@ async def _serve(home: Path, port: int) -> None:
     config.keep_alive_timeout = 75
     config.graceful_timeout = 1
     config.loglevel = "WARNING"
-    traffic = Traffic(app)
+    traffic = Traffic(Administration(app, sagemaker.faults))
     saving = asyncio.create_task(_save_regularly(traffic))
     await serve_asgi(traffic, config, shutdown_trigger=lambda: _shutdown(stop, sagemaker))
     saving.cancel()

@@ -25,6 +25,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from localcloud.containers.images import LaunchError, ServingContainer, UnknownImage
 from localcloud.processes import ProcessSpec, Supervised, spawn
 from localcloud.sagemaker.errors import ServiceError
+from localcloud.sagemaker.faults import Fault
 from localcloud.sagemaker.logs import LogStream
 from localcloud.sagemaker.objects import Location
 from localcloud.sagemaker.training_jobs import host_environment
@@ -47,6 +48,10 @@ INVOCATION_TIMEOUT_SECONDS = 60
 TERMINATION_GRACE_SECONDS = 10
 LONGEST_RESTART_DELAY_SECONDS = 30
 LOG_INTERVAL_SECONDS = 0.5
+NO_CAPACITY = (
+    "Unable to provision requested ML compute capacity due to InsufficientInstanceCapacity error. Please retry using a "
+    "different ML instance type or after some time."
+)
 
 
 class DeploymentFailed(Exception):
@@ -108,6 +113,7 @@ class Fleet:
     def start(self, closing: threading.Event) -> None:
         """Return when every server is healthy. Raises DeploymentFailed and Closed; end it then, too."""
         deployment, ports = self.deployment, self._service.ports
+        self._wait_for_instances(closing)
         model_folder = self._folder / "model"
         if not model_folder.exists():
             self._prepare_model(model_folder)
@@ -130,7 +136,7 @@ class Fleet:
             with self._idle:
                 if self._stop_requested:
                     raise Closed
-                self._servers.append(Server(launch, stream, deployment.startup_timeout_seconds))
+                self._servers.append(Server(launch, stream, deployment.startup_timeout_seconds, self._is_healthy))
         self._wait_until_healthy(closing)
 
     @contextlib.contextmanager
@@ -170,6 +176,27 @@ class Fleet:
     def remove(self) -> None:
         """Remove the folder of a fleet that has ended."""
         shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _wait_for_instances(self, closing: threading.Event) -> None:
+        """Start at once, unless a fault has it otherwise. Raises DeploymentFailed and Closed."""
+        fault = self._take_fault("StartDelay")
+        if fault and closing.wait(fault.options["Seconds"]):
+            raise Closed
+        if self._take_fault("InsufficientCapacity"):
+            raise DeploymentFailed(NO_CAPACITY)
+
+    def _is_healthy(self, connections: urllib3.HTTPConnectionPool) -> bool:
+        """Ask a server for its health, unless a fault answers in its place."""
+        if self._take_fault("FailingHealth"):
+            return False
+        if fault := self._take_fault("SlowHealth"):
+            time.sleep(min(fault.options["Seconds"], PING_TIMEOUT_SECONDS))
+            if fault.options["Seconds"] >= PING_TIMEOUT_SECONDS:
+                return False
+        return _answers_ping(connections)
+
+    def _take_fault(self, kind: str) -> Fault | None:
+        return self._service.faults.take(kind, self._log_group.rpartition("/")[2])
 
     def _prepare_model(self, model_folder: Path) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)
@@ -212,7 +239,13 @@ class Fleet:
 class Server:
     """One container: a process that is started again whenever it ends, until `request_stop`."""
 
-    def __init__(self, launch: Callable[[int], Supervised], log: LogStream, startup_timeout_seconds: float):
+    def __init__(
+        self,
+        launch: Callable[[int], Supervised],
+        log: LogStream,
+        startup_timeout_seconds: float,
+        is_healthy: Callable[[urllib3.HTTPConnectionPool], bool],
+    ):
         self.healthy = False
         self.exits = 0
         """How often the process has ended since it was last healthy."""
@@ -223,6 +256,7 @@ class Server:
         self._launch = launch
         self._log = log
         self._startup_timeout_seconds = startup_timeout_seconds
+        self._is_healthy = is_healthy
         self._lock = threading.Lock()
         self._stop_requested = threading.Event()
         self._grace_seconds: float = TERMINATION_GRACE_SECONDS
@@ -308,7 +342,7 @@ class Server:
         while process.wait(LOG_INTERVAL_SECONDS if self.healthy else 0.02) is None:
             now = time.monotonic()
             if now >= next_ping:
-                if _answers_ping(connections):
+                if self._is_healthy(connections):
                     self.healthy, self.exits = True, 0
                     last_answer, next_ping = now, now + PING_INTERVAL_SECONDS
                 elif now - last_answer > (UNHEALTHY_SECONDS if self.healthy else self._startup_timeout_seconds):

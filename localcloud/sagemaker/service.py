@@ -16,6 +16,7 @@ from localcloud.containers.images import Images
 from localcloud.sagemaker.endpoint_configs import EndpointConfigs
 from localcloud.sagemaker.endpoints import Endpoints
 from localcloud.sagemaker.errors import unsupported
+from localcloud.sagemaker.faults import INVOKE_ENDPOINT, Faults
 from localcloud.sagemaker.model_packages import ModelPackageGroups, ModelPackages
 from localcloud.sagemaker.models import Models
 from localcloud.sagemaker.runtime import Invocation, invoke_endpoint
@@ -88,6 +89,7 @@ class SageMaker:
         self.ports = ports
         self.region = region
         self.account_id = account_id
+        self.faults = Faults()
         self.store = Store(home / "records")
         self.tags = Tags(self)
         self.training_jobs = TrainingJobs(self)
@@ -99,8 +101,16 @@ class SageMaker:
         self.endpoints = Endpoints(self)
 
     def call(self, action: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
-        """Answer one request. Timestamps in the answer are aware datetimes (`validation.serialise` writes them for the
-        wire).
+        """Answer one request of a client, whom a fault may befall. Raises ServiceError, LostReply among them."""
+        operation(action)
+        self.faults.before(action, parameters)
+        response = self.answer(action, parameters)
+        self.faults.after(action, parameters)
+        return response
+
+    def answer(self, action: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
+        """Answer one request as if there were no faults. Timestamps in the answer are aware datetimes
+        (`validation.serialise` writes them for the wire).
 
         Raises ServiceError.
         """
@@ -112,7 +122,11 @@ class SageMaker:
 
     def invoke_endpoint(self, name: str, body: bytes, headers: Mapping[str, str]) -> Invocation:
         """Answer one request of the runtime; `runtime.invoke_endpoint` says how. Raises ServiceError."""
-        return invoke_endpoint(self, name, body, headers)
+        request = {"EndpointName": name}
+        self.faults.before(INVOKE_ENDPOINT, request)
+        invocation = invoke_endpoint(self, name, body, headers)
+        self.faults.after(INVOKE_ENDPOINT, request)
+        return invocation
 
     def arn(self, resource: str) -> str:
         """Return the ARN of a resource such as `training-job/name`."""

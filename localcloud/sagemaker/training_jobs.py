@@ -55,6 +55,7 @@ POLL_SECONDS = 0.5
 CHECKPOINT_SECONDS = 5.0
 LONGEST_REASON = 1024
 TAIL_LINES = 20
+NO_CAPACITY = "Unable to provision requested ML compute capacity. Please retry using a different ML instance type."
 
 SUPPORT = Support(
     honoured=frozenset(
@@ -138,6 +139,10 @@ class JobStopping(Exception):
 
 class JobFailed(Exception):
     """The job ends Failed with this reason."""
+
+
+class NoCapacity(Exception):
+    """There are no instances for the job."""
 
 
 class TrainingJobs:
@@ -316,6 +321,7 @@ class TrainingRun(threading.Thread):
         self.ended = threading.Event()
         self._stopping = threading.Event()
         self._closing = threading.Event()
+        self._ended_early = threading.Event()
         self._process: Supervised | None = None
         self._process_lock = threading.Lock()
         self._tail: deque[str] = deque(maxlen=TAIL_LINES)
@@ -325,11 +331,13 @@ class TrainingRun(threading.Thread):
         """Begin to stop: the status is Stopping at once, SIGTERM goes out, SIGKILL after the grace."""
         self._enter("Stopping", "Stopping")
         self._stopping.set()
+        self._ended_early.set()
         self._end_process(self._jobs.stop_grace_seconds)
 
     def close(self) -> None:
         """The cloud goes: end the process soon and upload nothing."""
         self._closing.set()
+        self._ended_early.set()
         self._end_process(CLOSE_GRACE_SECONDS)
 
     def run(self) -> None:
@@ -339,6 +347,8 @@ class TrainingRun(threading.Thread):
             status, secondary, reason = "Stopped", "Stopped", None
         except (JobFailed, TransferError, LaunchError, UnknownImage) as error:
             status, secondary, reason = "Failed", "Failed", shortened(f"ClientError: {error}", "")
+        except NoCapacity as error:
+            status, secondary, reason = "Failed", "Failed", f"CapacityError: {error}"
         except Exception as error:
             logger.exception("training job %s", self._name)
             status, secondary, reason = "Failed", "Failed", shortened(f"InternalServerError: {error!r}", "")
@@ -363,6 +373,7 @@ class TrainingRun(threading.Thread):
         except ClientError as error:
             raise JobFailed(f"Could not assume role {self._role}: {error}") from error
         log = LogStream(logs, LOG_GROUP, f"{self._name}/algo-1-{int(time.time())}")
+        self._wait_for_instances()
         self._enter("InProgress", "Downloading")
         self._write_configuration()
         checkpoints = self._download(s3)
@@ -392,6 +403,16 @@ class TrainingRun(threading.Thread):
         if code != 0:
             return "Failed", "Failed", self._failure_reason(code)
         return "Completed", "Completed", None
+
+    def _wait_for_instances(self) -> None:
+        """Start at once, unless a fault has it otherwise. Raises NoCapacity and JobStopping."""
+        faults = self._jobs.service.faults
+        if fault := faults.take("StartDelay", self._name):
+            self._ended_early.wait(fault.options["Seconds"])
+        if self._ending():
+            raise JobStopping
+        if faults.take("InsufficientCapacity", self._name):
+            raise NoCapacity(NO_CAPACITY)
 
     def _write_configuration(self) -> None:
         """Lay out /opt/ml as SageMaker does before it starts the container."""
