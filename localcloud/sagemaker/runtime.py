@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -55,6 +56,7 @@ def invoke_endpoint(service: SageMaker, name: str, body: bytes, headers: Mapping
 
     Raises ServiceError: ValidationError for a request that no container sees, ModelError for what the container did.
     """
+    came = time.monotonic()
     given = {key.lower(): value for key, value in headers.items()}
     for header, reason in REFUSED.items():
         if header.lower() in given:
@@ -73,8 +75,11 @@ def invoke_endpoint(service: SageMaker, name: str, body: bytes, headers: Mapping
                 f"Variant {given['x-amzn-sagemaker-target-variant']} not found for endpoint {name}."
             )
         passed_on = {header: given[header.lower()] for header in PASSED_ON if header.lower() in given}
+        asked = time.monotonic()
+        status = 0
         try:
             answer = fleet.post(body, passed_on)
+            status = answer.status
         except urllib3.exceptions.ReadTimeoutError as error:
             raise _model_error(
                 service,
@@ -87,6 +92,10 @@ def invoke_endpoint(service: SageMaker, name: str, body: bytes, headers: Mapping
             raise _model_error(
                 service, name, 0, "An error occurred while handling request as the model process exited."
             ) from error
+        finally:
+            answered = time.monotonic()
+            config = fleet.deployment.config_name
+            service.invocation_metrics.record(name, config, variant, status, answered - asked, asked - came)
     if not 200 <= answer.status < 300:
         raise _model_error(service, name, answer.status, answer.data.decode(errors="replace"))
     response = {

@@ -17,6 +17,7 @@ from localcloud.sagemaker.endpoint_configs import EndpointConfigs
 from localcloud.sagemaker.endpoints import Endpoints
 from localcloud.sagemaker.errors import unsupported
 from localcloud.sagemaker.faults import INVOKE_ENDPOINT, Faults
+from localcloud.sagemaker.invocation_metrics import InvocationMetrics
 from localcloud.sagemaker.model_packages import ModelPackageGroups, ModelPackages
 from localcloud.sagemaker.models import Models
 from localcloud.sagemaker.runtime import Invocation, invoke_endpoint
@@ -98,6 +99,7 @@ class SageMaker:
         self.model_packages = ModelPackages(self)
         self.models = Models(self)
         self.endpoint_configs = EndpointConfigs(self)
+        self.invocation_metrics = InvocationMetrics(self)
         self.endpoints = Endpoints(self)
 
     def call(self, action: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
@@ -136,4 +138,5 @@ class SageMaker:
         """Stop every job and endpoint and wait until their processes are gone. What is recorded in `home` stays."""
         self.tuning_jobs.close()
         self.endpoints.close()
+        self.invocation_metrics.close()
         self.training_jobs.close()
