@@ -1,9 +1,10 @@
 """Endpoints: which fleet is in service, and how another takes its place.
 
 Creating and updating run in a thread of their own. An update starts the new fleet beside the old one (blue/green),
-moves all traffic at once when the new one is healthy, lets the old one finish what it has begun and ends it. If the new
-fleet does not become healthy, the old one stays: the endpoint is InService again, on the old configuration, without a
-reason in its description, as on AWS. Endpoints that were in service when the service ended start again with it.
+moves traffic when the new one is healthy, at once or in steps, lets the old one finish what it has begun and ends it.
+If the new fleet does not become healthy, does not stay so while it bakes, or an alarm rings, the old one has all
+traffic again: the endpoint is InService, on the old configuration, without a reason in its description, as on AWS (the
+log has it). Endpoints that were in service when the service ended start again with it.
 """
 
 from __future__ import annotations
@@ -16,12 +17,14 @@ import shutil
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from localcloud.sagemaker.errors import validation_error
+from localcloud.sagemaker.errors import ServiceError, validation_error
 from localcloud.sagemaker.fleets import Closed, Deployment, DeploymentFailed, Fleet, deployment_of
+from localcloud.sagemaker.guardrails import Plan, Route, alarm_that_rings, missing_alarms, plan_of
 from localcloud.sagemaker.listing import list_page
 from localcloud.sagemaker.store import RecordExists
 from localcloud.sagemaker.validation import Support, refuse_unsupported
@@ -34,30 +37,26 @@ logger = logging.getLogger(__name__)
 KIND = "endpoint"
 LOG_GROUP = "/aws/sagemaker/Endpoints"
 CLOSE_GRACE_SECONDS = 2.0
+BAKING_POLL_SECONDS = 0.25
+ALARM_POLL_SECONDS = 2.0
 CLOSE_TIMEOUT_SECONDS = 10.0
 """Only a launcher that prepares a container takes longer to end; its process is then never started."""
 
-_ROUTING = "DeploymentConfig.BlueGreenUpdatePolicy.TrafficRoutingConfiguration"
-_DEPLOYMENT_HONOURED = {
-    f"{_ROUTING}.WaitIntervalInSeconds",
-    "DeploymentConfig.BlueGreenUpdatePolicy.TerminationWaitInSeconds",
-}
-_DEPLOYMENT_ONLY = {f"{_ROUTING}.Type": (("ALL_AT_ONCE",), "traffic moves all at once")}
-_DEPLOYMENT_IGNORED = {
-    "DeploymentConfig.BlueGreenUpdatePolicy.MaximumExecutionTimeoutInSeconds": "the container's start-up time-out holds"
-}
+_DEPLOYMENT_HONOURED = {"DeploymentConfig.BlueGreenUpdatePolicy", "DeploymentConfig.AutoRollbackConfiguration"}
 CREATE_SUPPORT = Support(
     honoured=frozenset({"EndpointName", "EndpointConfigName", "Tags", *_DEPLOYMENT_HONOURED}),
-    only=_DEPLOYMENT_ONLY,
-    ignored=_DEPLOYMENT_IGNORED,
 )
 UPDATE_SUPPORT = Support(
-    honoured=frozenset({"EndpointName", "EndpointConfigName", "RetainDeploymentConfig", *_DEPLOYMENT_HONOURED}),
-    only={
-        "RetainAllVariantProperties": ((False,), "capacity is that of the configuration; nothing scales"),
-        **_DEPLOYMENT_ONLY,
-    },
-    ignored=_DEPLOYMENT_IGNORED,
+    honoured=frozenset(
+        {
+            "EndpointName",
+            "EndpointConfigName",
+            "RetainAllVariantProperties",
+            "ExcludeRetainedVariantProperties",
+            "RetainDeploymentConfig",
+            *_DEPLOYMENT_HONOURED,
+        }
+    ),
 )
 
 
@@ -68,7 +67,7 @@ class Endpoints:
         self._folder = service.home / "endpoints"
         self._closing = threading.Event()
         self._lock = threading.Lock()
-        self._in_service: dict[str, Fleet] = {}
+        self._in_service: dict[str, Route] = {}
         self._fleets: set[Fleet] = set()
         self._threads: set[threading.Thread] = set()
         self._restore()
@@ -77,6 +76,7 @@ class Endpoints:
         refuse_unsupported("CreateEndpoint", parameters, CREATE_SUPPORT)
         name = parameters["EndpointName"]
         deployment = self._deployment(parameters["EndpointConfigName"])
+        self._check_plan(parameters.get("DeploymentConfig"), deployment)
         arn = self._service.arn(f"endpoint/{name}")
         now = datetime.now(UTC)
         record = {
@@ -101,21 +101,26 @@ class Endpoints:
     def update_endpoint(self, parameters: dict[str, Any]) -> dict[str, Any]:
         refuse_unsupported("UpdateEndpoint", parameters, UPDATE_SUPPORT)
         name = parameters["EndpointName"]
-        arn = self.describe_endpoint(parameters)["EndpointArn"]
+        current = self.describe_endpoint(parameters)
+        arn = current["EndpointArn"]
         deployment = self._deployment(parameters["EndpointConfigName"])
+        if parameters.get("RetainAllVariantProperties"):
+            excluded = {one["VariantPropertyType"] for one in parameters.get("ExcludeRetainedVariantProperties", [])}
+            deployment = _retaining(deployment, Deployment(**current["Deployment"]), excluded)
+        retained = current.get("LastDeploymentConfig") if parameters.get("RetainDeploymentConfig") else None
+        config = parameters.get("DeploymentConfig", retained)
+        self._check_plan(config, deployment)
 
         def change(record: dict[str, Any]) -> None:
             _check_status(record, "update", "InService")
-            config = parameters.get("DeploymentConfig")
-            if config is None and parameters.get("RetainDeploymentConfig"):
-                config = record["LastDeploymentConfig"]
-            elif config is not None and record["Deployment"]["variant_name"] != deployment.variant_name:
+            if config is not None and record["Deployment"]["variant_name"] != deployment.variant_name:
                 raise validation_error(
                     f"With a DeploymentConfig the variant's name must stay {record['Deployment']['variant_name']!r}; "
                     f"the configuration {deployment.config_name!r} calls it {deployment.variant_name!r}."
                 )
             record["LastDeploymentConfig"] = config
             record["PendingDeployment"] = dataclasses.asdict(deployment)
+            record["PendingStage"] = {"Status": "Creating", "StartTime": datetime.now(UTC)}
             _enter(record, "Updating")
             record["PendingSince"] = record["LastModifiedTime"]
 
@@ -148,7 +153,12 @@ class Endpoints:
         if pending is not None:
             record["PendingDeploymentSummary"] = {
                 "EndpointConfigName": pending["config_name"],
-                "ProductionVariants": [_variant(pending, False, record["PendingSince"])],
+                "ProductionVariants": [
+                    {
+                        **_variant(pending, False, record["PendingSince"]),
+                        "VariantStatus": [record["PendingStage"]],
+                    }
+                ],
                 "StartTime": record["PendingSince"],
             }
         return record
@@ -168,7 +178,8 @@ class Endpoints:
         """Hold the fleet that answers an endpoint's requests, None if none does, so that it outlives this request."""
         with contextlib.ExitStack() as held:
             with self._lock:
-                fleet = self._in_service.get(name)
+                route = self._in_service.get(name)
+                fleet = None if route is None else route.next()
                 if fleet is not None:
                     held.enter_context(fleet.request())
             yield fleet
@@ -194,35 +205,82 @@ class Endpoints:
         except DeploymentFailed as error:
             self._change(name, "Failed", FailureReason=str(error)[:1024])
         else:
-            self._take_over(name, fleet)
+            with self._lock:
+                self._in_service[name] = Route(fleet)
             self._change(name, "InService")
 
     def _replace_fleet(self, name: str) -> None:
+        started = monotonic()
         record = self._store.get(KIND, name)
         assert record is not None
-        done: dict[str, Any] = {"PendingDeployment": None, "PendingSince": None}
+        new = Deployment(**record["PendingDeployment"])
+        done: dict[str, Any] = {"PendingDeployment": None, "PendingSince": None, "PendingStage": None}
+        fleet = None
         try:
-            fleet = self._start_fleet(name, Deployment(**record["PendingDeployment"]))
-        except DeploymentFailed as error:
+            plan = plan_of(record["LastDeploymentConfig"], new.instance_count)
+            fleet = self._start_fleet(name, new)
+            previous = self._move_traffic(name, fleet, plan, started + plan.timeout_seconds)
+        except (DeploymentFailed, ServiceError) as error:
             logger.warning("endpoint %s stays on %s: %s", name, record["EndpointConfigName"], error)
             self._change(name, "RollingBack")
+            if fleet is not None:
+                with self._lock:
+                    self._in_service[name].give(fleet, 0)
+                fleet.drain()
+                self._end(fleet)
             self._change(name, "InService", **done)
             return
-        previous = self._take_over(name, fleet)
-        policy = (record["LastDeploymentConfig"] or {}).get("BlueGreenUpdatePolicy", {})
-        self._wait(policy.get("TrafficRoutingConfiguration", {}).get("WaitIntervalInSeconds", 0))
-        self._wait(policy.get("TerminationWaitInSeconds", 0))
-        if previous is not None:
-            previous.drain()
-            self._end(previous)
-        done |= {"EndpointConfigName": fleet.deployment.config_name, "Deployment": record["PendingDeployment"]}
+        self._wait(plan.termination_wait_seconds)
+        previous.drain()
+        self._end(previous)
+        done |= {"EndpointConfigName": new.config_name, "Deployment": record["PendingDeployment"]}
         self._change(name, "InService", **done)
+
+    def _move_traffic(self, name: str, fleet: Fleet, plan: Plan, deadline: float) -> Fleet:
+        """Give the new fleet its shares, one after the other, and return the old one. Raises DeploymentFailed while the
+        old one can have all traffic again, and Closed.
+        """
+        route = self._in_service[name]
+        previous = route.fleet
+        for share in plan.shares:
+            with self._lock:
+                route.give(fleet, share)
+            self._enter_stage(name, "Baking")
+            try:
+                self._bake(fleet, plan, deadline)
+            except DeploymentFailed:
+                with self._lock:
+                    route.give(previous, 1)
+                raise
+        return previous
+
+    def _bake(self, fleet: Fleet, plan: Plan, deadline: float) -> None:
+        """Watch the new fleet and the alarms for the interval of the plan. Raises DeploymentFailed and Closed."""
+        cloudwatch = self._service.ports.client("cloudwatch", fleet.deployment.role_arn) if plan.alarms else None
+        over, next_look = monotonic() + plan.wait_seconds, 0.0
+        while True:
+            now = monotonic()
+            if not fleet.healthy():
+                raise DeploymentFailed("the new fleet is not healthy any more")
+            if now > deadline:
+                raise DeploymentFailed(f"the deployment took more than {plan.timeout_seconds:.0f} seconds")
+            if now >= next_look or now >= over:
+                next_look = now + ALARM_POLL_SECONDS
+                if reason := alarm_that_rings(cloudwatch, plan.alarms):
+                    raise DeploymentFailed(reason)
+            if now >= over:
+                return
+            self._wait(min(BAKING_POLL_SECONDS, over - now))
+
+    def _enter_stage(self, name: str, status: str) -> None:
+        stage = {"Status": status, "StartTime": datetime.now(UTC)}
+        self._store.update(KIND, name, lambda record: record.update(PendingStage=stage))
 
     def _delete(self, name: str) -> None:
         with self._lock:
-            fleet = self._in_service.pop(name, None)
-        if fleet is not None:
-            self._end(fleet)
+            route = self._in_service.pop(name, None)
+        if route is not None:
+            self._end(route.fleet)
         self._forget(name)
 
     def _forget(self, name: str) -> None:
@@ -263,6 +321,24 @@ class Endpoints:
         config = self._service.endpoint_configs.get(config_name)
         return deployment_of(config, self._service.models.get(config["ProductionVariants"][0]["ModelName"]))
 
+    def _check_plan(self, config: Mapping[str, Any] | None, deployment: Deployment) -> None:
+        """Raises ServiceError: a DeploymentConfig that contradicts itself, alarms that are not there or not readable.
+
+        The alarms are read as the role of the model, as AWS does: not to be called in a thread that serves CloudWatch.
+        """
+        alarms = plan_of(config, deployment.instance_count).alarms
+        if not alarms:
+            return
+        try:
+            missing = missing_alarms(self._service.ports.client("cloudwatch", deployment.role_arn), alarms)
+        except ClientError as error:
+            raise validation_error(
+                f"Could not describe the alarms {', '.join(alarms)}. Please ensure that the role "
+                f'"{deployment.role_arn}" has "cloudwatch:DescribeAlarms" permissions on them. ({error})'
+            ) from error
+        if missing:
+            raise validation_error(f"AutoRollbackConfiguration names alarms that do not exist: {', '.join(missing)}.")
+
     def _start_fleet(self, name: str, deployment: Deployment) -> Fleet:
         """Return a fleet that is healthy. Raises DeploymentFailed, and then nothing of it is left, and Closed."""
         fleet = Fleet(self._service, deployment, self._folder / name / deployment.fleet_id, f"{LOG_GROUP}/{name}")
@@ -282,13 +358,6 @@ class Endpoints:
             self._end(fleet)
             raise DeploymentFailed(f"InternalServerError: {error!r}") from error
         return fleet
-
-    def _take_over(self, name: str, fleet: Fleet) -> Fleet | None:
-        """Move all traffic to a fleet; return the one that had it."""
-        with self._lock:
-            previous = self._in_service.get(name)
-            self._in_service[name] = fleet
-            return previous
 
     def _end(self, fleet: Fleet) -> None:
         fleet.request_stop()
@@ -359,6 +428,15 @@ def state_change_detail(record: Mapping[str, Any], tags: list[dict[str, str]]) -
 
 def _enter(record: dict[str, Any], status: str, **members: Any) -> None:
     record.update(EndpointStatus=status, LastModifiedTime=datetime.now(UTC), **members)
+
+
+def _retaining(deployment: Deployment, current: Deployment, excluded: set[str]) -> Deployment:
+    """A deployment with the properties that the variant of the same name has now. excluded: VariantPropertyTypes."""
+    if deployment.variant_name != current.variant_name:
+        return deployment
+    properties = {"DesiredInstanceCount": "instance_count", "DesiredWeight": "weight"}
+    kept = {member: getattr(current, member) for kind, member in properties.items() if kind not in excluded}
+    return dataclasses.replace(deployment, **kept)
 
 
 def _check_status(record: Mapping[str, Any], verb: str, *allowed: str) -> None:

@@ -155,6 +155,10 @@ class Fleet:
         """POST /invocations to the server with the fewest requests. Raises urllib3's errors."""
         return min(self._servers, key=lambda server: server.load).post(body, headers)
 
+    def healthy(self) -> bool:
+        """Whether every server answers its health check."""
+        return all(server.healthy for server in self._servers)
+
     def drain(self) -> None:
         """Return when no request is in flight, or all of them are past their time-out."""
         with self._idle:
@@ -223,7 +227,7 @@ class Fleet:
 
     def _wait_until_healthy(self, closing: threading.Event) -> None:
         timeout_seconds = self.deployment.startup_timeout_seconds
-        while not all(server.healthy for server in self._servers):
+        while not self.healthy():
             failures = [server.failure for server in self._servers if server.failure]
             if failures:
                 raise DeploymentFailed(failures[0])

@@ -1,5 +1,6 @@
 """Endpoints from the model archive to the answer: the image `tiny` runs a server of the tests' own."""
 
+import contextlib
 import io
 import json
 import os
@@ -10,6 +11,7 @@ import tarfile
 import threading
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -396,29 +398,6 @@ def test_an_endpoint_that_is_changing_cannot_be_changed(sagemaker, make_config):
     assert settled(sagemaker)["EndpointStatus"] == "InService"
 
 
-def test_blue_green_all_at_once_is_accepted_and_other_deployments_are_refused(sagemaker, make_config):
-    create(sagemaker, make_config(sagemaker, "first"))
-    make_config(sagemaker, "second")
-
-    def update(kind: str, **routing: Any) -> None:
-        policy = {"TrafficRoutingConfiguration": {"Type": kind, "WaitIntervalInSeconds": 0, **routing}}
-        sagemaker.call(
-            "UpdateEndpoint",
-            {
-                "EndpointName": "kelp",
-                "EndpointConfigName": "second",
-                "DeploymentConfig": {"BlueGreenUpdatePolicy": policy},
-            },
-        )
-
-    with pytest.raises(ServiceError, match='Type="CANARY" is not supported'):
-        update("CANARY", CanarySize={"Type": "CAPACITY_PERCENT", "Value": 50})
-    update("ALL_AT_ONCE")
-    endpoint = settled(sagemaker)
-    assert endpoint["EndpointConfigName"] == "second"
-    assert "BlueGreenUpdatePolicy" in endpoint["LastDeploymentConfig"]
-
-
 def test_endpoints_are_listed_by_name_and_status(sagemaker, make_config):
     make_config(sagemaker, "first")
     make_config(sagemaker, "bad", crashes=True)
@@ -434,3 +413,174 @@ def test_endpoints_are_listed_by_name_and_status(sagemaker, make_config):
     assert names(StatusEquals="InService", SortOrder="Ascending") == ["kelp-1", "weed"]
     first = sagemaker.call("ListEndpoints", {"MaxResults": 2})
     assert names(MaxResults=2, NextToken=first["NextToken"]) == ["kelp-1"]
+
+
+def shift(kind: str, wait: int = 1, alarms: tuple[str, ...] = (), **routing: Any) -> dict[str, Any]:
+    """A DeploymentConfig."""
+    policy = {"TrafficRoutingConfiguration": {"Type": kind, "WaitIntervalInSeconds": wait, **routing}}
+    rollback = {"AutoRollbackConfiguration": {"Alarms": [{"AlarmName": name} for name in alarms]}} if alarms else {}
+    return {"BlueGreenUpdatePolicy": policy, **rollback}
+
+
+def update(sagemaker: SageMaker, config: str, **members: Any) -> None:
+    sagemaker.call("UpdateEndpoint", {"EndpointName": "kelp", "EndpointConfigName": config, **members})
+
+
+def baking(sagemaker: SageMaker, seconds: float = 20) -> None:
+    """Wait until the new fleet of an update has its first traffic."""
+    deadline = time.monotonic() + seconds
+    while True:
+        endpoint = sagemaker.call("DescribeEndpoint", {"EndpointName": "kelp"})
+        (variant,) = endpoint["PendingDeploymentSummary"]["ProductionVariants"]
+        if variant["VariantStatus"][0]["Status"] == "Baking":
+            return
+        assert time.monotonic() < deadline, endpoint
+        time.sleep(0.02)
+
+
+def test_a_canary_has_its_share_of_the_requests_and_then_all(sagemaker, make_config):
+    create(sagemaker, make_config(sagemaker, "first"))
+    make_config(sagemaker, "second")
+    canary = shift("CANARY", CanarySize={"Type": "CAPACITY_PERCENT", "Value": 25})
+    update(sagemaker, "second", DeploymentConfig=canary)
+    baking(sagemaker)
+    names = [ask(sagemaker)["name"] for _ in range(20)]
+    assert names.count("second") == 5
+    endpoint = settled(sagemaker)
+    assert endpoint["EndpointConfigName"] == "second"
+    assert endpoint["LastDeploymentConfig"] == canary
+    assert {ask(sagemaker)["name"] for _ in range(4)} == {"second"}
+
+
+def test_an_alarm_gives_all_traffic_back_to_the_old_fleet(sagemaker, outside, make_config, monkeypatch):
+    monkeypatch.setattr("localcloud.sagemaker.endpoints.ALARM_POLL_SECONDS", 0.1)
+    cloudwatch = outside.client("cloudwatch", None)
+    for name in ("quiet", "errors"):
+        cloudwatch.put_metric_alarm(
+            AlarmName=name,
+            Namespace="AWS/SageMaker",
+            MetricName="Invocation5XXErrors",
+            Statistic="Average",
+            Period=60,
+            EvaluationPeriods=1,
+            Threshold=0.1,
+            ComparisonOperator="GreaterThanThreshold",
+        )
+    create(sagemaker, make_config(sagemaker, "first"))
+    make_config(sagemaker, "second")
+    canary = shift("CANARY", 60, ("quiet", "errors"), CanarySize={"Type": "CAPACITY_PERCENT", "Value": 50})
+    update(sagemaker, "second", DeploymentConfig=canary)
+    baking(sagemaker)
+    assert {ask(sagemaker)["name"] for _ in range(4)} == {"first", "second"}
+    cloudwatch.set_alarm_state(AlarmName="errors", StateValue="ALARM", StateReason="a test")
+    endpoint = settled(sagemaker)
+    assert (endpoint["EndpointStatus"], endpoint["EndpointConfigName"]) == ("InService", "first")
+    assert "FailureReason" not in endpoint
+    assert "PendingDeploymentSummary" not in endpoint
+    assert {ask(sagemaker)["name"] for _ in range(4)} == {"first"}
+    assert statuses(outside)[-3:] == ["UPDATING", "ROLLING_BACK", "IN_SERVICE"]
+    assert ("cloudwatch", ROLE) in outside.identities
+    assert len(list((sagemaker.home / "endpoints" / "kelp").iterdir())) == 1
+
+
+def test_a_new_fleet_that_falls_ill_while_it_bakes_is_given_up(sagemaker, make_config, monkeypatch):
+    monkeypatch.setattr("localcloud.sagemaker.endpoints.BAKING_POLL_SECONDS", 0.02)
+    create(sagemaker, make_config(sagemaker, "first"))
+    make_config(sagemaker, "second")
+    update(sagemaker, "second", DeploymentConfig=shift("ALL_AT_ONCE", 60))
+    baking(sagemaker)
+    assert ask(sagemaker)["name"] == "second"
+    with pytest.raises(ModelError, match="the model process exited"):
+        ask(sagemaker, "exit=3")
+    assert settled(sagemaker)["EndpointConfigName"] == "first"
+    assert ask(sagemaker)["name"] == "first"
+
+
+def test_a_deployment_that_takes_too_long_is_given_up(sagemaker, make_config, monkeypatch):
+    create(sagemaker, make_config(sagemaker, "first"))
+    make_config(sagemaker, "second")
+    monkeypatch.setattr("localcloud.sagemaker.endpoints.monotonic", lambda: time.monotonic() * 1000)  # 600 s in 0.6 s
+    deployment = shift("ALL_AT_ONCE", 0)
+    deployment["BlueGreenUpdatePolicy"]["MaximumExecutionTimeoutInSeconds"] = 600
+    make_config(sagemaker, "slow", starts_in_seconds=1)
+    update(sagemaker, "slow", DeploymentConfig=deployment)
+    assert settled(sagemaker)["EndpointConfigName"] == "first"
+
+
+def test_what_an_update_retains(sagemaker, make_config):
+    make_config(sagemaker, "first")
+    make_config(sagemaker, "second")
+    config = {"EndpointConfigName": "two", "ProductionVariants": [variant("first", InitialInstanceCount=2)]}
+    sagemaker.call("CreateEndpointConfig", config)
+    create(sagemaker, "two")
+    update(
+        sagemaker,
+        "second",
+        RetainAllVariantProperties=True,
+        ExcludeRetainedVariantProperties=[{"VariantPropertyType": "DesiredWeight"}],
+        DeploymentConfig=shift("ALL_AT_ONCE", 0),
+    )
+    endpoint = settled(sagemaker)
+    assert endpoint["EndpointConfigName"] == "second"
+    assert endpoint["ProductionVariants"][0]["CurrentInstanceCount"] == 2
+    update(sagemaker, "first", RetainDeploymentConfig=True)
+    endpoint = settled(sagemaker)
+    assert endpoint["ProductionVariants"][0]["CurrentInstanceCount"] == 1
+    assert endpoint["LastDeploymentConfig"] == shift("ALL_AT_ONCE", 0)
+
+
+@pytest.mark.parametrize(
+    ("deployment", "message"),
+    [
+        (shift("ALL_AT_ONCE", alarms=("none",)), "names alarms that do not exist: none"),
+        (shift("CANARY"), "CanarySize is required"),
+        (
+            {
+                "RollingUpdatePolicy": {
+                    "MaximumBatchSize": {"Type": "INSTANCE_COUNT", "Value": 1},
+                    "WaitIntervalInSeconds": 0,
+                }
+            },
+            r"the parameter DeploymentConfig\.RollingUpdatePolicy",
+        ),
+    ],
+)
+def test_deployments_that_cannot_be_are_refused(sagemaker, make_config, deployment, message):
+    create(sagemaker, make_config(sagemaker, "first"))
+    with pytest.raises(ServiceError, match=message):
+        update(sagemaker, "first", DeploymentConfig=deployment)
+    assert sagemaker.call("DescribeEndpoint", {"EndpointName": "kelp"})["EndpointStatus"] == "InService"
+
+
+def test_invocations_are_metrics_of_the_endpoint(sagemaker, outside, make_config, monkeypatch):
+    monkeypatch.setattr("localcloud.sagemaker.invocation_metrics.PUT_SECONDS", 0.3)
+    create(sagemaker, make_config(sagemaker, "first"))
+    for status in (200, 200, 400, 500):
+        with contextlib.suppress(ModelError):
+            ask(sagemaker, f"status={status} sleep=0.01")
+    cloudwatch = outside.client("cloudwatch", None)
+    whole = {"EndpointName": "kelp", "VariantName": "AllTraffic"}
+    fleet = {**whole, "EndpointConfigName": "first"}
+
+    def statistics(metric: str, **dimensions: str) -> dict[str, Any]:
+        now = datetime.now(UTC)
+        points = cloudwatch.get_metric_statistics(
+            Namespace="AWS/SageMaker",
+            MetricName=metric,
+            Dimensions=[{"Name": name, "Value": value} for name, value in dimensions.items()],
+            StartTime=now - timedelta(minutes=10),
+            EndTime=now + timedelta(minutes=10),
+            Period=3600,
+            Statistics=["Average", "Sum", "Minimum", "SampleCount"],
+        )["Datapoints"]
+        return points[0] if points else {}
+
+    deadline = time.monotonic() + 10
+    while statistics("Invocations", **fleet).get("Sum", 0) < 4:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert statistics("Invocation4XXErrors", **whole)["Average"] == 0.25
+    assert statistics("Invocation5XXErrors", **whole)["Average"] == 0.25
+    assert statistics("InvocationModelErrors", **fleet)["Sum"] == 2
+    assert statistics("ModelLatency", **fleet)["Minimum"] >= 10_000
+    assert statistics("OverheadLatency", **fleet)["SampleCount"] == 4
