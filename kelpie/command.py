@@ -139,10 +139,7 @@ def run(
 @application.command()
 def stop(name: Annotated[str, typer.Argument(metavar="EXECUTION", help="Name or ARN of an execution.")]) -> None:
     """Stop an execution, and with it its jobs. What is in service stays in service."""
-    stack = local.connect()
-    stack.client("stepfunctions").stop_execution(
-        executionArn=execution.find(stack, name), error="StoppedByUser", cause="kelpie stop"
-    )
+    execution.stop(local.connect(), name)
 
 
 @application.command()

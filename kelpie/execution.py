@@ -72,6 +72,15 @@ def find(stack: Stack, name: str) -> str:
         raise InvalidInput(f"there is no execution {name}: `kelpie status` lists them") from error
 
 
+def stop(stack: Stack, name: str) -> None:
+    """Stop an execution given by name or ARN. Raises InvalidInput if there is none, or if it has ended."""
+    stepfunctions = stack.client("stepfunctions")
+    described = stepfunctions.describe_execution(executionArn=find(stack, name))
+    if described["status"] != "RUNNING":
+        raise InvalidInput(f"the execution {described['name']} has ended already: {described['status']}")
+    stepfunctions.stop_execution(executionArn=described["executionArn"], error="StoppedByUser", cause="kelpie stop")
+
+
 def recent(stack: Stack, count: int) -> list[dict[str, Any]]:
     """Return the newest executions first, as ListExecutions has them."""
     stepfunctions = stack.client("stepfunctions")

@@ -33,19 +33,19 @@ def test_make_demo_shows_the_whole_run_and_leaves_nothing(tmp_path, readme):
 
 
 def test_an_interrupted_demo_leaves_nothing(tmp_path):
-    process = subprocess.Popen(
+    with subprocess.Popen(
         [sys.executable, "-m", "kelpie.demo"],
         cwd=ROOT,
         env=environment(tmp_path),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-    )
-    for line in process.stdout:
-        if "PlanRun" in line:
-            break
-    process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=120)
+    ) as process:
+        for line in process.stdout:
+            if "PlanRun" in line:
+                break
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=120)
     assert process.returncode == 1
     assert left_behind(tmp_path) == []
 

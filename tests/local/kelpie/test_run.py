@@ -14,6 +14,7 @@ import pytest
 
 pytestmark = pytest.mark.slow
 
+SCRATCH = ("--set", "model.weights=none", "--set", "tuning.ranges.batch_size=16")
 CLASSES = ("cat", "dog", "owl")
 NAMES = ("plain.jpg", "two words.jpg", "a+b.jpg", "100%25.jpg", "🐕.jpg", "no suffix", "wrong.png", "ü" * 60 + ".jpg")
 
@@ -42,11 +43,9 @@ def test_the_artifacts_are_where_the_run_says(trained, session):
 def test_the_same_folder_is_not_copied_again(trained, live, session, outputs):
     prefix = trained["artifacts"]["dataset"].partition(outputs["Bucket"])[2][1:]
     before = {item["Key"]: item["LastModified"] for item in objects(session, outputs["Bucket"], prefix)}
-    process = live.start("run", "photos")
-    follow_until(process, "TuneHyperparameters ...", "PlanRun")
-    process.send_signal(signal.SIGINT)
-    _stdout, stderr = process.communicate(timeout=60)
-    stop_named_execution(live, stderr)
+    name = start_and_detach(live, "photos")
+    live.ok("stop", name)
+    assert "ABORTED" in live.refused(2, "stop", name)
     assert {item["Key"]: item["LastModified"] for item in objects(session, outputs["Bucket"], prefix)} == before
 
 
@@ -106,18 +105,10 @@ def test_logs_are_found_by_job_function_and_execution(trained, live):
 
 def test_ctrl_c_detaches_and_the_run_can_be_followed_and_stopped(trained, live, session):
     assert trained["status"] == "SUCCEEDED"
-    process = live.start("run", trained["artifacts"]["dataset"], "--set", "model.weights=none")
-    follow_until(process, "PlanRun")
-    process.send_signal(signal.SIGINT)
-    _stdout, stderr = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert "Traceback" not in stderr
-    name = detached_name(stderr)
-    assert f"kelpie run --attach {name}" in stderr
-
-    follower = live.start("run", "--attach", name, "--json")
-    live.ok("stop", name)
-    stdout, _stderr = follower.communicate(timeout=60)
+    name = start_and_detach(live, trained["artifacts"]["dataset"])
+    with live.start("run", "--attach", name, "--json") as follower:
+        live.ok("stop", name)
+        stdout, _stderr = follower.communicate(timeout=60)
     assert follower.returncode == 1
     document = json.loads(stdout)
     assert (document["status"], document["error"]) == ("ABORTED", "StoppedByUser")
@@ -177,17 +168,16 @@ def objects(session: boto3.Session, bucket: str, prefix: str):
     return [item for page in pages for item in page.get("Contents", [])]
 
 
-def follow_until(process, *beginnings):
-    """Read what a command says until a line holds one of the texts."""
-    for line in process.stderr:
-        if any(text in line for text in beginnings):
-            return
-    raise AssertionError(f"it ended with {process.wait()}")
-
-
-def detached_name(stderr):
-    return stderr.rpartition("kelpie stop ")[2].strip()
-
-
-def stop_named_execution(live, stderr):
-    live.ok("stop", detached_name(stderr))
+def start_and_detach(live, dataset):
+    """Start a run, press Ctrl-C once it has begun, and return the name by which it can be followed."""
+    with live.start("run", dataset, *SCRATCH) as process:
+        for line in process.stderr:
+            if "PlanRun" in line:
+                break
+        process.send_signal(signal.SIGINT)
+        _stdout, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130, stderr
+    assert "Traceback" not in stderr
+    name = stderr.rpartition("kelpie stop ")[2].strip()
+    assert f"kelpie run --attach {name}" in stderr
+    return name

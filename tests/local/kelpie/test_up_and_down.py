@@ -97,10 +97,10 @@ def test_down_clears_up_after_a_crash(kelpie):
 
 
 def test_an_up_that_is_interrupted_leaves_nothing(kelpie):
-    process = kelpie.start("up")
-    assert eventually(lambda: kelpie.cloud.running())
-    process.send_signal(signal.SIGINT)
-    process.communicate(timeout=60)
+    with kelpie.start("up") as process:
+        assert eventually(lambda: kelpie.cloud.running())
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=60)
     assert process.returncode == 130
     assert eventually(lambda: kelpie.processes() == []), kelpie.processes()
 
