@@ -76,7 +76,9 @@ def number(
         except ValueError as error:
             raise argparse.ArgumentTypeError(f"{text!r} is no {kind.__name__}") from error
         if not (minimum < value if above else minimum <= value) or not value <= maximum:
-            raise argparse.ArgumentTypeError(f"{text} is not {'above' if above else 'from'} {minimum} to {maximum}")
+            lowest = f"above {minimum}" if above else f"at least {minimum}"
+            highest = "" if maximum == float("inf") else f" and at most {maximum}"
+            raise argparse.ArgumentTypeError(f"{text} is not {lowest}{highest}")
         return value
 
     return read

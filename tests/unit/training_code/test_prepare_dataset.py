@@ -123,7 +123,7 @@ def test_features_of_other_images_are_not_read(
         ({"mode": "frozen_features", "weights": "default"}, "needs a folder for the features"),
         ({"weights": "channel"}, "there is no channel weights"),
         ({"weights": "channel", "weights_file": "."}, "holds .*; expected is one file"),
-        ({"image_size_px": 7}, "image_size_px: 7 is not from 8 to 1024"),
+        ({"image_size_px": 7}, "image_size_px: 7 is not at least 8 and at most 1024"),
         ({"architektur": "resnet18"}, "unrecognized arguments: --architektur"),
     ],
 )

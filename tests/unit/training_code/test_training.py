@@ -181,7 +181,7 @@ def test_a_diverging_training_fails_with_a_finding(final: dict[str, Any], argume
     [
         ({"mode": "frozen_features", "weights": "default"}, "stage final in mode frozen_features needs features"),
         ({"inference_code": None}, "needs inference_code"),
-        ({"learning_rate": 0}, "learning_rate: 0 is not above 0"),
+        ({"learning_rate": 0}, "learning_rate: 0 is not above 0 and at most 1000"),
         ({"eps": "small"}, "eps: 'small' is no float"),
         ({"debugger": "yes"}, "'yes' is neither true nor false"),
         ({"data_digest": "0" * 64}, "data_digest is 0000"),
