@@ -177,7 +177,7 @@ def _channels(
     inference_code = _channel("inference_code", code["inference"]["uri"])
     if frozen:
         features = _channel("features", locations["features"])
-        tune = [manifest, features]
+        tune = [manifest, features, *weights]
         train = [manifest, features, dataset, *weights, inference_code]
     else:
         tune = [manifest, dataset, *weights]

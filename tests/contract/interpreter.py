@@ -63,7 +63,8 @@ def walk(definition: dict[str, Any], run_input: Any, results: dict[str, Any]) ->
                 try:
                     scope["result"] = _result(run, name, query(state["Arguments"]), results)
                 except TaskError as error:
-                    catcher = state["Catch"][0]
+                    names = (error.output["Error"], "States.ALL")
+                    catcher = next(one for one in state["Catch"] if set(one["ErrorEquals"]) & set(names))
                     scope["errorOutput"] = error.output
                     variables |= query(catcher.get("Assign", {}))
                     data, name = error.output, catcher["Next"]

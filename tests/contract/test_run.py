@@ -66,6 +66,7 @@ def results(plan):
         "CheckRollBack": {"EndpointStatus": "InService", "EndpointConfigName": "former"},
         "RestoreEndpoint": {"EndpointArn": "arn"},
         "DeleteEndpoint": {},
+        "ExplainTrials": {"Payload": {"job": "t", "objective": 0.9, "hyperparameters": chosen}},
         "WriteFailureReport": {"Payload": {**report, "error": "NamedError", "cause": "a sentence"}},
         "AnnounceFailure": {"FailedEntryCount": 0},
     }
@@ -167,6 +168,18 @@ def test_an_endpoint_that_is_not_in_service_is_left_alone(walk, updating, status
     assert not {"UpdateEndpoint", "RollBackEndpoint", "DeleteEndpoint"} & set(run.path)
 
 
+def test_sagemakers_own_maintenance_is_waited_for(walk, updating):
+    maintained = {"EndpointStatus": "SystemUpdating", "EndpointConfigName": "former"}
+    run = walk({**updating, "ReadEndpoint": [maintained, maintained, updating["ReadEndpoint"]]})
+    assert run.status == "SUCCEEDED"
+    assert run.path.count("WaitForFreeEndpoint") == 2
+
+
+def test_maintenance_is_not_waited_for_without_end(walk, updating):
+    run = walk({**updating, "ReadEndpoint": {"EndpointStatus": "SystemUpdating", "EndpointConfigName": "former"}})
+    assert report_of(run)["Error"] == "EndpointNotInService"
+
+
 @pytest.mark.parametrize("step", ["PrepareDataset", "TrainModel", "EvaluateModel"])
 @pytest.mark.parametrize("status", ["Stopped", "Failed"])
 def test_a_job_that_did_not_complete_does_not_pass_for_one_that_did(walk, results, step, status):
@@ -199,12 +212,32 @@ def test_a_failure_before_the_deploy_touches_no_endpoint(walk, updating, task_er
     updating[name] = task_error("States.TaskFailed", json.dumps(FAILED_DESCRIPTION))
     run = walk(updating)
     assert (run.status, run.error, run.cause) == ("FAILED", "NamedError", "a sentence")
-    assert run.path[run.path.index(name) + 1 :] == [*FAILURE_PATH, "FailRun"]
+    explained = ["ExplainTrials"] if name == "TuneHyperparameters" else []
+    assert run.path[run.path.index(name) + 1 :] == [*explained, *FAILURE_PATH, "FailRun"]
     assert report_of(run) == {
         "State": name,
         "Error": "States.TaskFailed",
         "Cause": json.dumps(FAILED_DESCRIPTION),
     }
+
+
+def test_a_tuning_job_that_failed_ends_with_its_trials_reasons(walk, results, task_error):
+    results["TuneHyperparameters"] = task_error("States.TaskFailed", '{"FailureReason": "All training jobs failed."}')
+    results["ExplainTrials"] = task_error("NoTrialFinished", '{"errorMessage": "2 x out of memory"}')
+    run = walk(results)
+    failure = {
+        "State": "TuneHyperparameters",
+        "Error": "NoTrialFinished",
+        "Cause": '{"errorMessage": "2 x out of memory"}',
+    }
+    assert report_of(run) == failure
+    assert run.status == "FAILED"
+
+
+def test_a_tuning_job_that_was_never_made_ends_with_its_own_error(walk, results, task_error):
+    results["TuneHyperparameters"] = task_error("SageMaker.ResourceLimitExceededException", "quota")
+    results["ExplainTrials"] = task_error("ResourceNotFound", "no such tuning job")
+    assert report_of(walk(results))["Error"] == "SageMaker.ResourceLimitExceededException"
 
 
 def test_an_error_without_a_cause_is_reported_too(walk, results, task_error):

@@ -7,11 +7,12 @@ import pytest
 
 LOOPS = {
     ("DeployEndpoint", "FindEndpoint"),
+    ("WaitForFreeEndpoint", "ReadEndpoint"),
     ("HasEndpointSettled", "WaitForEndpoint"),
     ("IsRolledBack", "WaitForRollBack"),
     ("RestoreEndpoint", "WaitForRollBack"),
 }
-"""The only ways back: a list with more pages, and two polls with deadlines, the second of which restores in between."""
+"""The only ways back: a list with more pages, and three polls with deadlines, the last of which restores in between."""
 
 DESIGNED = [
     "PlanRun",

@@ -136,7 +136,7 @@ def test_weights_in_s3_become_a_channel(plan_run, s3):
     uri = f"s3://{BUCKET}/weights/resnet50.pth"
     given = {"dataset": DATASET, "model": {"weights": uri}, "tuning": {"ranges": {"batch_size": [4]}}}
     plan = plan_run(given)["plan"]
-    for step, with_weights in {"prepare": True, "tune": False, "train": True, "evaluate": False}.items():
+    for step, with_weights in {"prepare": True, "tune": True, "train": True, "evaluate": False}.items():
         channels = {channel["ChannelName"]: channel for channel in plan["channels"][step]}
         assert ("weights" in channels) is with_weights, step
     assert plan["hyperparameters"]["train"]["weights"] == "channel"
