@@ -22,7 +22,7 @@ install: .venv/.installed  ## the command in .venv, and the environments in whic
 demo: install .venv/.demo  ## the whole run on handwritten digits, on a local cloud of its own
 	.venv/bin/python -m kelpie.demo
 
-test: install .venv/.dev  ## every test: unit, contract, job code in the images' environments, local cloud
+test: install .venv/.dev .venv-sam/.installed  ## every test: unit, contract, job code in the images' environments, local cloud
 	.venv/bin/python tests/run_all.py
 
 check: .venv/.dev .venv-sam/.installed  ## format, lint, types, template and state machine
