@@ -39,7 +39,7 @@ class ModelPackageGroups:
         """Raises ValueError for a property that is not supported, and ServiceError."""
         if unknown := sorted(properties.keys() - KNOWN):
             raise ValueError(f"{TYPE}: {', '.join(unknown)} is not supported by the local cloud")
-        arn = self._sagemaker.call("CreateModelPackageGroup", properties)["ModelPackageGroupArn"]
+        arn = self._sagemaker.answer("CreateModelPackageGroup", properties)["ModelPackageGroupArn"]
         return arn, self._attributes(arn)
 
     def update(
@@ -50,21 +50,21 @@ class ModelPackageGroups:
             raise ValueError(f"{TYPE}: {', '.join(unknown)} is not supported by the local cloud")
         kept = {tag["Key"] for tag in new.get("Tags", [])}
         if dropped := [tag["Key"] for tag in old.get("Tags", []) if tag["Key"] not in kept]:
-            self._sagemaker.call("DeleteTags", {"ResourceArn": arn, "TagKeys": dropped})
+            self._sagemaker.answer("DeleteTags", {"ResourceArn": arn, "TagKeys": dropped})
         if kept:
-            self._sagemaker.call("AddTags", {"ResourceArn": arn, "Tags": new["Tags"]})
+            self._sagemaker.answer("AddTags", {"ResourceArn": arn, "Tags": new["Tags"]})
         return arn, self._attributes(arn)
 
     def delete(self, arn: str, _properties: dict[str, Any]) -> None:
         try:
-            self._sagemaker.call("DeleteModelPackageGroup", {"ModelPackageGroupName": arn})
+            self._sagemaker.answer("DeleteModelPackageGroup", {"ModelPackageGroupName": arn})
         except ServiceError as error:
             if error.code == "ConflictException":
                 raise
             # It was deleted behind CloudFormation's back, which is as good.
 
     def _attributes(self, arn: str) -> dict[str, str]:
-        group = self._sagemaker.call("DescribeModelPackageGroup", {"ModelPackageGroupName": arn})
+        group = self._sagemaker.answer("DescribeModelPackageGroup", {"ModelPackageGroupName": arn})
         return {
             "ModelPackageGroupArn": arn,
             "ModelPackageGroupStatus": group["ModelPackageGroupStatus"],
