@@ -6,11 +6,17 @@ apart: there is one environment for each image, and docs/local-cloud.md says wha
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from localcloud.processes import ProcessSpec
+
+LOOPBACK = "lo0" if sys.platform == "darwin" else "lo"
+"""The network interface by which instances that are processes of one machine reach each other."""
+HOSTS_FOLDER = Path(__file__).with_name("hosts")
 
 
 class UnknownImage(Exception):
@@ -36,11 +42,29 @@ class TrainingContainer:
     """ContainerEntrypoint and ContainerArguments of the request; empty for the image's own."""
     arguments: tuple[str, ...]
     cpus: int
-    """How many of the machine's cores are this job's share."""
+    """How many of the machine's cores are this container's share."""
+    hosts: tuple[str, ...]
+    """The names of the job's instances, and which of them this is."""
+    host: str
+    rendezvous_port: int
+    """A port that is free, the same for all instances of the job: in the place of the fixed one that a toolkit uses on
+    instances that share nothing.
+    """
     download: Callable[[str, Path], None]
     """(s3://bucket/key, file): fetch an object under the job's role. Raises LaunchError."""
     log: Callable[[str], None]
     """Write a line to the job's log."""
+
+
+def host_variables(container: TrainingContainer, python_path: Sequence[str | Path] = ()) -> dict[str, str]:
+    """Return what a process of a job needs to find the other instances, and PYTHONPATH, if either has something."""
+    if len(container.hosts) == 1:
+        return {"PYTHONPATH": _joined(python_path)} if python_path else {}
+    return {"LOCALCLOUD_HOSTS": ",".join(container.hosts), "PYTHONPATH": _joined([*python_path, HOSTS_FOLDER])}
+
+
+def _joined(folders: Sequence[str | Path]) -> str:
+    return os.pathsep.join(map(str, folders))
 
 
 @dataclass(frozen=True)

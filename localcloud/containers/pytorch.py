@@ -25,10 +25,11 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from localcloud.containers.environments import Environment, EnvironmentBuildFailed, Environments
-from localcloud.containers.images import Image, LaunchError, TrainingContainer
+from localcloud.containers.images import LOOPBACK, Image, LaunchError, TrainingContainer, host_variables
 from localcloud.processes import ProcessSpec
 
 NAME = "pytorch"
+MASTER_ADDRESS = "127.0.0.1"  # the first instance's, as that of all
 FRAMEWORK_MODULE = "sagemaker_pytorch_container.training:main"
 DEFAULT_LOG_LEVEL = 20
 # Hyperparameters of the toolkit itself: never the script's. The last one is set by tuning jobs.
@@ -45,14 +46,14 @@ TOOLKIT_HYPERPARAMETERS = frozenset(
         "_tuning_objective_metric",
     }
 )
-DISTRIBUTED = (
+TORCH_DISTRIBUTED = "sagemaker_torch_distributed_enabled"
+REFUSED_LAUNCHERS = (
     "sagemaker_mpi_enabled",
     "sagemaker_parameter_server_enabled",
     "sagemaker_distributed_dataparallel_enabled",
     "sagemaker_pytorch_ddp_enabled",
     "sagemaker_pytorch_xla_multi_worker_enabled",
     "sagemaker_multi_worker_mirrored_strategy_enabled",
-    "sagemaker_torch_distributed_enabled",
 )
 ENTRY_POINT = re.compile(r"[A-Za-z0-9._][A-Za-z0-9._+-]*(/[A-Za-z0-9._+-]+)*")
 
@@ -66,9 +67,9 @@ def launch_training(environments: Environments, container: TrainingContainer) ->
     if container.entrypoint or container.arguments:
         return launch_entrypoint(environments, NAME, container)
     hyperparameters = parsed(container.hyperparameters)
-    for name in DISTRIBUTED:
+    for name in REFUSED_LAUNCHERS:
         if hyperparameters.get(name):
-            raise LaunchError(f"the hyperparameter {name} asks for several processes, which are not supported here")
+            raise LaunchError(f"the hyperparameter {name} asks for what is not here; use {TORCH_DISTRIBUTED}")
     program = hyperparameters.get("sagemaker_program", container.environment.get("SAGEMAKER_PROGRAM"))
     if program is None:
         raise LaunchError("the hyperparameter sagemaker_program must name the script to run, as a JSON string")
@@ -83,7 +84,11 @@ def launch_training(environments: Environments, container: TrainingContainer) ->
         raise LaunchError(f"the source directory has no {program!r} (sagemaker_program); it holds {found}")
     environment = _with_requirements(environments, container, code / "requirements.txt")
     options = command_line(script_hyperparameters(hyperparameters))
-    if program.endswith(".py"):
+    if hyperparameters.get(TORCH_DISTRIBUTED):
+        if not program.endswith(".py"):
+            raise LaunchError(f"{TORCH_DISTRIBUTED} needs a Python script, not {program!r}")
+        argv = [str(environment.python), *torchrun(container), program, *options]
+    elif program.endswith(".py"):
         argv = [str(environment.python), "--", program, *options]
     else:
         (code / program).chmod(0o755)
@@ -91,7 +96,7 @@ def launch_training(environments: Environments, container: TrainingContainer) ->
     variables = {
         **process_variables(environment, container),
         **toolkit_variables(container, hyperparameters, program),
-        "PYTHONPATH": str(code),
+        **host_variables(container, [code]),
     }
     return ProcessSpec(argv, variables, code)
 
@@ -106,6 +111,21 @@ def launch_entrypoint(environments: Environments, image: str, container: Trainin
         raise LaunchError(str(error)) from error
     argv = [*container.entrypoint, *container.arguments]
     return ProcessSpec(argv, process_variables(environment, container), container.opt_ml)
+
+
+def torchrun(container: TrainingContainer) -> list[str]:
+    """Return the arguments with which the toolkit's torch_distributed launcher has Python start the script: a process
+    for each GPU of each instance, or one on each.
+    """
+    return [
+        "-m",
+        "torch.distributed.run",
+        f"--nnodes={len(container.hosts)}",
+        f"--nproc_per_node={_num_gpus() or 1}",
+        f"--master_addr={MASTER_ADDRESS}",
+        f"--master_port={container.rendezvous_port}",
+        f"--node_rank={container.hosts.index(container.host)}",
+    ]
 
 
 def parsed(hyperparameters: Mapping[str, str]) -> dict[str, Any]:
@@ -190,7 +210,7 @@ def toolkit_variables(container: TrainingContainer, hyperparameters: Mapping[str
         "additional_framework_parameters": framework,
         "distribution_hosts": [],
         "hyperparameters": own,
-        "is_master": True,
+        "is_master": resources["current_host"] == resources["hosts"][0],
         "is_modelparallel_enabled": None,
         "is_smddpmprun_installed": False,
         "is_smddprun_installed": False,
@@ -210,6 +230,9 @@ def toolkit_variables(container: TrainingContainer, hyperparameters: Mapping[str
     }
     return {
         "CURRENT_HOST": resources["current_host"],
+        "MASTER_ADDR": MASTER_ADDRESS,
+        "MASTER_PORT": str(container.rendezvous_port),
+        "GLOO_SOCKET_IFNAME": LOOPBACK,
         "SAGEMAKER_JOB_NAME": str(hyperparameters.get("sagemaker_job_name", "")),
         "SAGEMAKER_REGION": str(hyperparameters.get("sagemaker_region", container.environment.get("AWS_REGION", ""))),
         "SAGEMAKER_TRAINING_MODULE": FRAMEWORK_MODULE,

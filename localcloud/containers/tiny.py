@@ -1,16 +1,16 @@
 """The `tiny` image: plain Python without any framework, for tests of the services around it.
 
 Training runs ContainerEntrypoint, or else the hyperparameter `script`, Python of a line, or of several lines as a JSON
-string, with
-SM_MODEL_DIR, SM_OUTPUT_DIR, SM_OUTPUT_DATA_DIR, SM_CHANNEL_<NAME> and SM_HP_<NAME> set. Serving runs `serve.py` of the
-model archive, or else tiny_server.py, with MODEL_FOLDER and PORT set.
+string, with SM_MODEL_DIR, SM_OUTPUT_DIR, SM_OUTPUT_DATA_DIR, SM_CHANNEL_<NAME>, SM_HP_<NAME>, SM_HOSTS and
+SM_CURRENT_HOST set. Serving runs `serve.py` of the model archive, or else tiny_server.py, with MODEL_FOLDER and PORT
+set.
 """
 
 import json
 import sys
 from pathlib import Path
 
-from localcloud.containers.images import Image, LaunchError, ServingContainer, TrainingContainer
+from localcloud.containers.images import Image, LaunchError, ServingContainer, TrainingContainer, host_variables
 from localcloud.processes import ProcessSpec
 
 
@@ -23,7 +23,10 @@ def launch_training(container: TrainingContainer) -> ProcessSpec:
     opt_ml = container.opt_ml
     environment = {
         **container.environment,
+        **host_variables(container),
         "PYTHONUNBUFFERED": "1",
+        "SM_HOSTS": json.dumps(container.hosts),
+        "SM_CURRENT_HOST": container.host,
         "SM_MODEL_DIR": str(opt_ml / "model"),
         "SM_OUTPUT_DIR": str(opt_ml / "output"),
         "SM_OUTPUT_DATA_DIR": str(opt_ml / "output" / "data"),

@@ -1,7 +1,7 @@
 """What a job leaves behind: /opt/ml/model and /opt/ml/output/data, packed or plain, below its output path in S3."""
 
 import tarfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,29 +16,32 @@ def model_artifacts_uri(output: Mapping[str, Any], job_name: str) -> str:
     return str(folder.below("model/") if output.get("CompressionType") == "NONE" else folder.below("model.tar.gz"))
 
 
-def upload_artifacts(s3: Any, output: Mapping[str, Any], job_name: str, opt_ml: Path) -> None:
-    """Upload the model and the output data; a folder without files leaves nothing, as on AWS. Raises TransferError."""
+def upload_artifacts(s3: Any, output: Mapping[str, Any], job_name: str, instances: Sequence[Path]) -> None:
+    """Upload the model and the output data of all instances (their /opt/ml) together; without files there is nothing,
+    as on AWS. Of files that have the same path the first instance's is taken: AWS asks that there be none.
+
+    Raises TransferError.
+    """
     folder = _folder(output, job_name)
     kms_key_id = output.get("KmsKeyId") or None
-    for source, archive, plain in (
-        (opt_ml / "model", "model.tar.gz", "model"),
-        (opt_ml / "output" / "data", "output.tar.gz", "data"),
-    ):
-        files = sorted(path for path in source.rglob("*") if path.is_file() or path.is_symlink())
+    for source, archive, plain in (("model", "model.tar.gz", "model"), ("output/data", "output.tar.gz", "data")):
+        files: dict[str, Path] = {}
+        for folder_of_instance in (opt_ml / source for opt_ml in reversed(instances)):
+            for path in folder_of_instance.rglob("*"):
+                if path.is_file() or path.is_symlink():
+                    files[path.relative_to(folder_of_instance).as_posix()] = path
         if not files:
             continue
         if output.get("CompressionType") == "NONE":
             targets = [
-                (path, folder.below(f"{plain}/{path.relative_to(source).as_posix()}"))
-                for path in files
-                if path.is_file()
+                (path, folder.below(f"{plain}/{name}")) for name, path in sorted(files.items()) if path.is_file()
             ]
             in_parallel(lambda target: upload(s3, *target, kms_key_id), targets)
         else:
-            packed = opt_ml / archive
+            packed = instances[0] / archive
             with tarfile.open(packed, "w:gz", compresslevel=COMPRESSION_LEVEL) as tar:
-                for path in files:
-                    tar.add(path, path.relative_to(source).as_posix(), recursive=False)
+                for name, path in sorted(files.items()):
+                    tar.add(path, name, recursive=False)
             upload(s3, packed, folder.below(archive), kms_key_id)
 
 

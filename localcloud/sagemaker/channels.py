@@ -8,9 +8,18 @@ from typing import Any
 from localcloud.sagemaker.objects import Location, ObjectCache, StoredObject, TransferError, list_objects, safe_path
 
 
-def download_channel(cache: ObjectCache, s3: Any, role_arn: str, channel: Mapping[str, Any], folder: Path) -> int:
+def download_channel(
+    cache: ObjectCache,
+    s3: Any,
+    role_arn: str,
+    channel: Mapping[str, Any],
+    folder: Path,
+    shard: tuple[int, int] = (0, 1),
+) -> int:
     """Write a channel's objects below `folder`; return the bytes. Raises TransferError, in AWS's words where nothing
     was found.
+
+    shard: the number of the instance from 0, and how many there are: with ShardedByS3Key each gets its share.
     """
     source = channel["DataSource"]["S3DataSource"]
     location = Location.parse(source["S3Uri"])
@@ -24,6 +33,9 @@ def download_channel(cache: ObjectCache, s3: Any, role_arn: str, channel: Mappin
             f"bucket exists in the selected region, that objects exist under that S3 prefix, and that the role "
             f'"{role_arn}" has "s3:ListBucket" permissions on bucket "{location.bucket}".'
         )
+    if source.get("S3DataDistributionType") == "ShardedByS3Key":
+        number, count = shard
+        files = files[number::count]
     return cache.fetch(s3, role_arn, [(stored, safe_path(folder, relative)) for stored, relative in files])
 
 

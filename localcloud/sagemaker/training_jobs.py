@@ -8,7 +8,6 @@ is left when it has ended.
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 import math
 import os
@@ -16,8 +15,7 @@ import shutil
 import tempfile
 import threading
 import time
-from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -30,7 +28,8 @@ from localcloud.processes import ProcessSpec, Supervised, spawn
 from localcloud.sagemaker.artifacts import model_artifacts_uri, upload_artifacts
 from localcloud.sagemaker.channels import download_channel
 from localcloud.sagemaker.checkpoints import Checkpoints
-from localcloud.sagemaker.errors import ServiceError, resource_in_use, validation_error
+from localcloud.sagemaker.errors import ServiceError, resource_in_use, unsupported, validation_error
+from localcloud.sagemaker.instances import Instance, free_port
 from localcloud.sagemaker.listing import list_page
 from localcloud.sagemaker.logs import LogStream
 from localcloud.sagemaker.metrics import Metrics, compile_definitions
@@ -47,6 +46,7 @@ KIND = "training-job"
 ENDED = ("Completed", "Failed", "Stopped")
 LOG_GROUP = "/aws/sagemaker/TrainingJobs"
 CPUS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+MOST_INSTANCES = 16  # each is a process of this machine
 CACHE_LIMIT_BYTES = 20 << 30
 STOP_GRACE_SECONDS = 120.0  # AWS's: https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_StopTrainingJob.html
 CLOSE_GRACE_SECONDS = 2.0
@@ -54,7 +54,6 @@ CLOSE_SECONDS = 8.0
 POLL_SECONDS = 0.5
 CHECKPOINT_SECONDS = 5.0
 LONGEST_REASON = 1024
-TAIL_LINES = 20
 NO_CAPACITY = "Unable to provision requested ML compute capacity. Please retry using a different ML instance type."
 
 SUPPORT = Support(
@@ -71,6 +70,7 @@ SUPPORT = Support(
             "InputDataConfig[].ContentType",
             "InputDataConfig[].DataSource.S3DataSource.S3Uri",
             "OutputDataConfig",
+            "ResourceConfig.InstanceCount",
             "StoppingCondition.MaxRuntimeInSeconds",
             "CheckpointConfig",
             "Environment",
@@ -85,12 +85,11 @@ SUPPORT = Support(
             "use S3Prefix or ManifestFile",
         ),
         "InputDataConfig[].DataSource.S3DataSource.S3DataDistributionType": (
-            ("FullyReplicated",),
-            "there is one instance; use FullyReplicated",
+            ("FullyReplicated", "ShardedByS3Key"),
+            "use FullyReplicated or ShardedByS3Key",
         ),
         "InputDataConfig[].CompressionType": (("None",), "compressed channels exist in Pipe mode only"),
         "InputDataConfig[].RecordWrapperType": (("None",), "records are wrapped in Pipe mode only"),
-        "ResourceConfig.InstanceCount": ((1,), "a job is one process on this machine"),
         "EnableNetworkIsolation": ((False,), "a process cannot be cut off from the network here"),
         "ProfilerConfig.DisableProfiler": ((True,), "there is no managed profiler; set DisableProfiler"),
         "RemoteDebugConfig.EnableRemoteDebug": ((False,), "there is no container to log in to"),
@@ -102,7 +101,7 @@ SUPPORT = Support(
         "ResourceConfig.VolumeKmsKeyId": "the volume is a folder of this machine's own disk",
         "ResourceConfig.KeepAlivePeriodInSeconds": "nothing is billed here, so no pool is kept warm",
         "VpcConfig": "the job has this machine's network",
-        "EnableInterContainerTrafficEncryption": "there is one container",
+        "EnableInterContainerTrafficEncryption": "the traffic between containers stays on this machine",
         "EnableManagedSpotTraining": "runs as any other job: no waiting for capacity, no interruption",
         "StoppingCondition.MaxWaitTimeInSeconds": "no capacity to wait for; it is checked against MaxRuntimeInSeconds",
         "StoppingCondition.MaxPendingTimeInSeconds": "no job is ever pending",
@@ -281,7 +280,7 @@ class TrainingJobs:
             run.ended.wait(max(0.0, deadline - time.monotonic()))
 
     def folder(self, name: str) -> Path:
-        """Return a job's own folder; its opt/ml is the container's /opt/ml."""
+        """Return a job's own folder; <instance>/opt/ml is a container's /opt/ml."""
         return self.service.home / "jobs" / hashlib.sha256(name.encode()).hexdigest()[:12]
 
     def scratch(self, name: str) -> Path:
@@ -315,16 +314,15 @@ class TrainingRun(threading.Thread):
         self._arn = arn
         self._cpus = cpus
         self._folder = jobs.folder(name)
-        self._opt_ml = self._folder / "opt" / "ml"
+        self._hosts = [f"algo-{number}" for number in range(1, request["ResourceConfig"]["InstanceCount"] + 1)]
         self._role = request["RoleArn"]
         self.metrics = Metrics(request["AlgorithmSpecification"].get("MetricDefinitions", []))
         self.ended = threading.Event()
         self._stopping = threading.Event()
         self._closing = threading.Event()
         self._ended_early = threading.Event()
-        self._process: Supervised | None = None
-        self._process_lock = threading.Lock()
-        self._tail: deque[str] = deque(maxlen=TAIL_LINES)
+        self._instances: list[Instance] = []
+        self._instances_lock = threading.Lock()
         self._timed_out = False
 
     def stop(self) -> None:
@@ -332,13 +330,13 @@ class TrainingRun(threading.Thread):
         self._enter("Stopping", "Stopping")
         self._stopping.set()
         self._ended_early.set()
-        self._end_process(self._jobs.stop_grace_seconds)
+        self._end_processes(self._jobs.stop_grace_seconds)
 
     def close(self) -> None:
         """The cloud goes: end the process soon and upload nothing."""
         self._closing.set()
         self._ended_early.set()
-        self._end_process(CLOSE_GRACE_SECONDS)
+        self._end_processes(CLOSE_GRACE_SECONDS)
 
     def run(self) -> None:
         try:
@@ -357,7 +355,7 @@ class TrainingRun(threading.Thread):
             reason = "InternalServerError: the local cloud was stopped while this job was running"
         elif self._stopping.is_set():
             status, secondary, reason = "Stopped", "Stopped", None
-        self._end_process(0)
+        self._end_processes(0)
         shutil.rmtree(self._folder, ignore_errors=True)
         shutil.rmtree(self._jobs.scratch(self._name), ignore_errors=True)
         try:
@@ -372,36 +370,42 @@ class TrainingRun(threading.Thread):
             s3, logs = (self._jobs.service.ports.client(name, self._role) for name in ("s3", "logs"))
         except ClientError as error:
             raise JobFailed(f"Could not assume role {self._role}: {error}") from error
-        log = LogStream(logs, LOG_GROUP, f"{self._name}/algo-1-{int(time.time())}")
         self._wait_for_instances()
+        instances = self._new_instances(logs)
         self._enter("InProgress", "Downloading")
-        self._write_configuration()
-        checkpoints = self._download(s3)
+        for instance in instances:
+            instance.lay_out(request, self._hosts)
+        checkpoints = [self._download(s3, instance) for instance in instances]
         self._enter("InProgress", "Training")
+        rendezvous_port = free_port()
         try:
-            code = self._train(launch(self._container(s3, log)), log, checkpoints)
+            specs = [launch(self._container(s3, instance, rendezvous_port)) for instance in instances]
+            failed = self._train(instances, specs, [kept for kept in checkpoints if kept])
         except (LaunchError, TransferError) as error:
-            log.write(str(error))
+            instances[0].log.write(str(error))
             raise
         finally:
-            log.flush()
+            for instance in instances:
+                instance.log.flush()
         if self._closing.is_set():
             raise JobStopping
         self._record_metrics()
         with suppress(JobStopping):  # what a stopped job saved is uploaded as well
             self._enter("InProgress", "Uploading")
         try:
-            upload_artifacts(s3, request["OutputDataConfig"], self._name, self._opt_ml)
-            if checkpoints:
-                checkpoints.upload_changes()
+            folders = [instance.opt_ml for instance in instances]
+            upload_artifacts(s3, request["OutputDataConfig"], self._name, folders)
+            for kept in checkpoints:
+                if kept:
+                    kept.upload_changes()
         except TransferError as error:
-            if code == 0:
+            if failed is None:
                 raise
             logger.warning("training job %s failed, and its output could not be uploaded: %s", self._name, error)
         if self._timed_out:
             return "Stopped", "MaxRuntimeExceeded", None
-        if code != 0:
-            return "Failed", "Failed", self._failure_reason(code)
+        if failed is not None:
+            return "Failed", "Failed", _failure_reason(failed)
         return "Completed", "Completed", None
 
     def _wait_for_instances(self) -> None:
@@ -414,51 +418,39 @@ class TrainingRun(threading.Thread):
         if faults.take("InsufficientCapacity", self._name):
             raise NoCapacity(NO_CAPACITY)
 
-    def _write_configuration(self) -> None:
-        """Lay out /opt/ml as SageMaker does before it starts the container."""
-        for part in ("input/config", "input/data", "model", "output/data", "checkpoints"):
-            (self._opt_ml / part).mkdir(parents=True)
-        self._jobs.scratch(self._name).mkdir(mode=0o700)
-        (self._folder / "home").mkdir()
-        instance_type = self._request.get("ResourceConfig", {}).get("InstanceType", "local")
-        group = {"instance_group_name": "homogeneousCluster", "instance_type": instance_type, "hosts": ["algo-1"]}
-        for name, content in (
-            ("hyperparameters", self._hyperparameters()),
-            ("inputdataconfig", {c["ChannelName"]: _channel_configuration(c) for c in self._channels()}),
-            (
-                "resourceconfig",
-                {
-                    "current_host": "algo-1",
-                    "current_instance_type": instance_type,
-                    "current_group_name": "homogeneousCluster",
-                    "hosts": ["algo-1"],
-                    "instance_groups": [group],
-                    "network_interface_name": "eth0",
-                },
-            ),
-        ):
-            (self._opt_ml / "input" / "config" / f"{name}.json").write_text(json.dumps(content))
+    def _new_instances(self, logs: Any) -> list[Instance]:
+        started = int(time.time())
+        scratch = self._jobs.scratch(self._name)
+        instances = [
+            Instance(
+                host, self._folder / host, scratch / host, LogStream(logs, LOG_GROUP, f"{self._name}/{host}-{started}")
+            )
+            for host in self._hosts
+        ]
+        with self._instances_lock:
+            self._instances = instances
+        return instances
 
-    def _download(self, s3: Any) -> Checkpoints | None:
+    def _download(self, s3: Any, instance: Instance) -> Checkpoints | None:
+        shard = (self._hosts.index(instance.name), len(self._hosts))
         try:
-            for channel in self._channels():
-                folder = self._opt_ml / "input" / "data" / channel["ChannelName"]
+            for channel in self._request.get("InputDataConfig", []):
+                folder = instance.opt_ml / "input" / "data" / channel["ChannelName"]
                 folder.mkdir()
-                download_channel(self._jobs.cache, s3, self._role, channel, folder)
+                download_channel(self._jobs.cache, s3, self._role, channel, folder, shard)
                 if self._ending():
                     raise JobStopping
             configuration = self._request.get("CheckpointConfig")
             if configuration is None:
                 return None
-            local_path = configuration.get("LocalPath", "/opt/ml/checkpoints")
-            folder = Path(self._local(local_path))
+            folder = Path(instance.local(configuration.get("LocalPath", "/opt/ml/checkpoints")))
             checkpoints = Checkpoints(s3, Location.parse(configuration["S3Uri"]), folder)
             checkpoints.download(self._jobs.cache, self._role)
         except TransferError as error:
             raise JobFailed(f"Data download failed:{error}") from error
         return checkpoints
 
-    def _container(self, s3: Any, log: LogStream) -> TrainingContainer:
+    def _container(self, s3: Any, instance: Instance, rendezvous_port: int) -> TrainingContainer:
         def download(uri: str, file: Path) -> None:
             try:
                 location = Location.parse(uri)
@@ -469,59 +461,76 @@ class TrainingRun(threading.Thread):
                 raise LaunchError(f"cannot download {uri}: {error}") from error
 
         def log_now(line: str) -> None:
-            log.write(line)
-            log.flush()
+            instance.log.write(line)
+            instance.log.flush()
 
         algorithm = self._request["AlgorithmSpecification"]
+        cpus = max(1, self._cpus // len(self._hosts))
         environment = {
             **host_environment(),
-            "HOME": str(self._folder / "home"),
-            "TMPDIR": str(self._jobs.scratch(self._name)),
+            "HOME": str(instance.home),
+            "TMPDIR": str(instance.scratch),
             **self._jobs.service.ports.role_environment(self._role),
             "TRAINING_JOB_NAME": self._name,
             "TRAINING_JOB_ARN": self._arn,
-            "OMP_NUM_THREADS": str(self._cpus),
-            **{name: self._local(value) for name, value in self._request.get("Environment", {}).items()},
+            "OMP_NUM_THREADS": str(cpus),
+            **{name: instance.local(value) for name, value in self._request.get("Environment", {}).items()},
         }
+        hyperparameters = self._request.get("HyperParameters", {})
         return TrainingContainer(
-            opt_ml=self._opt_ml,
-            hyperparameters=self._hyperparameters(),
+            opt_ml=instance.opt_ml,
+            hyperparameters={name: instance.local(value) for name, value in hyperparameters.items()},
             environment=environment,
-            entrypoint=tuple(map(self._local, algorithm.get("ContainerEntrypoint", []))),
-            arguments=tuple(map(self._local, algorithm.get("ContainerArguments", []))),
-            cpus=self._cpus,
+            entrypoint=tuple(map(instance.local, algorithm.get("ContainerEntrypoint", []))),
+            arguments=tuple(map(instance.local, algorithm.get("ContainerArguments", []))),
+            cpus=cpus,
+            hosts=tuple(self._hosts),
+            host=instance.name,
+            rendezvous_port=rendezvous_port,
             download=download,
             log=log_now,
         )
 
-    def _train(self, spec: ProcessSpec, log: LogStream, checkpoints: Checkpoints | None) -> int:
-        """Run the container; return its exit code. Raises JobStopping if it was not even started because the job is to
-        end.
+    def _train(
+        self, instances: Sequence[Instance], specs: Sequence[ProcessSpec], checkpoints: Sequence[Checkpoints]
+    ) -> Instance | None:
+        """Run the containers until all have ended; return the first that failed. When one fails, the others are ended.
+
+        Raises JobStopping if they were not even started because the job is to end.
         """
-
-        def on_line(line: str) -> None:
-            log.write(line)
-            self._tail.append(line)
-            self.metrics.read(line, datetime.now(UTC))
-
-        with self._process_lock:
+        with self._instances_lock:
             if self._ending():
                 raise JobStopping
-            self._process = spawn(spec, on_line)
+            for instance, spec in zip(instances, specs, strict=True):
+                instance.process = spawn(spec, self._reader(instance))
         started = time.monotonic()
         deadline = started + self._request.get("StoppingCondition", {}).get("MaxRuntimeInSeconds", 86400)
         checkpoints_due = started + self._jobs.checkpoint_seconds
-        while (code := self._process.wait(min(POLL_SECONDS, max(0.0, deadline - time.monotonic())))) is None:
-            log.flush()
+        failed: Instance | None = None
+        while (running := _first_running(instances)) is not None:
+            running.wait(min(POLL_SECONDS, max(0.0, deadline - time.monotonic())))
+            if not (failed or self._ending() or self._timed_out) and (failed := _first_failed(instances)):
+                self._end_processes(0)
+            for instance in instances:
+                instance.log.flush()
             self._record_metrics()
-            if checkpoints and time.monotonic() >= checkpoints_due:
-                checkpoints.try_upload_changes()
+            if time.monotonic() >= checkpoints_due:
+                for kept in checkpoints:
+                    kept.try_upload_changes()
                 checkpoints_due = time.monotonic() + self._jobs.checkpoint_seconds
             if time.monotonic() >= deadline and not self._timed_out:
                 self._timed_out = True
                 deadline = math.inf
-                self._end_process(self._jobs.stop_grace_seconds)
-        return code
+                self._end_processes(self._jobs.stop_grace_seconds)
+        return failed or _first_failed(instances)
+
+    def _reader(self, instance: Instance) -> Callable[[str], None]:
+        def read(line: str) -> None:
+            instance.log.write(line)
+            instance.tail.append(line)
+            self.metrics.read(line, datetime.now(UTC))
+
+        return read
 
     def _record_metrics(self) -> None:
         final = self.metrics.final()
@@ -531,15 +540,6 @@ class TrainingRun(threading.Thread):
             self._jobs.store.update(KIND, self._name, lambda job: job.update(FinalMetricDataList=final))
             with self._jobs.changed:
                 self._jobs.changed.notify_all()
-
-    def _failure_reason(self, code: int) -> str:
-        failure = self._opt_ml / "output" / "failure"
-        ending = f", exit code: {code}"
-        if failure.is_file():
-            return shortened(f"AlgorithmError: {failure.read_text(errors='replace').strip()}", ending)
-        tail = "\n".join(self._tail).strip()
-        beginning = "AlgorithmError: "
-        return beginning + tail[-(LONGEST_REASON - len(beginning) - len(ending)) :] + ending
 
     def _enter(self, status: str, secondary: str, reason: str | None = None) -> None:
         """Raises JobEnded, and JobStopping for a step forward of a job that is being stopped."""
@@ -553,27 +553,37 @@ class TrainingRun(threading.Thread):
 
         self._jobs.announce(self._jobs.store.update(KIND, self._name, change))
 
-    def _end_process(self, grace_seconds: float) -> None:
-        with self._process_lock:
-            if self._process is not None:
-                self._process.begin_termination(grace_seconds)
+    def _end_processes(self, grace_seconds: float) -> None:
+        with self._instances_lock:
+            for instance in self._instances:
+                if instance.process is not None:
+                    instance.process.begin_termination(grace_seconds)
 
     def _ending(self) -> bool:
         return self._stopping.is_set() or self._closing.is_set()
 
-    def _channels(self) -> list[dict[str, Any]]:
-        return self._request.get("InputDataConfig", [])
 
-    def _hyperparameters(self) -> dict[str, str]:
-        return {name: self._local(value) for name, value in self._request.get("HyperParameters", {}).items()}
+def _first_running(instances: Sequence[Instance]) -> Supervised | None:
+    processes = (instance.process for instance in instances)
+    return next((process for process in processes if process is not None and process.exit_code is None), None)
 
-    def _local(self, value: str) -> str:
-        """Return a value that names something in the container's /opt/ml as the path that it has here."""
-        return (
-            str(self._opt_ml) + value.removeprefix("/opt/ml")
-            if value == "/opt/ml" or value.startswith("/opt/ml/")
-            else value
-        )
+
+def _first_failed(instances: Sequence[Instance]) -> Instance | None:
+    return next((instance for instance in instances if _exit_code(instance)), None)
+
+
+def _exit_code(instance: Instance) -> int | None:
+    return None if instance.process is None else instance.process.exit_code
+
+
+def _failure_reason(instance: Instance) -> str:
+    failure = instance.opt_ml / "output" / "failure"
+    ending = f", exit code: {_exit_code(instance)}"
+    if failure.is_file():
+        return shortened(f"AlgorithmError: {failure.read_text(errors='replace').strip()}", ending)
+    tail = "\n".join(instance.tail).strip()
+    beginning = "AlgorithmError: "
+    return beginning + tail[-(LONGEST_REASON - len(beginning) - len(ending)) :] + ending
 
 
 MESSAGES = {
@@ -666,6 +676,11 @@ def _check(parameters: Mapping[str, Any]) -> None:
     for required in ("ResourceConfig", "StoppingCondition"):
         if required not in parameters:
             raise validation_error(f"{required} is required")
+    count = parameters["ResourceConfig"].get("InstanceCount")
+    if not count:
+        raise validation_error("ResourceConfig.InstanceCount must be at least 1")
+    if count > MOST_INSTANCES:
+        raise unsupported(f"CreateTrainingJob: ResourceConfig.InstanceCount={count}", f"at most {MOST_INSTANCES} here")
     algorithm = parameters["AlgorithmSpecification"]
     if "TrainingImage" not in algorithm:
         raise validation_error("AlgorithmSpecification.TrainingImage is required")
@@ -700,17 +715,6 @@ def _check(parameters: Mapping[str, Any]) -> None:
             Location.parse(uri)
         except ValueError as error:
             raise validation_error(str(error)) from error
-
-
-def _channel_configuration(channel: Mapping[str, Any]) -> dict[str, str]:
-    configuration = {
-        "TrainingInputMode": "File",
-        "S3DistributionType": "FullyReplicated",
-        "RecordWrapperType": "None",
-    }
-    if channel.get("ContentType"):
-        configuration["ContentType"] = channel["ContentType"]
-    return configuration
 
 
 def _milliseconds(value: Any) -> Any:

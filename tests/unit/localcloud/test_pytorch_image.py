@@ -35,6 +35,9 @@ def container(tmp_path: Path) -> TrainingContainer:
         entrypoint=(),
         arguments=(),
         cpus=2,
+        hosts=("algo-1",),
+        host="algo-1",
+        rendezvous_port=7777,
         download=download,
         log=print,
     )
