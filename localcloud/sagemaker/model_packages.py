@@ -81,6 +81,20 @@ UPDATE_SUPPORT = Support(
 GROUP_SUPPORT = Support(
     honoured=frozenset({"ModelPackageGroupName", "ModelPackageGroupDescription", "Tags"}),
 )
+LIST_GROUPS_SUPPORT = Support(
+    honoured=frozenset(
+        {
+            "CreationTimeAfter",
+            "CreationTimeBefore",
+            "MaxResults",
+            "NameContains",
+            "NextToken",
+            "SortBy",
+            "SortOrder",
+        }
+    ),
+    only={"CrossAccountFilterOption": (("SameAccount",), "there is one account")},
+)
 
 
 class ModelPackageGroups:
@@ -112,6 +126,7 @@ class ModelPackageGroups:
         return self.get(parameters["ModelPackageGroupName"])
 
     def list_model_package_groups(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
+        refuse_unsupported("ListModelPackageGroups", parameters, LIST_GROUPS_SUPPORT)
         return list_page(
             parameters,
             self._store.list(GROUP_KIND),

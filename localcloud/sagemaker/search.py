@@ -96,6 +96,16 @@ class Search:
         trial.report(objective, epoch)
         return trial.should_prune()
 
+    def learn(self, values: Mapping[str, str], objective: float) -> None:
+        """Take in a trial of another search: all its hyperparameters. One outside these ranges teaches nothing."""
+        import optuna
+
+        params = {parameter.name: parameter.parse(values.get(parameter.name)) for parameter in self._parameters}
+        if None in params.values():
+            return
+        distributions = {parameter.name: parameter.distribution() for parameter in self._parameters}
+        self._study.add_trial(optuna.create_trial(params=params, distributions=distributions, value=objective))
+
     def _ask_untried(self) -> Any:
         from optuna.trial import TrialState
 
@@ -163,6 +173,16 @@ class Numeric:
             value = 1 - value
         return repr(min(max(float(value), self.low), self.high))
 
+    def parse(self, text: str | None) -> float | None:
+        """The value in the distribution that a string of the kind of `format` means; None if it is not in the range."""
+        try:
+            value = (int if self.integer else float)(text or "")
+        except ValueError:
+            return None
+        if not self.low <= value <= self.high:
+            return None
+        return 1 - value if self.scaling == "ReverseLogarithmic" else value
+
 
 @dataclass(frozen=True)
 class Categorical:
@@ -184,6 +204,9 @@ class Categorical:
 
     def format(self, value: Any) -> str:
         return value
+
+    def parse(self, text: str | None) -> str | None:
+        return text if text in self.values else None
 
 
 Parameter = Numeric | Categorical

@@ -23,6 +23,7 @@ from localcloud.sagemaker.search import STRATEGIES, RangeError, Search
 from localcloud.sagemaker.store import RecordExists
 from localcloud.sagemaker.training_jobs import CPUS, ENDED
 from localcloud.sagemaker.validation import Support, refuse_unsupported, validate
+from localcloud.sagemaker.warm_start import check_parents, is_identical, parent_names
 
 if TYPE_CHECKING:
     from localcloud.sagemaker.service import SageMaker
@@ -58,6 +59,7 @@ SUPPORT = Support(
         {
             "HyperParameterTuningJobName",
             "Tags",
+            "WarmStartConfig",
             f"{_CONFIG}.HyperParameterTuningJobObjective",
             f"{_CONFIG}.ResourceLimits.MaxNumberOfTrainingJobs",
             f"{_CONFIG}.ResourceLimits.MaxParallelTrainingJobs",
@@ -96,6 +98,11 @@ class TuningJobs:
         refuse_unsupported("CreateHyperParameterTuningJob", parameters, SUPPORT)
         name = parameters["HyperParameterTuningJobName"]
         config, definition, search, rule = _checked(parameters)
+        warm_start = parameters.get("WarmStartConfig", {})
+        check_parents(warm_start, config, definition, self.describe_hyper_parameter_tuning_job)
+        for trial in self._parents_trials(warm_start):
+            if trial["Finished"] and "FinalObjectiveMetricValue" in trial:
+                search.learn(trial["HyperParameters"], trial["FinalObjectiveMetricValue"])
         arn = self.service.arn(f"hyper-parameter-tuning-job/{name}")
         tags = parameters.get("Tags", [])
         self.service.training_jobs.check(
@@ -107,6 +114,7 @@ class TuningJobs:
             "HyperParameterTuningJobArn": arn,
             _CONFIG: config,
             _DEFINITION: definition,
+            "WarmStartConfig": warm_start or None,
             "HyperParameterTuningJobStatus": "InProgress",
             "CreationTime": now,
             "LastModifiedTime": now,
@@ -133,12 +141,14 @@ class TuningJobs:
                 f"Amazon SageMaker can't find a tuning job with the name {name}. "
                 "Verify that you have provided the correct name and try again."
             )
-        trials = self.trials(record)
+        trials, warm_start = self.trials(record), record["WarmStartConfig"] or {}
+        overall = [*self._parents_trials(warm_start), *trials] if is_identical(warm_start) else []
         return (
             record
             | _counters(trials)
             | {
                 "BestTrainingJob": best(record, trials),
+                "OverallBestTrainingJob": best(record, overall),
                 "TuningJobCompletionDetails": {
                     "NumberOfTrainingJobsObjectiveNotImproving": not_improving(record[_CONFIG], trials)
                 },
@@ -191,6 +201,10 @@ class TuningJobs:
             summary(record, describe({"TrainingJobName": trial["TrainingJobName"]}), trial)
             for trial in record["Trials"]
         ]
+
+    def _parents_trials(self, warm_start: Mapping[str, Any]) -> list[dict[str, Any]]:
+        records = (self._store.get(KIND, name) for name in parent_names(warm_start))
+        return [trial for record in records if record is not None for trial in self.trials(record)]
 
     def add_trial(self, name: str, training_job_name: str, tuned: Mapping[str, str]) -> None:
         def change(record: dict[str, Any]) -> None:
@@ -467,6 +481,7 @@ def summary(record: Mapping[str, Any], job: Mapping[str, Any], trial: Mapping[st
         "TrainingJobDefinitionName": record[_DEFINITION].get("DefinitionName"),
         "TuningJobName": record["HyperParameterTuningJobName"],
         "TunedHyperParameters": trial["TunedHyperParameters"],
+        "HyperParameters": job["HyperParameters"],
         "Finished": job["TrainingJobStatus"] == "Completed" or trial.get("Finished", False),
     }
     if job["TrainingJobStatus"] not in ENDED:

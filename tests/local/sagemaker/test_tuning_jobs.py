@@ -1,5 +1,7 @@
 """Tuning jobs whose trials are real training jobs of a few milliseconds in the image `tiny`."""
 
+import copy
+import functools
 import json
 import re
 import time
@@ -53,18 +55,18 @@ def run(sagemaker: SageMaker, parameters: dict[str, Any]) -> dict[str, Any]:
     return ended(sagemaker)
 
 
-def ended(sagemaker: SageMaker, seconds: float = 30) -> dict[str, Any]:
+def ended(sagemaker: SageMaker, seconds: float = 30, name: str = NAME) -> dict[str, Any]:
     deadline = time.monotonic() + seconds
     while True:
-        job = describe(sagemaker)
+        job = describe(sagemaker, name)
         if job["HyperParameterTuningJobStatus"] in ENDED:
             return job
         assert time.monotonic() < deadline, job
         time.sleep(0.02)
 
 
-def describe(sagemaker: SageMaker) -> dict[str, Any]:
-    return sagemaker.call("DescribeHyperParameterTuningJob", {"HyperParameterTuningJobName": NAME})
+def describe(sagemaker: SageMaker, name: str = NAME) -> dict[str, Any]:
+    return sagemaker.call("DescribeHyperParameterTuningJob", {"HyperParameterTuningJobName": name})
 
 
 def trials(sagemaker: SageMaker, **parameters: Any) -> list[dict[str, Any]]:
@@ -287,6 +289,51 @@ def test_each_trial_has_a_checkpoint_folder_of_its_own(sagemaker, outside):
         assert content == trial["TunedHyperParameters"]["x"]
 
 
+def warm(parent: dict[str, Any], name: str, kind: str = "IdenticalDataAndAlgorithm") -> dict[str, Any]:
+    """The parent's request for another job, which begins with what it found."""
+    warm_start = {"ParentHyperParameterTuningJobs": [{"HyperParameterTuningJobName": NAME}], "WarmStartType": kind}
+    return {**copy.deepcopy(parent), "HyperParameterTuningJobName": name, "WarmStartConfig": warm_start}
+
+
+def test_a_warm_start_knows_what_the_parents_found(sagemaker):
+    parent = request(trials=6, parallel=3, Strategy="Bayesian")
+    run(sagemaker, parent)
+    found = describe(sagemaker)["BestTrainingJob"]
+    child = warm(parent, "warm")
+    child["HyperParameterTuningJobConfig"]["ResourceLimits"]["MaxNumberOfTrainingJobs"] = 1
+    sagemaker.call("CreateHyperParameterTuningJob", child)
+    job = ended(sagemaker, name="warm")
+    assert job["HyperParameterTuningJobStatus"] == "Completed"
+    assert job["WarmStartConfig"] == child["WarmStartConfig"]
+    values = [one["FinalHyperParameterTuningJobObjectiveMetric"]["Value"] for one in (found, job["BestTrainingJob"])]
+    best = job["OverallBestTrainingJob"]
+    assert best["FinalHyperParameterTuningJobObjectiveMetric"]["Value"] == max(values)
+    assert best["TuningJobName"] == (NAME if values[0] >= values[1] else "warm")
+
+
+def test_a_warm_start_that_does_not_fit_its_parent_is_refused(sagemaker):
+    parent = request(trials=1)
+    run(sagemaker, parent)
+    for path, value, message in (
+        ("TrainingJobDefinition.StaticHyperParameters.more", "1", "has 5 static and tunable hyperparameters together"),
+        ("TrainingJobDefinition.AlgorithmSpecification.TrainingImage", "tiny:2", "its training image is 123"),
+        (
+            "HyperParameterTuningJobConfig.HyperParameterTuningJobObjective.Type",
+            "Minimize",
+            "its objective is Maximize",
+        ),
+    ):
+        child = warm(parent, "warm")
+        *parents, last = path.split(".")
+        functools.reduce(dict.__getitem__, parents, child)[last] = value
+        with pytest.raises(ServiceError, match=message):
+            sagemaker.call("CreateHyperParameterTuningJob", child)
+    unknown = warm(parent, "warm")
+    unknown["WarmStartConfig"]["ParentHyperParameterTuningJobs"][0]["HyperParameterTuningJobName"] = "none"
+    with pytest.raises(ServiceError, match="can't find a tuning job with the name none"):
+        sagemaker.call("CreateHyperParameterTuningJob", unknown)
+
+
 def test_names_are_used_once(sagemaker):
     run(sagemaker, request(trials=1))
     with pytest.raises(ServiceError) as caught:
@@ -329,16 +376,6 @@ DEFINITION = "TrainingJobDefinition"
             'CompleteOnConvergence="Enabled" is not supported by the local SageMaker: AWS does not publish',
         ),
         (changed("Autotune", {"Mode": "Enabled"}), "Autotune"),
-        (
-            changed(
-                "WarmStartConfig",
-                {
-                    "ParentHyperParameterTuningJobs": [{"HyperParameterTuningJobName": "a"}],
-                    "WarmStartType": "TransferLearning",
-                },
-            ),
-            "WarmStartConfig",
-        ),
         (changed(f"{CONFIG}.ParameterRanges.ContinuousParameterRanges", []), "combinations for the provided ranges"),
         (changed(f"{CONFIG}.HyperParameterTuningJobObjective.MetricName", "other"), "not among the MetricDefinitions"),
         (changed(f"{DEFINITION}.StaticHyperParameters.x", "1"), r"these are both: \['x'\]"),

@@ -97,6 +97,26 @@ def test_bayesian_learns_from_what_it_is_told(objective_type, parallel):
     assert mean("Bayesian") < mean("Random") / 2
 
 
+def test_what_other_searches_found_is_used_from_the_first_trial_on():
+    def first_trial(seed, taught):
+        search = Search("Bayesian", continuous(0, 10), "Maximize", 1, seed)
+        for step in range(taught):
+            search.learn({"x": str(step / 3), "other": "1"}, -abs(step / 3 - 2))
+        return float(search.ask().values["x"])
+
+    def distance(taught):
+        return statistics.mean(abs(first_trial(seed, taught) - 2) for seed in range(8))
+
+    assert distance(30) < 0.5 * distance(0)
+
+
+@pytest.mark.parametrize("values", [{}, {"x": "11"}, {"x": "many"}])
+def test_what_lies_outside_the_ranges_teaches_nothing(values):
+    alone, taught = (Search("Random", continuous(0, 10), "Maximize", 1, 7) for _ in range(2))
+    taught.learn(values, 1.0)
+    assert taught.ask() == alone.ask()
+
+
 def test_a_failed_trial_does_not_end_the_search():
     search = Search("Bayesian", SEED_RANGES, "Minimize", 20, 0)
     for _ in range(20):
