@@ -31,11 +31,13 @@ check: .venv/.dev .venv-sam/.installed  ## format, lint, types, template and sta
 	.venv/bin/mypy
 	$(LOCAL_CREDENTIALS) .venv/bin/cfn-lint template.yaml
 	$(LOCAL_CREDENTIALS) SAM_CLI_TELEMETRY=0 $(SAM) validate --lint --template template.yaml
+	.venv/bin/python docs/write_tree.py --check
 	.venv/bin/statelint --ignore=FLOAT "$$(sed -E $(LITERAL_SECONDS) statemachine/train_and_deploy.asl.json)"
 
-format:  ## rewrite the code as `make check` wants it
+format: .venv/.dev  ## rewrite the code, and README.md's tree, as `make check` wants them
 	.venv/bin/ruff format .
 	.venv/bin/ruff check --fix .
+	.venv/bin/python docs/write_tree.py
 
 clean:  ## remove what make has installed in this folder
 	rm -rf .venv .venv-sam

@@ -1,0 +1,110 @@
+"""Write README.md's tree from the files themselves: a module's line is its docstring's first sentence.
+
+Run by `make format`; `make check` runs it with --check, which writes nothing and fails if the README differs.
+"""
+
+import ast
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+README = ROOT / "README.md"
+SECTION = re.compile(r"(?<=\n## The tree\n\n)```\n.*?\n```(?=\n)", re.DOTALL)
+
+# Files that cannot speak for themselves, and folders that one line is enough for.
+LINES = {
+    ".ci/run": "What CI runs.",
+    "CHANGELOG.md": "What changed, by version.",
+    "CONTRIBUTING.md": "How to work on it.",
+    "LICENSE": "Apache-2.0.",
+    "Makefile": "install, demo, test, check, format.",
+    "README.md": "This page.",
+    "contracts/examples/": "One example of each document, held against its schema.",
+    "docs/decisions/": "Decisions that are costly to reverse, a page each.",
+    "docs/dependencies.md": "Why each dependency is there.",
+    "docs/local-cloud.md": "The local cloud: what it does, what it refuses, what differs from AWS.",
+    "functions/*/requirements.txt": "What each function brings with it.",
+    "inference_code/config.yaml": "What Ray Serve starts.",
+    "inference_code/requirements.txt": "What the endpoint installs beyond its image.",
+    "localcloud/containers/*/requirements.txt": "What stands for each image's own packages.",
+    "pyproject.toml": "The package, and the settings of ruff, mypy and pytest.",
+    "requirements-demo.txt": "The demo's pins.",
+    "requirements-dev.txt": "The tests' and checks' pins.",
+    "requirements-sam.txt": "The SAM CLI's pin.",
+    "requirements.txt": "The command's and the local cloud's pins.",
+    "samconfig.toml": "Defaults of `sam build` and `sam deploy`.",
+    "statemachine/train_and_deploy.asl.json": "The run, as a state machine in JSONata.",
+    "template.yaml": "The only home of resources, roles, environment and tunables.",
+    "tests/contract/": "Files against files.",
+    "tests/local/": "The whole on the local cloud: its services, the command, the AWS CLI, the SAM CLI.",
+    "tests/run_all.py": "Every test, each in the environment it belongs to.",
+    "tests/unit/": "Real code on tiny data, without sockets.",
+    "training_code/requirements.txt": "What each job installs beyond its image.",
+}
+LEFT_OUT = (".gitignore", "tests/conftest.py", "tests/allowed_skips.txt")
+
+
+class Undescribed(Exception):
+    """A file has no line: give a module a docstring, and any other file a line in LINES."""
+
+
+def main() -> int:
+    current = README.read_text()
+    written = SECTION.sub(lambda _match: f"```\n{tree(tracked())}\n```", current)
+    if "--check" not in sys.argv[1:]:
+        README.write_text(written)
+    elif written != current:
+        print("README.md's tree is not that of the files: run `make format`", file=sys.stderr)
+        return 1
+    return 0
+
+
+def tracked() -> list[str]:
+    """Return the files that git knows, or would know with the next `git add`."""
+    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
+    listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
+    return sorted({name for name in listed if (ROOT / name).is_file() and not (ROOT / name).is_symlink()})
+
+
+def tree(files: list[str]) -> str:
+    """Return one line a file, folder by folder. Raises Undescribed."""
+    folders: dict[str, dict[str, str]] = {}
+    for file in files:
+        if file not in LEFT_OUT and not file.endswith("/__init__.py"):
+            name = _name(file)
+            folder, slash, own = name.rstrip("/").rpartition("/")
+            own += "/" if name.endswith("/") else ""
+            folders.setdefault(folder + slash, {})[own] = LINES.get(name) or _own_line(ROOT / name)
+    lines = []
+    for folder in sorted(folders):
+        width = max(map(len, folders[folder]))
+        lines += [folder] if folder else []
+        indent = "    " if folder else ""
+        lines += [f"{indent}{name:<{width}}  {line}" for name, line in sorted(folders[folder].items())]
+    return "\n".join(lines)
+
+
+def _name(file: str) -> str:
+    """Return the file, or the folder or pattern of LINES that stands for it."""
+    return next((name for name in LINES if Path(file).match(name) or (name[-1] == "/" and file.startswith(name))), file)
+
+
+def _own_line(path: Path) -> str:
+    text = path.read_text()
+    if path.suffix == ".py":
+        paragraph = (ast.get_docstring(ast.parse(text)) or "").partition("\n\n")[0]
+        line = re.split(r"(?<=\.)\s", " ".join(paragraph.split()))[0]
+    elif path.name.endswith(".schema.json"):
+        line = json.loads(text)["title"]
+    else:
+        line = ""
+    if not line:
+        raise Undescribed(str(path))
+    return line
+
+
+if __name__ == "__main__":
+    sys.exit(main())
