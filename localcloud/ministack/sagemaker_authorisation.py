@@ -56,10 +56,16 @@ def resource_of_request(path: str, headers: dict, body: bytes) -> str:
         parameters = json.loads(body)
     except ValueError:
         return "*"  # the request is refused as malformed a little later
-    return resource_of(parameters) if isinstance(parameters, dict) else "*"
+    action = headers.get("x-amz-target", "").rpartition(".")[2]
+    return resource_of(action, parameters) if isinstance(parameters, dict) else "*"
 
 
-def resource_of(parameters: dict[str, Any]) -> str:
+def resource_of(action: str, parameters: dict[str, Any]) -> str:
+    group = parameters.get("ModelPackageGroupName")
+    if action == "CreateModelPackage" and isinstance(group, str):
+        # A version is created: policies grant it on model-package/<group>/*, not on the group.
+        # https://docs.aws.amazon.com/sagemaker/latest/dg/model-registry-version.html
+        return resource_arn("model-package", f"{group.rpartition('/')[2]}/*")
     for member, kind in RESOURCE_MEMBERS.items():
         if isinstance(parameters.get(member), str):
             return resource_arn(kind, parameters[member])

@@ -137,7 +137,7 @@ class Tasks:
             access_key = access_key_of_role()
         except identities.RoleCannotBeAssumed as error:
             raise ServiceError("AccessDeniedException", str(error)) from error
-        resource = resource_of(parameters)
+        resource = resource_of(action, parameters)
         needed = [f"sagemaker:{action}"]
         if parameters.get("Tags"):
             needed.append("sagemaker:AddTags")
