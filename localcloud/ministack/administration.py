@@ -11,7 +11,7 @@ from typing import Any
 
 from localcloud.cloud import FAULTS_PATH
 from localcloud.sagemaker.errors import ServiceError
-from localcloud.sagemaker.faults import Faults
+from localcloud.sagemaker.service import SageMaker
 
 LOST_REPLY_HEADER = "x-localcloud-lost-reply"
 """A response with this header does not arrive: the connection ends after the headers."""
@@ -22,9 +22,9 @@ Send = Callable[[dict[str, Any]], Awaitable[None]]
 class Administration:
     """The application, with the path of the faults before it."""
 
-    def __init__(self, application: Any, faults: Faults):
+    def __init__(self, application: Any, sagemaker: SageMaker):
         self._application = application
-        self._faults = faults
+        self._sagemaker = sagemaker
 
     async def __call__(self, scope: Any, receive: Any, send: Send) -> None:
         if scope["type"] != "http":
@@ -44,11 +44,11 @@ class Administration:
         try:
             match scope["method"]:
                 case "GET":
-                    return 200, self._faults.list()
+                    return 200, self._sagemaker.faults.list()
                 case "POST":
-                    return 200, self._faults.add(json.loads(body))
+                    return 200, self._sagemaker.inject(json.loads(body))
                 case "DELETE":
-                    self._faults.clear()
+                    self._sagemaker.faults.clear()
                     return 200, []
         except ValueError as error:
             return 400, {"message": f"the request is not JSON: {error}"}

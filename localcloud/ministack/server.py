@@ -81,7 +81,7 @@ async def _serve(home: Path, port: int) -> None:
     config.keep_alive_timeout = 75
     config.graceful_timeout = 1
     config.loglevel = "WARNING"
-    traffic = Traffic(Administration(app, sagemaker.faults))
+    traffic = Traffic(Administration(app, sagemaker))
     saving = asyncio.create_task(_save_regularly(traffic))
     await serve_asgi(traffic, config, shutdown_trigger=lambda: _shutdown(stop, sagemaker))
     saving.cancel()

@@ -23,7 +23,7 @@ from localcloud.sagemaker.models import Models
 from localcloud.sagemaker.runtime import Invocation, invoke_endpoint
 from localcloud.sagemaker.store import Store
 from localcloud.sagemaker.tags import Tags
-from localcloud.sagemaker.training_jobs import TrainingJobs
+from localcloud.sagemaker.training_jobs import SPOT_INTERRUPTION, TrainingJobs
 from localcloud.sagemaker.tuning_jobs import TuningJobs
 from localcloud.sagemaker.validation import operation, shaped, validate
 
@@ -129,6 +129,12 @@ class SageMaker:
         invocation = invoke_endpoint(self, name, body, headers)
         self.faults.after(INVOKE_ENDPOINT, request)
         return invocation
+
+    def inject(self, document: object) -> dict[str, Any]:
+        """Add a fault; `faults` says what there are. Raises ServiceError ValidationException, naming the key."""
+        if isinstance(document, Mapping) and document.get("Fault") == SPOT_INTERRUPTION:
+            self.training_jobs.check_interruption(str(document.get("Name")))
+        return self.faults.add(document)
 
     def arn(self, resource: str) -> str:
         """Return the ARN of a resource such as `training-job/name`."""

@@ -54,6 +54,8 @@ CLOSE_SECONDS = 8.0
 POLL_SECONDS = 0.5
 CHECKPOINT_SECONDS = 5.0
 LONGEST_REASON = 1024
+SPOT_INTERRUPTION = "SpotInterruption"
+WAITED_TOO_LONG = "MaxWaitTimeExceeded"
 NO_CAPACITY = "Unable to provision requested ML compute capacity. Please retry using a different ML instance type."
 
 SUPPORT = Support(
@@ -72,6 +74,8 @@ SUPPORT = Support(
             "OutputDataConfig",
             "ResourceConfig.InstanceCount",
             "StoppingCondition.MaxRuntimeInSeconds",
+            "StoppingCondition.MaxWaitTimeInSeconds",
+            "EnableManagedSpotTraining",
             "CheckpointConfig",
             "Environment",
             "Tags",
@@ -102,8 +106,6 @@ SUPPORT = Support(
         "ResourceConfig.KeepAlivePeriodInSeconds": "nothing is billed here, so no pool is kept warm",
         "VpcConfig": "the job has this machine's network",
         "EnableInterContainerTrafficEncryption": "the traffic between containers stays on this machine",
-        "EnableManagedSpotTraining": "runs as any other job: no waiting for capacity, no interruption",
-        "StoppingCondition.MaxWaitTimeInSeconds": "no capacity to wait for; it is checked against MaxRuntimeInSeconds",
         "StoppingCondition.MaxPendingTimeInSeconds": "no job is ever pending",
         "RetryStrategy": "AWS retries after its own internal errors only, and no such error is made up here",
         "AlgorithmSpecification.EnableSageMakerMetricsTimeSeries": "it is for SageMaker Studio",
@@ -142,6 +144,10 @@ class JobFailed(Exception):
 
 class NoCapacity(Exception):
     """There are no instances for the job."""
+
+
+class WaitedTooLong(Exception):
+    """A job of managed spot training had no instances within MaxWaitTimeInSeconds."""
 
 
 class TrainingJobs:
@@ -229,6 +235,16 @@ class TrainingJobs:
                 f"The request was rejected because the training job is in status {status}."
             ) from None
         return {}
+
+    def check_interruption(self, name: str) -> None:
+        """Raise the ServiceError with which a spot interruption of a job that cannot have one is refused."""
+        record = self.store.get(KIND, name)
+        if record is None:
+            return
+        if record["TrainingJobStatus"] in ENDED:
+            raise validation_error(f"The training job {name} cannot be interrupted: it has ended.")
+        if not record["EnableManagedSpotTraining"]:
+            raise validation_error(f"The training job {name} cannot be interrupted: it is not managed spot training.")
 
     def list_training_jobs(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
         refuse_unsupported("ListTrainingJobs", parameters, LIST_SUPPORT)
@@ -323,7 +339,12 @@ class TrainingRun(threading.Thread):
         self._ended_early = threading.Event()
         self._instances: list[Instance] = []
         self._instances_lock = threading.Lock()
-        self._timed_out = False
+        self._timed_out: str | None = None
+        self._interruption: Mapping[str, Any] | None = None
+        self._trained_seconds = 0.0
+        stopping = request["StoppingCondition"]
+        self._longest_seconds: float = stopping.get("MaxRuntimeInSeconds", 86400)
+        self._wait_deadline = time.monotonic() + stopping.get("MaxWaitTimeInSeconds", math.inf)
 
     def stop(self) -> None:
         """Begin to stop: the status is Stopping at once, SIGTERM goes out, SIGKILL after the grace."""
@@ -343,6 +364,8 @@ class TrainingRun(threading.Thread):
             status, secondary, reason = self._run()
         except JobStopping:
             status, secondary, reason = "Stopped", "Stopped", None
+        except WaitedTooLong:
+            status, secondary, reason = "Stopped", WAITED_TOO_LONG, None
         except (JobFailed, TransferError, LaunchError, UnknownImage) as error:
             status, secondary, reason = "Failed", "Failed", shortened(f"ClientError: {error}", "")
         except NoCapacity as error:
@@ -370,23 +393,27 @@ class TrainingRun(threading.Thread):
             s3, logs = (self._jobs.service.ports.client(name, self._role) for name in ("s3", "logs"))
         except ClientError as error:
             raise JobFailed(f"Could not assume role {self._role}: {error}") from error
-        self._wait_for_instances()
-        instances = self._new_instances(logs)
-        self._enter("InProgress", "Downloading")
-        for instance in instances:
-            instance.lay_out(request, self._hosts)
-        checkpoints = [self._download(s3, instance) for instance in instances]
-        self._enter("InProgress", "Training")
-        rendezvous_port = free_port()
-        try:
-            specs = [launch(self._container(s3, instance, rendezvous_port)) for instance in instances]
-            failed = self._train(instances, specs, [kept for kept in checkpoints if kept])
-        except (LaunchError, TransferError) as error:
-            instances[0].log.write(str(error))
-            raise
-        finally:
+        while True:
+            self._wait_for_instances()
+            instances = self._new_instances(logs)
+            self._enter("InProgress", "Downloading")
             for instance in instances:
-                instance.log.flush()
+                instance.lay_out(request, self._hosts)
+            checkpoints = [kept for instance in instances if (kept := self._download(s3, instance))]
+            self._enter("InProgress", "Training")
+            rendezvous_port = free_port()
+            try:
+                specs = [launch(self._container(s3, instance, rendezvous_port)) for instance in instances]
+                failed = self._train(instances, specs, checkpoints)
+            except (LaunchError, TransferError) as error:
+                instances[0].log.write(str(error))
+                raise
+            finally:
+                for instance in instances:
+                    instance.log.flush()
+            if self._interruption is None or self._ending():
+                break
+            self._start_again(checkpoints)
         if self._closing.is_set():
             raise JobStopping
         self._record_metrics()
@@ -396,14 +423,13 @@ class TrainingRun(threading.Thread):
             folders = [instance.opt_ml for instance in instances]
             upload_artifacts(s3, request["OutputDataConfig"], self._name, folders)
             for kept in checkpoints:
-                if kept:
-                    kept.upload_changes()
+                kept.upload_changes()
         except TransferError as error:
             if failed is None:
                 raise
             logger.warning("training job %s failed, and its output could not be uploaded: %s", self._name, error)
         if self._timed_out:
-            return "Stopped", "MaxRuntimeExceeded", None
+            return "Stopped", self._timed_out, None
         if failed is not None:
             return "Failed", "Failed", _failure_reason(failed)
         return "Completed", "Completed", None
@@ -411,12 +437,33 @@ class TrainingRun(threading.Thread):
     def _wait_for_instances(self) -> None:
         """Start at once, unless a fault has it otherwise. Raises NoCapacity and JobStopping."""
         faults = self._jobs.service.faults
-        if fault := faults.take("StartDelay", self._name):
-            self._ended_early.wait(fault.options["Seconds"])
-        if self._ending():
-            raise JobStopping
+        fault = faults.take("StartDelay", self._name)
+        self._wait(fault.options["Seconds"] if fault else 0)
         if faults.take("InsufficientCapacity", self._name):
             raise NoCapacity(NO_CAPACITY)
+
+    def _start_again(self, checkpoints: Sequence[Checkpoints]) -> None:
+        """Give up the instances of managed spot training, but for their checkpoints; return when there are new ones.
+
+        Raises WaitedTooLong and JobStopping.
+        """
+        interruption, self._interruption = self._interruption, None
+        for kept in checkpoints:
+            kept.try_upload_changes()
+        self._enter("InProgress", "Interrupted")
+        shutil.rmtree(self._folder)
+        shutil.rmtree(self._jobs.scratch(self._name))
+        self._wait(interruption["WaitSeconds"] if interruption else 0)
+        self._enter("InProgress", "Starting")
+
+    def _wait(self, seconds: float) -> None:
+        """Raises WaitedTooLong and JobStopping."""
+        too_long = time.monotonic() + seconds > self._wait_deadline
+        self._ended_early.wait(max(0.0, self._wait_deadline - time.monotonic()) if too_long else seconds)
+        if self._ending():
+            raise JobStopping
+        if too_long:
+            raise WaitedTooLong
 
     def _new_instances(self, logs: Any) -> list[Instance]:
         started = int(time.time())
@@ -504,12 +551,14 @@ class TrainingRun(threading.Thread):
             for instance, spec in zip(instances, specs, strict=True):
                 instance.process = spawn(spec, self._reader(instance))
         started = time.monotonic()
-        deadline = started + self._request.get("StoppingCondition", {}).get("MaxRuntimeInSeconds", 86400)
+        deadline = min(started + self._longest_seconds - self._trained_seconds, self._wait_deadline)
         checkpoints_due = started + self._jobs.checkpoint_seconds
         failed: Instance | None = None
         while (running := _first_running(instances)) is not None:
             running.wait(min(POLL_SECONDS, max(0.0, deadline - time.monotonic())))
-            if not (failed or self._ending() or self._timed_out) and (failed := _first_failed(instances)):
+            if not (failed or self._ending() or self._timed_out or self._interruption) and (
+                failed := _first_failed(instances)
+            ):
                 self._end_processes(0)
             for instance in instances:
                 instance.log.flush()
@@ -519,10 +568,22 @@ class TrainingRun(threading.Thread):
                     kept.try_upload_changes()
                 checkpoints_due = time.monotonic() + self._jobs.checkpoint_seconds
             if time.monotonic() >= deadline and not self._timed_out:
-                self._timed_out = True
+                self._timed_out = WAITED_TOO_LONG if deadline == self._wait_deadline else "MaxRuntimeExceeded"
                 deadline = math.inf
                 self._end_processes(self._jobs.stop_grace_seconds)
+            if not (failed or self._ending() or self._timed_out) and _first_running(instances):
+                self._interrupt(time.monotonic() - started)
+        self._trained_seconds += time.monotonic() - started
         return failed or _first_failed(instances)
+
+    def _interrupt(self, running_seconds: float) -> None:
+        """Begin to take the instances away, if they are of managed spot training and a fault says so."""
+        if self._interruption is None and self._request.get("EnableManagedSpotTraining"):
+            faults = self._jobs.service.faults
+            fault = faults.take(SPOT_INTERRUPTION, self._name, lambda o: running_seconds >= o["AfterSeconds"])
+            if fault:
+                self._interruption = fault.options
+                self._end_processes(fault.options["GraceSeconds"])
 
     def _reader(self, instance: Instance) -> Callable[[str], None]:
         def read(line: str) -> None:
@@ -547,7 +608,7 @@ class TrainingRun(threading.Thread):
         def change(job: dict[str, Any]) -> None:
             if status == "InProgress" and job["TrainingJobStatus"] == "Stopping":
                 raise JobStopping
-            if secondary in ("Completed", "Stopped", "MaxRuntimeExceeded"):
+            if secondary in ("Completed", "Stopped", "MaxRuntimeExceeded", WAITED_TOO_LONG):
                 job["ModelArtifacts"] = {"S3ModelArtifacts": model_artifacts_uri(job["OutputDataConfig"], self._name)}
             enter(job, status, secondary, reason)
 
@@ -587,6 +648,8 @@ def _failure_reason(instance: Instance) -> str:
 
 
 MESSAGES = {
+    "Starting": "Launching requested ML instances",
+    "Interrupted": "The instances of managed spot training were interrupted",
     "Downloading": "Downloading input data",
     "Training": "Training image download completed. Training in progress.",
     "Uploading": "Uploading generated training model",
@@ -594,6 +657,7 @@ MESSAGES = {
     "Completed": "Training job completed",
     "Failed": "Training job failed",
     "Stopped": "Training job stopped",
+    WAITED_TOO_LONG: "Training job wait time exceeded MaxWaitTimeInSeconds provided",
     "MaxRuntimeExceeded": "Training job runtime exceeded MaxRuntimeInSeconds provided",
 }
 
@@ -609,7 +673,7 @@ def enter(job: dict[str, Any], status: str, secondary: str, reason: str | None =
     transitions.append(transition)
     job.update(TrainingJobStatus=status, SecondaryStatus=secondary, LastModifiedTime=now)
     if secondary == "Downloading":
-        job["TrainingStartTime"] = now
+        job.setdefault("TrainingStartTime", now)
     if status in ENDED:
         transition["EndTime"] = now
         job["TrainingEndTime"] = now

@@ -103,3 +103,60 @@ def test_throttled_and_lost_invocations(sagemaker, create_endpoint):
         codes.append(caught.value.code)
     assert codes == ["ThrottlingException", "InternalFailure"]
     assert sagemaker.invoke_endpoint("sheep", b"", {}).status == 200
+
+
+EPOCHS = """
+import os, pathlib, signal, sys, time
+checkpoints = pathlib.Path(os.environ['SM_CHECKPOINT_DIR'])
+signal.signal(signal.SIGTERM, lambda *_: (checkpoints / 'noticed').write_text('yes') and sys.exit(0))
+if (checkpoints / 'epoch-1').exists():
+    print('resumed', *sorted(path.name for path in checkpoints.iterdir()))
+    pathlib.Path(os.environ['SM_MODEL_DIR'], 'weights').write_text('whole')
+    sys.exit(0)
+pathlib.Path(os.environ['SM_MODEL_DIR'], 'half').write_text('lost with the instance')
+(checkpoints / 'epoch-1').write_text('1')
+print('waiting', flush=True)
+time.sleep(60)
+"""
+SPOT = {
+    "EnableManagedSpotTraining": True,
+    "StoppingCondition": {"MaxRuntimeInSeconds": 60, "MaxWaitTimeInSeconds": 120},
+    "CheckpointConfig": {"S3Uri": "s3://the-bucket/checkpoints"},
+    "Environment": {"SM_CHECKPOINT_DIR": "/opt/ml/checkpoints"},
+}
+
+
+def transitions(described: dict) -> list[str]:
+    return [transition["Status"] for transition in described["SecondaryStatusTransitions"]]
+
+
+def test_an_interrupted_job_starts_again_from_its_checkpoints(sagemaker, job, outside):
+    sagemaker.inject({"Fault": "SpotInterruption", "Name": "spot", "AfterSeconds": 1, "GraceSeconds": 10})
+    sagemaker.call("CreateTrainingJob", job("spot", EPOCHS, **SPOT))
+    described = sagemaker.training_jobs.wait("spot", 40)
+    assert described["TrainingJobStatus"] == "Completed", described
+    first, second = ["Starting", "Downloading", "Training"], ["Starting", "Downloading", "Training", "Uploading"]
+    assert transitions(described) == [*first, "Interrupted", *second, "Completed"]
+    assert outside.unpacked("jobs/spot/output/model.tar.gz") == {"weights": b"whole"}
+    logs = outside.client("logs", None)
+    events = logs.filter_log_events(logGroupName="/aws/sagemaker/TrainingJobs")["events"]
+    assert [event["message"] for event in events] == ["waiting", "resumed epoch-1 noticed"]
+
+
+def test_a_job_that_waits_too_long_for_new_instances_is_stopped(sagemaker, job):
+    sagemaker.faults.add({"Fault": "SpotInterruption", "GraceSeconds": 5, "WaitSeconds": 3600})
+    limits = {"MaxRuntimeInSeconds": 3, "MaxWaitTimeInSeconds": 3}
+    sagemaker.call("CreateTrainingJob", job("waiting", EPOCHS, **{**SPOT, "StoppingCondition": limits}))
+    described = sagemaker.training_jobs.wait("waiting", 40)
+    assert (described["TrainingJobStatus"], described["SecondaryStatus"]) == ("Stopped", "MaxWaitTimeExceeded")
+    assert "Interrupted" in transitions(described)
+
+
+def test_only_managed_spot_training_is_interrupted(sagemaker, job):
+    sagemaker.faults.add({"Fault": "SpotInterruption", "GraceSeconds": 1})
+    sagemaker.call("CreateTrainingJob", job("on-demand", "import time; print(1, flush=True); time.sleep(1.5)"))
+    with pytest.raises(ServiceError, match="not managed spot training"):
+        sagemaker.inject({"Fault": "SpotInterruption", "Name": "on-demand"})
+    assert sagemaker.training_jobs.wait("on-demand", 30)["TrainingJobStatus"] == "Completed"
+    with pytest.raises(ServiceError, match="it has ended"):
+        sagemaker.inject({"Fault": "SpotInterruption", "Name": "on-demand"})
