@@ -219,7 +219,8 @@ class Endpoints:
         try:
             plan = plan_of(record["LastDeploymentConfig"], new.instance_count)
             fleet = self._start_fleet(name, new)
-            previous = self._move_traffic(name, fleet, plan, started + plan.timeout_seconds)
+            with self._service.invocation_metrics.watched():
+                previous = self._move_traffic(name, fleet, plan, started + plan.timeout_seconds)
         except (DeploymentFailed, ServiceError) as error:
             logger.warning("endpoint %s stays on %s: %s", name, record["EndpointConfigName"], error)
             self._change(name, "RollingBack")

@@ -1,14 +1,18 @@
 """What endpoints tell CloudWatch of their invocations: the metrics of AWS/SageMaker that alarms watch.
 
 https://docs.aws.amazon.com/sagemaker/latest/dg/monitoring-cloudwatch.html. Each metric has the dimensions EndpointName
-and VariantName, and once more with EndpointConfigName beside them: an alarm on that one watches one fleet of an update.
+and VariantName, and once more with EndpointConfigName beside them, which tells the fleets of an update apart:
+https://docs.aws.amazon.com/sagemaker/latest/dg/deployment-guardrails-configuration.html
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
+import time
 from collections import Counter
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -20,8 +24,13 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 NAMESPACE = "AWS/SageMaker"
-PUT_SECONDS = 5.0
-"""How long values are gathered until they are put. AWS puts them once a minute."""
+PUT_SECONDS = 60.0
+"""How long values are gathered until they are put: AWS's minute."""
+WATCHED_PUT_SECONDS = 5.0
+"""The same while an update bakes: its alarms are waited for."""
+LATENCY_DIGITS = 2
+"""Significant digits of a latency. An emulated CloudWatch keeps every distinct value that it is given."""
+CLOSE_SECONDS = 5.0
 MOST_VALUES = 150  # of one datum: https://docs.aws.amazon.com/AmazonCloudWatch/latest/APIReference/API_MetricDatum.html
 MOST_DATA = 500  # of one request; the limits are 1,000 and 1 MB
 
@@ -33,8 +42,9 @@ class InvocationMetrics:
 
     def __init__(self, service: SageMaker):
         self._service = service
-        self._lock = threading.Lock()
-        self._closing = threading.Event()
+        self._changed = threading.Condition()
+        self._closing = False
+        self._watched = 0
         self._values: dict[_Series, Counter[float]] = {}
         self._thread: threading.Thread | None = None
 
@@ -49,31 +59,50 @@ class InvocationMetrics:
             "Invocation4XXErrors": int(400 <= status < 500),
             "Invocation5XXErrors": int(status >= 500 or status == 0),
             "InvocationModelErrors": int(not 200 <= status < 300),
-            "ModelLatency": round(model_seconds * 1e6),
-            "OverheadLatency": round(overhead_seconds * 1e6),
+            "ModelLatency": _microseconds(model_seconds),
+            "OverheadLatency": _microseconds(overhead_seconds),
         }
-        with self._lock:
+        with self._changed:
             for metric, value in values.items():
                 self._values.setdefault((endpoint, config, variant, metric), Counter())[value] += 1
-            if self._thread is None and not self._closing.is_set():
+            if self._thread is None and not self._closing:
                 self._thread = threading.Thread(target=self._put_later, name="metrics of endpoints", daemon=True)
                 self._thread.start()
 
+    @contextlib.contextmanager
+    def watched(self) -> Iterator[None]:
+        """Put what there is sooner for as long as this lasts."""
+        with self._changed:
+            self._watched += 1
+            self._changed.notify_all()
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._watched -= 1
+
     def close(self) -> None:
         """Drop what was not put."""
-        with self._lock:
-            self._closing.set()
+        with self._changed:
+            self._closing = True
+            self._changed.notify_all()
             thread = self._thread
         if thread is not None:
-            thread.join(PUT_SECONDS)
+            thread.join(CLOSE_SECONDS)
 
     def _put_later(self) -> None:
-        self._closing.wait(PUT_SECONDS)
-        with self._lock:
+        began = time.monotonic()
+        with self._changed:
+            while not self._closing:
+                seconds = WATCHED_PUT_SECONDS if self._watched else PUT_SECONDS
+                remaining = began + seconds - time.monotonic()
+                if remaining <= 0:
+                    break
+                self._changed.wait(remaining)
             values, self._values = self._values, {}
             self._thread = None
-        if self._closing.is_set():
-            return
+            if self._closing:
+                return
         data = _data(values, datetime.now(UTC))
         try:
             cloudwatch = self._service.ports.client("cloudwatch", None)
@@ -81,6 +110,10 @@ class InvocationMetrics:
                 cloudwatch.put_metric_data(Namespace=NAMESPACE, MetricData=data[start : start + MOST_DATA])
         except (BotoCoreError, ClientError) as error:
             logger.warning("%d metrics of endpoints were not put: %s", len(data), error)
+
+
+def _microseconds(seconds: float) -> float:
+    return float(f"{seconds * 1e6:.{LATENCY_DIGITS}g}")
 
 
 def _data(values: dict[_Series, Counter[float]], when: datetime) -> list[dict[str, Any]]:
