@@ -240,12 +240,22 @@ def toolkit_variables(container: TrainingContainer, hyperparameters: Mapping[str
     }
 
 
+DEBUGGER_FILES = {
+    "SMDEBUG_CONFIG_FILE_PATH": "debughookconfig.json",
+    "TENSORBOARD_CONFIG_FILE_PATH": "tensorboardoutputconfig.json",
+    "SMPROFILER_CONFIG_PATH": "profilerconfig.json",
+}
+"""Variables by which smdebug finds its files where /opt/ml is elsewhere (its config_constants.py)."""
+
+
 def process_variables(environment: Environment, container: TrainingContainer) -> dict[str, str]:
     """Return what any process of a container of this kind has in its environment."""
+    config = container.opt_ml / "input" / "config"
     return {
         "PYTHONUNBUFFERED": "1",
         "PYTHONDONTWRITEBYTECODE": "1",
         "PYTHONIOENCODING": "UTF-8",
+        **{name: str(path) for name, file in DEBUGGER_FILES.items() if (path := config / file).is_file()},
         **container.environment,
         "PATH": environment.path(container.environment.get("PATH", os.defpath)),
     }

@@ -1,5 +1,5 @@
-"""The checkpoint folder of a job, kept equal to its place in S3: down before the start, up during the job and at its
-end.
+"""A folder of a job that is kept equal to its place in S3: checkpoints down before the start, and up during the job and
+at its end, as what the job writes for the Debugger.
 """
 
 import logging

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any
 
+from localcloud.sagemaker import debugger
 from localcloud.sagemaker.errors import ServiceError, resource_limit_exceeded, validation_error
 from localcloud.sagemaker.validation import operation
 
@@ -28,6 +29,7 @@ STOP_GRACE_SECONDS = 120.0  # between the notice of a spot interruption and its 
 FIELDS: dict[str, dict[str, Any]] = {
     "Throttling": {"Action": None, "PerSecond": None},
     "ResourceLimitExceeded": {"Action": None},
+    "ClosedToDebugger": {},
     "LostReply": {"Action": None, "Reply": "Error"},
     "InsufficientCapacity": {},
     "StartDelay": {"Seconds": 5.0},
@@ -39,6 +41,8 @@ FIELDS: dict[str, dict[str, Any]] = {
 
 - Throttling: the request is refused; with PerSecond, only what exceeds that rate.
 - ResourceLimitExceeded: the request is refused; for actions that can be refused so.
+- ClosedToDebugger: the account is one that is closed to the Debugger: a training job that asks for it is refused, until
+  the fault is removed.
 - LostReply: the request is carried out, but its reply does not arrive: Error is a status 500, Closed a connection that
   ends after the headers.
 - InsufficientCapacity: a training job or a new fleet of an endpoint fails with AWS's reason.
@@ -106,6 +110,9 @@ class Faults:
         name = _resource_name(action, parameters)
         if self.take("Throttling", name, _of(action)):
             raise ServiceError("ThrottlingException", "Rate exceeded")
+        members = debugger.asked_for(parameters) if action == "CreateTrainingJob" else []
+        if members and self.take("ClosedToDebugger", name):
+            raise validation_error(debugger.CLOSED.format(members=", ".join(members)))
         if _can_exceed_limits(action) and self.take("ResourceLimitExceeded", name, _of(action)):
             resources = parameters.get("ResourceConfig") or {}
             kind = resources.get("InstanceType", "ml.m5.large")
@@ -157,7 +164,8 @@ def _parsed(document: object) -> Fault:
             _check_action(kind, value)
         elif value is not None and (isinstance(value, bool) or not isinstance(value, int | float) or value < 0):
             raise validation_error(f"{key} is {value!r}; it must be a number that is not negative")
-    times = document.get("Times", None if options.get("PerSecond") is not None else 1)
+    lasting = kind == "ClosedToDebugger" or options.get("PerSecond") is not None
+    times = document.get("Times", None if lasting else 1)
     if times is not None and (isinstance(times, bool) or not isinstance(times, int) or times < 1):
         raise validation_error(f"Times is {times!r}; it must be a whole number of at least 1, or null")
     name = document.get("Name", "*")

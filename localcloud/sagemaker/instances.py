@@ -13,6 +13,7 @@ from typing import Any
 
 from localcloud.containers.images import LOOPBACK
 from localcloud.processes import Supervised
+from localcloud.sagemaker import debugger
 from localcloud.sagemaker.logs import LogStream
 
 TAIL_LINES = 20
@@ -53,9 +54,13 @@ def configuration(instance: Instance, request: Mapping[str, Any], hosts: list[st
     """Return the files of /opt/ml/input/config, by name without `.json`.
 
     https://docs.aws.amazon.com/sagemaker/latest/dg/your-algorithms-training-algo-running-container.html"""
+    debugging = {
+        output.file: {key: instance.local(v) if key == "LocalPath" else v for key, v in configuration.items()}
+        for output, configuration in debugger.outputs(request)
+    }
     instance_type = request.get("ResourceConfig", {}).get("InstanceType", "local")
     hyperparameters = request.get("HyperParameters", {})
-    return {
+    return debugging | {
         "hyperparameters": {name: instance.local(value) for name, value in hyperparameters.items()},
         "inputdataconfig": {
             channel["ChannelName"]: _channel_configuration(channel) for channel in request.get("InputDataConfig", [])

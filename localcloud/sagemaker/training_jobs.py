@@ -25,6 +25,7 @@ from botocore.exceptions import ClientError
 
 from localcloud.containers.images import LaunchError, TrainingContainer, UnknownImage
 from localcloud.processes import ProcessSpec, Supervised, spawn
+from localcloud.sagemaker import debugger
 from localcloud.sagemaker.artifacts import model_artifacts_uri, upload_artifacts
 from localcloud.sagemaker.channels import download_channel
 from localcloud.sagemaker.checkpoints import Checkpoints
@@ -79,6 +80,7 @@ SUPPORT = Support(
             "CheckpointConfig",
             "Environment",
             "Tags",
+            *debugger.HONOURED,
         }
     ),
     only={
@@ -95,7 +97,7 @@ SUPPORT = Support(
         "InputDataConfig[].CompressionType": (("None",), "compressed channels exist in Pipe mode only"),
         "InputDataConfig[].RecordWrapperType": (("None",), "records are wrapped in Pipe mode only"),
         "EnableNetworkIsolation": ((False,), "a process cannot be cut off from the network here"),
-        "ProfilerConfig.DisableProfiler": ((True,), "there is no managed profiler; set DisableProfiler"),
+        **debugger.ONLY,
         "RemoteDebugConfig.EnableRemoteDebug": ((False,), "there is no container to log in to"),
         "InfraCheckConfig.EnableInfraCheck": ((False,), "there is no fleet to check"),
     },
@@ -109,6 +111,7 @@ SUPPORT = Support(
         "StoppingCondition.MaxPendingTimeInSeconds": "no job is ever pending",
         "RetryStrategy": "AWS retries after its own internal errors only, and no such error is made up here",
         "AlgorithmSpecification.EnableSageMakerMetricsTimeSeries": "it is for SageMaker Studio",
+        **debugger.IGNORED,
     },
 )
 
@@ -212,6 +215,7 @@ class TrainingJobs:
         """Raise the ServiceError with which CreateTrainingJob would answer a validated request, whatever its name."""
         refuse_unsupported("CreateTrainingJob", parameters, SUPPORT)
         _check(parameters)
+        debugger.check(parameters)
 
     def describe_training_job(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
         record = self.store.get(KIND, parameters["TrainingJobName"])
@@ -399,12 +403,12 @@ class TrainingRun(threading.Thread):
             self._enter("InProgress", "Downloading")
             for instance in instances:
                 instance.lay_out(request, self._hosts)
-            checkpoints = [kept for instance in instances if (kept := self._download(s3, instance))]
+            kept = [folder for instance in instances for folder in self._download(s3, instance)]
             self._enter("InProgress", "Training")
             rendezvous_port = free_port()
             try:
                 specs = [launch(self._container(s3, instance, rendezvous_port)) for instance in instances]
-                failed = self._train(instances, specs, checkpoints)
+                failed = self._train(instances, specs, kept)
             except (LaunchError, TransferError) as error:
                 instances[0].log.write(str(error))
                 raise
@@ -413,7 +417,7 @@ class TrainingRun(threading.Thread):
                     instance.log.flush()
             if self._interruption is None or self._ending():
                 break
-            self._start_again(checkpoints)
+            self._start_again(kept)
         if self._closing.is_set():
             raise JobStopping
         self._record_metrics()
@@ -422,8 +426,8 @@ class TrainingRun(threading.Thread):
         try:
             folders = [instance.opt_ml for instance in instances]
             upload_artifacts(s3, request["OutputDataConfig"], self._name, folders)
-            for kept in checkpoints:
-                kept.upload_changes()
+            for folder in kept:
+                folder.upload_changes()
         except TransferError as error:
             if failed is None:
                 raise
@@ -442,14 +446,14 @@ class TrainingRun(threading.Thread):
         if faults.take("InsufficientCapacity", self._name):
             raise NoCapacity(NO_CAPACITY)
 
-    def _start_again(self, checkpoints: Sequence[Checkpoints]) -> None:
+    def _start_again(self, kept: Sequence[Checkpoints]) -> None:
         """Give up the instances of managed spot training, but for their checkpoints; return when there are new ones.
 
         Raises WaitedTooLong and JobStopping.
         """
         interruption, self._interruption = self._interruption, None
-        for kept in checkpoints:
-            kept.try_upload_changes()
+        for folder in kept:
+            folder.try_upload_changes()
         self._enter("InProgress", "Interrupted")
         shutil.rmtree(self._folder)
         shutil.rmtree(self._jobs.scratch(self._name))
@@ -478,7 +482,8 @@ class TrainingRun(threading.Thread):
             self._instances = instances
         return instances
 
-    def _download(self, s3: Any, instance: Instance) -> Checkpoints | None:
+    def _download(self, s3: Any, instance: Instance) -> list[Checkpoints]:
+        """Fill an instance's folders; return those that are to be uploaded while it runs."""
         shard = (self._hosts.index(instance.name), len(self._hosts))
         try:
             for channel in self._request.get("InputDataConfig", []):
@@ -487,15 +492,17 @@ class TrainingRun(threading.Thread):
                 download_channel(self._jobs.cache, s3, self._role, channel, folder, shard)
                 if self._ending():
                     raise JobStopping
-            configuration = self._request.get("CheckpointConfig")
-            if configuration is None:
-                return None
-            folder = Path(instance.local(configuration.get("LocalPath", "/opt/ml/checkpoints")))
-            checkpoints = Checkpoints(s3, Location.parse(configuration["S3Uri"]), folder)
-            checkpoints.download(self._jobs.cache, self._role)
+            kept = []
+            if configuration := self._request.get("CheckpointConfig"):
+                folder = Path(instance.local(configuration.get("LocalPath", "/opt/ml/checkpoints")))
+                kept.append(Checkpoints(s3, Location.parse(configuration["S3Uri"]), folder))
+                kept[0].download(self._jobs.cache, self._role)
         except TransferError as error:
             raise JobFailed(f"Data download failed:{error}") from error
-        return checkpoints
+        for output, configuration in debugger.outputs(self._request):
+            folder = Path(instance.local(configuration["LocalPath"]))
+            kept.append(Checkpoints(s3, debugger.destination(output, configuration, self._name), folder))
+        return kept
 
     def _container(self, s3: Any, instance: Instance, rendezvous_port: int) -> TrainingContainer:
         def download(uri: str, file: Path) -> None:
@@ -539,7 +546,7 @@ class TrainingRun(threading.Thread):
         )
 
     def _train(
-        self, instances: Sequence[Instance], specs: Sequence[ProcessSpec], checkpoints: Sequence[Checkpoints]
+        self, instances: Sequence[Instance], specs: Sequence[ProcessSpec], kept: Sequence[Checkpoints]
     ) -> Instance | None:
         """Run the containers until all have ended; return the first that failed. When one fails, the others are ended.
 
@@ -564,8 +571,8 @@ class TrainingRun(threading.Thread):
                 instance.log.flush()
             self._record_metrics()
             if time.monotonic() >= checkpoints_due:
-                for kept in checkpoints:
-                    kept.try_upload_changes()
+                for folder in kept:
+                    folder.try_upload_changes()
                 checkpoints_due = time.monotonic() + self._jobs.checkpoint_seconds
             if time.monotonic() >= deadline and not self._timed_out:
                 self._timed_out = WAITED_TOO_LONG if deadline == self._wait_deadline else "MaxRuntimeExceeded"

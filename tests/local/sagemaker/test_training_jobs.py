@@ -389,7 +389,6 @@ def test_unknown_job(sagemaker):
             "InstanceCount=99",
         ),
         ({"EnableNetworkIsolation": True}, "UnsupportedOperation", "EnableNetworkIsolation"),
-        ({"DebugHookConfig": {"S3OutputPath": "s3://b/d"}}, "UnsupportedOperation", "DebugHookConfig.S3OutputPath"),
         ({"ExperimentConfig": {"RunName": "r"}}, "UnsupportedOperation", "ExperimentConfig.RunName"),
         (
             {"InputDataConfig": [{**channel("x", "s3://b/k"), "InputMode": "FastFile"}]},
