@@ -13,7 +13,18 @@ FAILED_DESCRIPTION = {
     "FailureReason": "AlgorithmError: DatasetError: 3 images cannot be read, exit code: 1",
 }
 FAILURE_PATH = ["WriteFailureReport", "AnnounceFailure", "HowRunFailed"]
-AFTER_CONFIG = ["FindEndpoint", "DeployEndpoint"]
+JOBS_BY_STATE = {
+    "PrepareDataset": ("prepare", "IsDatasetPrepared"),
+    "TrainModel": ("train", "IsModelTrained"),
+    "EvaluateModel": ("evaluate", "IsModelEvaluated"),
+    "TuneHyperparameters": ("tune", "ChooseHyperparameters"),
+}
+ADOPTED_BY = {
+    "CreateModel": ("ReadModel", "CreateEndpointConfig"),
+    "CreateEndpointConfig": ("ReadEndpointConfig", "FindEndpoint"),
+    "CreateEndpoint": ("ReadDeploy", "WaitForEndpoint"),
+}
+"""Creations whose reply may be lost: who looks whether it was done, and where the run goes on if it was."""
 
 
 @pytest.fixture(params=["full", "frozen_features", "weights from S3"])
@@ -66,6 +77,11 @@ def results(plan):
         "CheckRollBack": {"EndpointStatus": "InService", "EndpointConfigName": "former"},
         "RestoreEndpoint": {"EndpointArn": "arn"},
         "DeleteEndpoint": {},
+        "DescribeAdoptedJob": {**job, "TrainingJobName": "adopted", "ModelArtifacts": {"S3ModelArtifacts": model_data}},
+        "DescribeAdoptedTuning": {"HyperParameterTuningJobStatus": "Completed"},
+        "ReadModel": {"PrimaryContainer": {"ModelDataUrl": model_data}},
+        "ReadEndpointConfig": {"ProductionVariants": [{"ModelName": names["model"]}]},
+        "ReadDeploy": {"EndpointStatus": "Creating", "EndpointConfigName": config},
         "ExplainTrials": {"Payload": {"job": "t", "objective": 0.9, "hyperparameters": chosen}},
         "WriteFailureReport": {"Payload": {**report, "error": "NamedError", "cause": "a sentence"}},
         "AnnounceFailure": {"FailedEntryCount": 0},
@@ -116,7 +132,9 @@ def test_every_request_to_sagemaker_keeps_its_api(walk, results, updating, defin
     }
     model = botocore.session.get_session().get_service_model("sagemaker")
     checked = set()
-    for run in (walk(results), walk(updating), walk(rolled_back), walk(deleted)):
+    in_use, refused = task_error("SageMaker.ResourceInUseException"), task_error("SageMaker.AmazonSageMakerException")
+    adopted = {**results, **dict.fromkeys(JOBS_BY_STATE, in_use), **dict.fromkeys(ADOPTED_BY, refused)}
+    for run in (walk(results), walk(updating), walk(rolled_back), walk(deleted), walk(adopted)):
         for name, requests in run.requests.items():
             found = re.search(r"sagemaker:(\w+)", definition["States"][name]["Resource"])
             if found:
@@ -219,6 +237,92 @@ def test_a_failure_before_the_deploy_touches_no_endpoint(walk, updating, task_er
         "Error": "States.TaskFailed",
         "Cause": json.dumps(FAILED_DESCRIPTION),
     }
+
+
+@pytest.mark.parametrize("state", JOBS_BY_STATE)
+def test_a_job_that_is_there_already_is_waited_for(walk, results, plan, task_error, state):
+    step, goes_on = JOBS_BY_STATE[state]
+    describe = "DescribeAdoptedTuning" if step == "tune" else "DescribeAdoptedJob"
+    running = {
+        "TrainingJobName": plan["names"][step],
+        "TrainingJobStatus": "InProgress",
+        "SecondaryStatus": "Training",
+        "HyperParameterTuningJobStatus": "InProgress",
+    }
+    results[describe] = [running, running, results[describe] | {"TrainingJobName": plan["names"][step]}]
+    run = walk({**results, state: task_error("SageMaker.ResourceInUseException", "there already")})
+    assert run.status == "SUCCEEDED"
+    assert plan["names"][step] in run.requests[describe][0].values()
+    assert run.path[run.path.index(describe) - 2] == state
+    last = len(run.path) - 1 - run.path[::-1].index(describe)
+    assert run.path[last + 2] == goes_on
+    assert (
+        run.output["model_data"] == results["TrainModel"]["ModelArtifacts"]["S3ModelArtifacts"] or state == "TrainModel"
+    )
+
+
+@pytest.mark.parametrize("state", JOBS_BY_STATE)
+@pytest.mark.parametrize("status", ["Failed", "Stopped"])
+def test_an_adopted_job_that_does_not_complete_fails_the_run(walk, results, task_error, state, status):
+    results[state] = task_error("SageMaker.ResourceInUseException", "there already")
+    ended = {"TrainingJobName": "j", "TrainingJobStatus": status, "SecondaryStatus": status, "FailureReason": "no luck"}
+    results["DescribeAdoptedJob"] = ended
+    results["DescribeAdoptedTuning"] = {"HyperParameterTuningJobStatus": status, "FailureReason": "no luck"}
+    run = walk(results)
+    assert run.status == "FAILED"
+    if status == "Failed":
+        assert report_of(run)["State"] == state
+        assert "no luck" in report_of(run)["Cause"]
+
+
+def test_an_adopted_training_without_an_artifact_fails_the_run(walk, results, task_error):
+    results["TrainModel"] = task_error("SageMaker.ResourceInUseException")
+    results["DescribeAdoptedJob"] = {
+        "TrainingJobName": "j",
+        "TrainingJobStatus": "Stopped",
+        "SecondaryStatus": "Stopped",
+    }
+    assert report_of(walk(results))["Error"] == "JobNotCompleted"
+
+
+@pytest.mark.parametrize("state", ADOPTED_BY)
+def test_what_a_creation_without_a_reply_made_is_adopted(walk, results, task_error, state):
+    reader, goes_on = ADOPTED_BY[state]
+    run = walk({**results, state: task_error("SageMaker.AmazonSageMakerException", "Cannot create already existing")})
+    assert run.status == "SUCCEEDED"
+    assert run.path[run.path.index(reader) + 2] == goes_on
+
+
+def test_an_update_without_a_reply_that_is_under_way_is_adopted(walk, updating, plan, task_error):
+    updating["UpdateEndpoint"] = task_error("SageMaker.AmazonSageMakerException", "Cannot update in-progress endpoint")
+    pending = {"EndpointConfigName": plan["names"]["endpoint_config"]}
+    updating["ReadDeploy"] = {
+        "EndpointStatus": "Updating",
+        "EndpointConfigName": "former",
+        "PendingDeploymentSummary": pending,
+    }
+    run = walk(updating)
+    assert run.status == "SUCCEEDED"
+    assert "RollBackEndpoint" not in run.path
+
+
+@pytest.mark.parametrize("state", [*ADOPTED_BY, "UpdateEndpoint"])
+@pytest.mark.parametrize("found", ["others", "nothing"])
+def test_a_creation_that_was_refused_keeps_its_refusal(walk, results, updating, task_error, state, found):
+    given = updating if state == "UpdateEndpoint" else results
+    given[state] = task_error("SageMaker.AmazonSageMakerException", "Rate exceeded")
+    for reader in ("ReadModel", "ReadEndpointConfig", "ReadDeploy"):
+        given[reader] = {
+            "PrimaryContainer": {"ModelDataUrl": "s3://others/model.tar.gz"},
+            "ProductionVariants": [{"ModelName": "others"}],
+            "EndpointConfigName": "others",
+        }
+        if found == "nothing":
+            given[reader] = task_error("SageMaker.SageMakerException", "Could not find")
+    run = walk(given)
+    assert run.status == "FAILED"
+    assert report_of(run)["State"] == state
+    assert "Rate exceeded" in report_of(run)["Cause"]
 
 
 def test_a_tuning_job_that_failed_ends_with_its_trials_reasons(walk, results, task_error):
@@ -373,8 +477,8 @@ def test_an_endpoint_of_others_is_neither_deleted_nor_restored(walk, results, ta
     results["CreateEndpoint"] = task_error(
         "SageMaker.AmazonSageMakerException", "Cannot create already existing endpoint"
     )
-    results["CheckRollBack"] = {"EndpointStatus": "InService", "EndpointConfigName": "somebody-elses"}
-    run = walk(results)
+    theirs = {"EndpointStatus": "InService", "EndpointConfigName": "somebody-elses"}
+    run = walk({**results, "ReadDeploy": theirs, "CheckRollBack": theirs})
     assert run.status == "FAILED"
     assert not {"DeleteEndpoint", "RestoreEndpoint"} & set(run.path)
 
