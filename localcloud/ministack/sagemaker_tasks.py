@@ -26,6 +26,7 @@ from typing import Any
 import botocore.session
 from ministack.services import stepfunctions
 
+from localcloud.cloud import ACCOUNT_ID, REGION
 from localcloud.ministack import identities
 from localcloud.ministack.sagemaker_authorisation import authorise_references, resource_of
 from localcloud.ministack.state_machines import ExecutionEnded, access_key_of_role, current_task
@@ -54,15 +55,24 @@ class Job:
     stop: str
     name: str
     status: str
+    rule: str
+    """The EventBridge rule by which Step Functions learns of the job's end."""
 
 
 JOBS = {
-    "createTrainingJob": Job("DescribeTrainingJob", "StopTrainingJob", "TrainingJobName", "TrainingJobStatus"),
+    "createTrainingJob": Job(
+        "DescribeTrainingJob",
+        "StopTrainingJob",
+        "TrainingJobName",
+        "TrainingJobStatus",
+        "StepFunctionsGetEventsForSageMakerTrainingJobsRule",
+    ),
     "createHyperParameterTuningJob": Job(
         "DescribeHyperParameterTuningJob",
         "StopHyperParameterTuningJob",
         "HyperParameterTuningJobName",
         "HyperParameterTuningJobStatus",
+        "StepFunctionsGetEventsForSageMakerTuningJobsRule",
     ),
 }
 
@@ -102,6 +112,10 @@ class Tasks:
         }
         given = {tag["Key"]: tag["Value"] for tag in parameters.get("Tags", [])}
         parameters["Tags"] = [{"Key": key, "Value": value} for key, value in (given | tags).items()]
+        try:
+            self._authorise_waiting(job, parameters)
+        except ServiceError as error:
+            raise optimized_error(error) from error
         self._call(_pascal(action), parameters, optimized_error)
         name = {job.name: parameters[job.name]}
         while True:
@@ -133,18 +147,35 @@ class Tasks:
 
     def _authorise(self, action: str, parameters: Any) -> None:
         """The state machine's own role decides, as on AWS. Raises ServiceError AccessDeniedException."""
-        try:
-            access_key = access_key_of_role()
-        except identities.RoleCannotBeAssumed as error:
-            raise ServiceError("AccessDeniedException", str(error)) from error
-        resource = resource_of(action, parameters)
+        access_key = _access_key()
         needed = [f"sagemaker:{action}"]
         if parameters.get("Tags"):
             needed.append("sagemaker:AddTags")
-        for one in needed:
-            if message := identities.refusal(access_key, one, resource):
-                raise ServiceError("AccessDeniedException", message)
+        _require(access_key, needed, resource_of(action, parameters))
         authorise_references(access_key, action, parameters)
+
+    def _authorise_waiting(self, job: Job, parameters: dict[str, Any]) -> None:
+        """What `.sync` needs beside the action itself; AWS asks for the rule when the state machine is created.
+
+        https://docs.aws.amazon.com/step-functions/latest/dg/connect-sagemaker.html"""
+        access_key = _access_key()
+        waiting = [f"sagemaker:{job.describe}", f"sagemaker:{job.stop}"]
+        _require(access_key, waiting, resource_of(job.describe, parameters))
+        rule = f"arn:aws:events:{REGION}:{ACCOUNT_ID}:rule/{job.rule}"
+        _require(access_key, ["events:PutTargets", "events:PutRule", "events:DescribeRule"], rule)
+
+
+def _access_key() -> str:
+    try:
+        return access_key_of_role()
+    except identities.RoleCannotBeAssumed as error:
+        raise ServiceError("AccessDeniedException", str(error)) from error
+
+
+def _require(access_key: str, actions: list[str], resource_arn: str) -> None:
+    for action in actions:
+        if message := identities.refusal(access_key, action, resource_arn):
+            raise ServiceError("AccessDeniedException", message)
 
 
 def optimized_error(error: ServiceError) -> Exception:

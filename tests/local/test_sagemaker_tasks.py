@@ -138,11 +138,48 @@ def test_the_sdk_integration_returns_times_as_text(machines, jobs):
     assert output["CreationTime"].endswith("Z")
 
 
-def test_the_state_machines_role_decides(machines, jobs):
-    may_not_pass = [{"Effect": "Allow", "Action": "sagemaker:*", "Resource": "*"}]
-    ended = machines.run(task("sagemaker:createTrainingJob.sync", jobs.request(WRITE_MODEL)), statements=may_not_pass)
+def may(*actions: str, **condition: Any) -> dict[str, Any]:
+    return {"Effect": "Allow", "Action": list(actions), "Resource": "*", **condition}
+
+
+RULES = may("events:PutTargets", "events:PutRule", "events:DescribeRule")
+WAIT = may("sagemaker:DescribeTrainingJob", "sagemaker:StopTrainingJob")
+
+
+def passing_to(service: str) -> dict[str, Any]:
+    return may("iam:PassRole", Condition={"StringEquals": {"iam:PassedToService": service}})
+
+
+@pytest.mark.parametrize(
+    ("statements", "lacking"),
+    [
+        ([may("sagemaker:DescribeTrainingJob")], "sagemaker:StopTrainingJob"),
+        ([may("sagemaker:*")], "events:PutTargets"),
+        ([WAIT, RULES], "sagemaker:CreateTrainingJob"),
+        ([WAIT, RULES, may("sagemaker:CreateTrainingJob")], "sagemaker:AddTags"),
+        ([may("sagemaker:*"), RULES], "iam:PassRole"),
+        ([may("sagemaker:*"), RULES, passing_to("lambda.amazonaws.com")], "iam:PassRole"),
+    ],
+)
+def test_the_state_machines_role_decides(machines, jobs, statements, lacking):
+    request = jobs.request(WRITE_MODEL)
+    ended = machines.run(task("sagemaker:createTrainingJob.sync", request), statements=statements)
     assert ended["error"] == "SageMaker.AmazonSageMakerException"
-    assert "not authorized to perform: iam:PassRole" in ended["cause"]
+    assert f"not authorized to perform: {lacking} " in ended["cause"]
+    assert "Error Code: AccessDeniedException" in ended["cause"]
+    with pytest.raises(ClientError, match="not found"):
+        jobs.status(request["TrainingJobName"])
+
+
+def test_a_role_that_may_do_just_what_a_job_needs(machines, jobs):
+    statements = [
+        may("sagemaker:CreateTrainingJob", "sagemaker:AddTags"),
+        WAIT,
+        RULES,
+        passing_to("sagemaker.amazonaws.com"),
+    ]
+    ended = machines.run(task("sagemaker:createTrainingJob.sync", jobs.request(WRITE_MODEL)), statements=statements)
+    assert ended["status"] == "SUCCEEDED", ended
 
 
 def test_an_unsupported_integration_fails_by_name(machines):
