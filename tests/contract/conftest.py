@@ -62,7 +62,7 @@ def make_plan(plan_module, run_input_module):
     """PlanRun's own plan for an execution input, under the longest names."""
 
     def make(**given: Any) -> dict[str, Any]:
-        bucket = f"{LONGEST_PREFIX}-123456789012-ap-southeast-1"
+        bucket = f"{LONGEST_PREFIX}-123456789012-ap-southeast-1-0123456789ab"
         instances = dict.fromkeys(("prepare", "tune", "train", "evaluate"), "ml.m5.xlarge") | {
             "endpoint": "ml.m5.large"
         }

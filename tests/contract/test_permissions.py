@@ -54,6 +54,9 @@ IAM_NAMES = {
     ("s3", "HeadObject"): {"s3:GetObject"},
     # https://docs.aws.amazon.com/AmazonS3/latest/API/API_GetObject.html: with a versionId, GetObjectVersion
     ("s3", "GetObject"): {"s3:GetObject"},
+    ("s3", "ListObjectVersions"): {"s3:ListBucketVersions"},
+    # https://docs.aws.amazon.com/AmazonS3/latest/API/API_DeleteObjects.html: with a VersionId, DeleteObjectVersion
+    ("s3", "DeleteObjects"): {"s3:DeleteObject"},
     ("stepfunctions", "GetExecutionHistory"): {"states:GetExecutionHistory"},
     ("sagemaker-runtime", "InvokeEndpoint"): {"sagemaker:InvokeEndpoint"},
 }
@@ -98,7 +101,7 @@ def called_by(folder: Path) -> set[str]:
     if any(isinstance(node, ast.Attribute) and ast.unparse(node) == "documents.write" for node in nodes):
         actions.add("s3:PutObject")
     if any(isinstance(node, ast.Constant) and node.value == "VersionId" for node in nodes):
-        actions.add("s3:GetObjectVersion")
+        actions |= {f"{action}Version" for action in ("s3:GetObject", "s3:DeleteObject") if action in actions}
     return actions
 
 
@@ -150,6 +153,25 @@ def test_the_state_machine_may_invoke_the_functions_that_it_invokes_and_no_other
         if "lambda" in state.get("Resource", "")
     }
     assert {resource["Fn::GetAtt"][0] for resource in invoke["Resource"]} == invoked
+
+
+def test_who_reads_or_writes_objects_may_use_the_customers_key(resources):
+    holders = {
+        name
+        for name, resource in resources.items()
+        if resource["Type"] == "AWS::IAM::Role" and granted(resources, name) & {"s3:GetObject", "s3:PutObject"}
+    }
+    policy = resources["DataKeyPolicy"]
+    assert policy["Condition"] == "UsesKey"
+    assert {role["Ref"] for role in policy["Properties"]["Roles"]} == holders
+    (statement,) = policy["Properties"]["PolicyDocument"]["Statement"]
+    assert set(statement["Action"]) == {"kms:Decrypt", "kms:GenerateDataKey"}
+    assert statement["Resource"] == {"Ref": "KmsKeyArn"}
+
+
+def test_the_function_that_deletes_may_do_so_only_where_the_stack_was_told_to(resources):
+    for statement in resources["ClearUpRole"]["Properties"]["Policies"][0]["PolicyDocument"]["Statement"]:
+        assert statement.get("Sid") == "WriteLogs" or statement["Fn::If"][0] == "DeletesData"
 
 
 def test_roles_are_passed_to_sagemaker_only(resources):

@@ -51,7 +51,7 @@ def test_functions_states_and_folders_bear_one_name(functions, definition):
         snake = re.sub(r"(?<!^)(?=[A-Z])", "_", verb_phrase).lower()
         assert properties["CodeUri"] == f"functions/{snake}/"
         assert properties["FunctionName"] == {"Fn::Sub": "${NamePrefix}-" + snake.replace("_", "-")}
-        if name != "ClassifyImageFunction":
+        if name not in ("ClassifyImageFunction", "ClearUpFunction"):
             assert verb_phrase in definition["States"]
 
 
@@ -104,8 +104,10 @@ def test_names_fit_with_the_longest_prefix(template, resources):
         for key, kind in kinds.items():
             value = resource.get("Properties", {}).get(key)
             if isinstance(value, dict) and "Fn::Sub" in value:
-                name = value["Fn::Sub"].replace("${NamePrefix}", longest)
+                text = value["Fn::Sub"] if isinstance(value["Fn::Sub"], str) else value["Fn::Sub"][0]
+                name = text.replace("${NamePrefix}", longest)
                 name = name.replace("${AWS::AccountId}", "123456789012").replace("${AWS::Region}", "ap-northeast-1")
+                name = name.replace("${Stack}", "0123456789ab")
                 assert "$" not in name
                 assert len(name) <= LONGEST_NAME[kind], name
                 checked.add(kind)
@@ -151,8 +153,10 @@ def test_the_inbox_cannot_feed_itself(resources):
 def test_the_bucket_comes_after_the_policy_that_lets_it_send(resources):
     assert resources["Bucket"]["DependsOn"] == "InboxQueuePolicy"
     (statement,) = resources["InboxQueuePolicy"]["Properties"]["PolicyDocument"]["Statement"]
-    source = statement["Condition"]["ArnLike"]["aws:SourceArn"]["Fn::Sub"]
-    assert source.endswith(":s3:::" + resources["Bucket"]["Properties"]["BucketName"]["Fn::Sub"])
+    source, source_variables = statement["Condition"]["ArnLike"]["aws:SourceArn"]["Fn::Sub"]
+    name, name_variables = resources["Bucket"]["Properties"]["BucketName"]["Fn::Sub"]
+    assert source.endswith(":s3:::" + name)
+    assert source_variables == name_variables
 
 
 def test_the_bucket_is_closed_encrypted_and_versioned(resources):
@@ -162,6 +166,25 @@ def test_the_bucket_is_closed_encrypted_and_versioned(resources):
     assert bucket["BucketEncryption"]["ServerSideEncryptionConfiguration"]
     (statement,) = resources["BucketPolicy"]["Properties"]["PolicyDocument"]["Statement"]
     assert (statement["Effect"], statement["Condition"]) == ("Deny", {"Bool": {"aws:SecureTransport": "false"}})
+
+
+def test_a_deploy_after_a_deletion_that_kept_the_bucket_makes_another(resources):
+    """The bucket's name carries the stack's own id, and what deletes the bucket is gone before what it needs is."""
+    bucket = resources["Bucket"]
+    assert {"Ref": "AWS::StackId"} in bucket["Properties"]["BucketName"]["Fn::Sub"][1]["Stack"]["Fn::Select"][1][
+        "Fn::Split"
+    ][1]["Fn::Select"][1]["Fn::Split"]
+    assert (bucket["DeletionPolicy"], bucket["UpdateReplacePolicy"]) == ("RetainExceptOnCreate", "Retain")
+    assert resources["Contents"]["Properties"] == {
+        "ServiceToken": {"Fn::GetAtt": ["ClearUpFunction", "Arn"]},
+        "Bucket": {"Ref": "Bucket"},
+        "OnStackDeletion": {"Ref": "OnStackDeletion"},
+    }
+
+
+def test_what_the_live_endpoint_needs_never_expires(resources):
+    for rule in resources["Bucket"]["Properties"]["LifecycleConfiguration"]["Rules"]:
+        assert "ExpirationInDays" not in rule or rule["Prefix"] == "features/"
 
 
 def test_events_match_what_the_rule_for_mails_waits_for(resources, definition):
