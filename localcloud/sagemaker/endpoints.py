@@ -221,8 +221,13 @@ class Endpoints:
             fleet = self._start_fleet(name, new)
             with self._service.invocation_metrics.watched():
                 previous = self._move_traffic(name, fleet, plan, started + plan.timeout_seconds)
-        except (DeploymentFailed, ServiceError) as error:
-            logger.warning("endpoint %s stays on %s: %s", name, record["EndpointConfigName"], error)
+        except Closed:
+            raise
+        except Exception as error:
+            expected = isinstance(error, DeploymentFailed | ServiceError)
+            reason = str(error) if expected else f"InternalServerError: {error!r}"
+            old = record["EndpointConfigName"]
+            logger.warning("endpoint %s stays on %s: %s", name, old, reason, exc_info=not expected)
             self._change(name, "RollingBack")
             if fleet is not None:
                 with self._lock:
@@ -238,8 +243,8 @@ class Endpoints:
         self._change(name, "InService", **done)
 
     def _move_traffic(self, name: str, fleet: Fleet, plan: Plan, deadline: float) -> Fleet:
-        """Give the new fleet its shares, one after the other, and return the old one. Raises DeploymentFailed while the
-        old one can have all traffic again, and Closed.
+        """Give the new fleet its shares, one after the other, and return the old one. Raises DeploymentFailed and
+        Closed; then the old one has all traffic again.
         """
         route = self._in_service[name]
         previous = route.fleet
@@ -249,7 +254,7 @@ class Endpoints:
             self._enter_stage(name, "Baking")
             try:
                 self._bake(fleet, plan, deadline)
-            except DeploymentFailed:
+            except Exception:
                 with self._lock:
                     route.give(previous, 1)
                 raise

@@ -8,6 +8,7 @@ import time
 from typing import Any
 
 import pytest
+from botocore.exceptions import ClientError
 
 from localcloud.cloud import ACCOUNT_ID, REGION
 
@@ -77,6 +78,26 @@ def settled(sagemaker: Any, name: str, seconds: float = 60) -> dict[str, Any]:
         assert time.monotonic() < deadline, endpoint
         time.sleep(0.1)
     return endpoint
+
+
+def test_the_role_of_the_model_must_be_allowed_to_describe_the_alarms(session, role_for):
+    sagemaker, cloudwatch = session.client("sagemaker"), session.client("cloudwatch")
+    put_alarm(cloudwatch, "unseen", EndpointName="unseen")
+    role = role_for("sagemaker.amazonaws.com", [{"Effect": "Allow", "Action": "logs:*", "Resource": "*"}])
+    sagemaker.create_model(ModelName="unseen", PrimaryContainer={"Image": IMAGE}, ExecutionRoleArn=role)
+    variant = {"VariantName": "v", "ModelName": "unseen", "InitialInstanceCount": 1, "InstanceType": "ml.m5.large"}
+    sagemaker.create_endpoint_config(EndpointConfigName="unseen", ProductionVariants=[variant])
+    with pytest.raises(ClientError, match=r"Could not describe the alarms unseen\. .* is not authorized to perform"):
+        sagemaker.create_endpoint(
+            EndpointName="unseen",
+            EndpointConfigName="unseen",
+            DeploymentConfig={
+                "BlueGreenUpdatePolicy": {
+                    "TrafficRoutingConfiguration": {"Type": "ALL_AT_ONCE", "WaitIntervalInSeconds": 0}
+                },
+                "AutoRollbackConfiguration": {"Alarms": [{"AlarmName": "unseen"}]},
+            },
+        )
 
 
 def test_errors_of_a_canary_ring_the_alarm_that_rolls_it_back(session, role_for):

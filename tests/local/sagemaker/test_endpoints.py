@@ -496,6 +496,28 @@ def test_a_new_fleet_that_falls_ill_while_it_bakes_is_given_up(sagemaker, make_c
     assert ask(sagemaker)["name"] == "first"
 
 
+def test_alarms_that_cannot_be_read_any_more_call_a_deployment_off(sagemaker, outside, make_config, monkeypatch):
+    """Whatever it is: no endpoint is left Updating for ever."""
+    monkeypatch.setattr("localcloud.sagemaker.endpoints.ALARM_POLL_SECONDS", 0.1)
+    outside.client("cloudwatch", None).put_metric_alarm(
+        AlarmName="quiet",
+        Namespace="AWS/SageMaker",
+        MetricName="Invocations",
+        Statistic="Sum",
+        Period=60,
+        EvaluationPeriods=1,
+        Threshold=1000,
+        ComparisonOperator="GreaterThanThreshold",
+    )
+    create(sagemaker, make_config(sagemaker, "first"))
+    make_config(sagemaker, "second")
+    update(sagemaker, "second", DeploymentConfig=shift("ALL_AT_ONCE", 60, ("quiet",)))
+    baking(sagemaker)
+    monkeypatch.setattr("localcloud.sagemaker.guardrails._states", lambda *_: {}["not expected"])
+    assert settled(sagemaker)["EndpointConfigName"] == "first"
+    assert ask(sagemaker)["name"] == "first"
+
+
 def test_a_deployment_that_takes_too_long_is_given_up(sagemaker, make_config, monkeypatch):
     create(sagemaker, make_config(sagemaker, "first"))
     make_config(sagemaker, "second")
