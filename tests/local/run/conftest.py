@@ -1,0 +1,154 @@
+"""The product's own template, state machine and functions on a local cloud, with jobs and a server that take no time.
+
+What the jobs run and the endpoint serves are stand-ins: `stand_ins/` takes the place of the job code that PlanRun
+carries, so that a run takes seconds and a data set's `.model.json` says what its model is like.
+"""
+
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+
+from localcloud import LocalCloud, deploy
+
+ROOT = Path(__file__).parents[3]
+LABELS = ("cat", "dog")
+REGISTRY = "123456789012.dkr.ecr.us-east-1.amazonaws.com"
+
+
+@dataclass
+class Stack:
+    """One deployed stack, whose default endpoint bears its name."""
+
+    name: str
+    cloud: LocalCloud
+    session: boto3.Session
+    outputs: dict[str, str]
+
+    def client(self, service: str) -> Any:
+        return self.session.client(service)
+
+    def dataset(self, mistakes: int = 0, serves: str = "right", images: int = 40) -> str:
+        """Put a data set whose model makes so many mistakes on as many test images; return its URI."""
+        prefix = f"datasets/{os.urandom(4).hex()}"
+        s3, bucket = self.client("s3"), self.outputs["Bucket"]
+        model = json.dumps({"mistakes": mistakes, "serves": serves})
+        s3.put_object(Bucket=bucket, Key=f"{prefix}/.model.json", Body=model.encode())
+        for split, count in (("train", 4), ("valid", 4), ("test", images)):
+            for number in range(count):
+                label = LABELS[number % 2]
+                s3.put_object(
+                    Bucket=bucket,
+                    Key=f"{prefix}/{split}/{label}/{number:03d}.png",
+                    Body=f"{split} {label} {number}".encode(),
+                )
+        return f"s3://{bucket}/{prefix}"
+
+    def start(self, dataset: str, **given: Any) -> str:
+        document = {
+            "dataset": dataset,
+            "endpoint_name": self.name,
+            "model": {"weights": "none"},
+            "tuning": {"max_jobs": 1, "epochs": 1, "ranges": {"batch_size": [2]}},
+            "training": {"epochs": 1},
+            "debugger": {"enabled": False},
+            **given,
+        }
+        return self.client("stepfunctions").start_execution(
+            stateMachineArn=self.outputs["StateMachineArn"], input=json.dumps(document)
+        )["executionArn"]
+
+    def end_of(self, execution: str, seconds: float = 120) -> dict[str, Any]:
+        deadline = time.monotonic() + seconds
+        while (ended := self.describe(execution))["status"] == "RUNNING":
+            assert time.monotonic() < deadline, self.states(execution)[-5:]
+            time.sleep(0.1)
+        return ended
+
+    def run(self, dataset: str, **given: Any) -> dict[str, Any]:
+        return self.end_of(self.start(dataset, **given))
+
+    def describe(self, execution: str) -> dict[str, Any]:
+        return self.client("stepfunctions").describe_execution(executionArn=execution)
+
+    def states(self, execution: str) -> list[str]:
+        """The states that an execution has entered."""
+        pages = self.client("stepfunctions").get_paginator("get_execution_history").paginate(executionArn=execution)
+        events = [event for page in pages for event in page["events"]]
+        return [event["stateEnteredEventDetails"]["name"] for event in events if "stateEnteredEventDetails" in event]
+
+    def wait_for_state(self, execution: str, state: str, seconds: float = 60) -> None:
+        deadline = time.monotonic() + seconds
+        while state not in self.states(execution):
+            assert time.monotonic() < deadline, self.states(execution)
+            assert self.describe(execution)["status"] == "RUNNING", self.describe(execution)
+            time.sleep(0.05)
+
+    def read(self, key: str) -> dict[str, Any]:
+        return json.loads(self.client("s3").get_object(Bucket=self.outputs["Bucket"], Key=key)["Body"].read())
+
+    def endpoint(self) -> dict[str, Any]:
+        return self.client("sagemaker").describe_endpoint(EndpointName=self.name)
+
+    def answer(self) -> dict[str, Any]:
+        """What the endpoint says to an image of a cat."""
+        response = self.client("sagemaker-runtime").invoke_endpoint(
+            EndpointName=self.name, ContentType="image/png", Body=b"test cat 0"
+        )
+        return json.loads(response["Body"].read())
+
+    def jobs(self) -> list[str]:
+        """The names of all training jobs, trials included, and tuning jobs that this stack has paid for."""
+        sagemaker = self.client("sagemaker")
+        trained = sagemaker.get_paginator("list_training_jobs").paginate(NameContains=self.name)
+        tuned = sagemaker.get_paginator("list_hyper_parameter_tuning_jobs").paginate(NameContains=self.name)
+        names = [job["TrainingJobName"] for page in trained for job in page["TrainingJobSummaries"]]
+        return names + [
+            job["HyperParameterTuningJobName"] for page in tuned for job in page["HyperParameterTuningJobSummaries"]
+        ]
+
+
+@pytest.fixture(scope="session")
+def product(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the product's template and all that it deploys, with the stand-ins in the job code's place."""
+    folder = tmp_path_factory.mktemp("product")
+    shutil.copy(ROOT / "template.yaml", folder)
+    for name in ("contracts", "functions", "statemachine"):
+        shutil.copytree(ROOT / name, folder / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
+    job_code = folder / "functions" / "plan_run" / "job_code"
+    for link in job_code.iterdir():
+        link.unlink()
+    shutil.copytree(Path(__file__).with_name("stand_ins"), job_code, dirs_exist_ok=True)
+    return folder / "template.yaml"
+
+
+@pytest.fixture(scope="session")
+def make_stack(cloud: LocalCloud, session: boto3.Session, product: Path) -> Callable[[str], Stack]:
+    def make(name: str) -> Stack:
+        parameters = {
+            "NamePrefix": name,
+            "TrainingImageUri": f"{REGISTRY}/pytorch:stand-in",
+            "ServingImageUri": f"{REGISTRY}/tiny:stand-in",
+        }
+        return Stack(name, cloud, session, deploy(session, product, name, parameters))
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def stack(make_stack: Callable[[str], Stack]) -> Stack:
+    return make_stack(f"t{os.urandom(3).hex()}")
+
+
+@pytest.fixture
+def faulty(stack: Stack) -> Iterator[Stack]:
+    """The stack; what a test leaves of the cloud's faults is removed."""
+    yield stack
+    stack.cloud.clear_faults()

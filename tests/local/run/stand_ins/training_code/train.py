@@ -1,0 +1,21 @@
+"""Stands in for a trial and for the final training: what the model is to be like is in the data set's .model.json."""
+
+import hashlib
+import json
+import os
+import shutil
+import tarfile
+from pathlib import Path
+
+model = json.loads(Path(os.environ["SM_CHANNEL_DATASET"], ".model.json").read_text())
+print("final train_loss=0.1 train_accuracy=0.9 valid_loss=0.1 valid_accuracy=0.9 (epoch 1)", flush=True)
+if channel := os.environ.get("SM_CHANNEL_INFERENCE_CODE"):
+    folder = Path(os.environ["SM_MODEL_DIR"])
+    with tarfile.open(Path(channel, "inference_code.tar.gz")) as tar:
+        tar.extractall(folder, filter="data")
+    manifest = Path(os.environ["SM_CHANNEL_MANIFEST"], "manifest.json")
+    shutil.copy(manifest, folder)
+    weights = hashlib.sha256(json.dumps(model).encode() + manifest.read_bytes()).hexdigest()
+    (folder / "model.json").write_text(json.dumps({**model, "weights_sha256": weights}))
+    findings = {"version": 1, "job": os.environ["TRAINING_JOB_NAME"], "steps": 1, "tensors_saved": 0, "tensors": None}
+    Path(os.environ["SM_CHECKPOINT_DIR"], "findings.json").write_text(json.dumps({**findings, "findings": []}))

@@ -1,0 +1,48 @@
+"""No reply, no second bill: whatever SageMaker does not answer, a run adopts what it made, and pays for it once."""
+
+PAID_JOBS = 5
+"""Of a run with one trial: preparation, tuning job, trial, training, evaluation."""
+CREATIONS = (
+    "CreateTrainingJob",
+    "CreateHyperParameterTuningJob",
+    "CreateModel",
+    "CreateEndpointConfig",
+    "CreateEndpoint",
+)
+
+
+def test_a_run_that_gets_no_reply_to_any_creation_pays_once_and_serves(faulty):
+    for step in ("prepare", "train", "evaluate"):
+        faulty.cloud.inject("LostReply", Action="CreateTrainingJob", Name=f"{faulty.name}-*-{step}-1")
+    for action in CREATIONS[1:]:
+        faulty.cloud.inject("LostReply", Action=action)
+    before = len(faulty.jobs())
+    execution = faulty.start(faulty.dataset())
+    ended = faulty.end_of(execution)
+    assert ended["status"] == "SUCCEEDED", ended
+    assert faulty.cloud.faults() == []
+    assert len(faulty.jobs()) - before == PAID_JOBS
+    assert faulty.answer()["predictions"][0]["label"] == "cat"
+    assert {"IsAdoptedJobOver", "IsAdoptedTuningOver", "IsModelOurs", "IsEndpointConfigOurs", "IsDeployOurs"} <= set(
+        faulty.states(execution)
+    )
+
+
+def test_an_update_whose_reply_is_lost_is_followed_to_its_end(faulty):
+    assert faulty.endpoint()["EndpointStatus"] == "InService"
+    former = faulty.endpoint()["EndpointConfigName"]
+    faulty.cloud.inject("LostReply", Action="UpdateEndpoint", Name=faulty.name)
+    before = len(faulty.jobs())
+    ended = faulty.run(faulty.dataset(mistakes=1))
+    assert ended["status"] == "SUCCEEDED", ended
+    assert faulty.endpoint()["EndpointConfigName"] != former
+    assert len(faulty.jobs()) - before == PAID_JOBS
+
+
+def test_throttling_of_every_creation_makes_no_second_job(faulty):
+    for action in CREATIONS[:4]:
+        faulty.cloud.inject("Throttling", Action=action, Name=f"{faulty.name}-*")
+    before = len(faulty.jobs())
+    ended = faulty.run(faulty.dataset())
+    assert ended["status"] == "SUCCEEDED", ended
+    assert len(faulty.jobs()) - before == PAID_JOBS
