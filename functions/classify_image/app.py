@@ -21,6 +21,10 @@ from aws_lambda_powertools.utilities.batch import BatchProcessor, EventType, pro
 from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
 from botocore.exceptions import ClientError
 from content import ContentRejected, type_of
+from photograph import body_of
+
+LARGEST_OBJECT_BYTES = 64 * 1024 * 1024
+"""Of what is read at all, before any parser sees it: the function's memory holds it."""
 
 LARGEST_BODY_BYTES = 6_291_456
 """https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_runtime_InvokeEndpoint.html"""
@@ -92,15 +96,18 @@ def answer(arrival: Arrival, endpoint: str) -> None:
     content_type, outcome = None, {}
     timings_ms = {}
     try:
-        if stored["ContentLength"] > LARGEST_BODY_BYTES:
+        if stored["ContentLength"] > LARGEST_OBJECT_BYTES:
             raise ContentRejected(
-                "TooLarge", f"{stored['ContentLength']} bytes: the endpoint takes at most {LARGEST_BODY_BYTES}"
+                "TooLarge", f"{stored['ContentLength']} bytes: at most {LARGEST_OBJECT_BYTES} are read"
             )
         image = stored["Body"].read()
         timings_ms["fetch"] = _milliseconds_since(started)
         content_type = type_of(image)
         started = time.perf_counter()
-        outcome = classify(client("sagemaker-runtime"), endpoint, image, content_type)
+        body, body_type = body_of(image, content_type, LARGEST_BODY_BYTES, int(os.environ["SHORT_SIDE_PX"]))
+        timings_ms["convert"] = _milliseconds_since(started)
+        started = time.perf_counter()
+        outcome = classify(client("sagemaker-runtime"), endpoint, body, body_type)
         timings_ms["invoke"] = _milliseconds_since(started)
     except ContentRejected as rejection:
         reason = {"code": rejection.code, "message": rejection.message}

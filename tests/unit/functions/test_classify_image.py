@@ -1,6 +1,7 @@
 import hashlib
 import io
 import json
+import struct
 from urllib.parse import quote_plus
 
 import pytest
@@ -39,6 +40,7 @@ def endpoint():
 @pytest.fixture
 def app(load, monkeypatch, s3, endpoint):
     monkeypatch.setenv("ENDPOINT_NAME", "kelpie")
+    monkeypatch.setenv("SHORT_SIDE_PX", "512")
     s3.put_bucket_versioning(Bucket=BUCKET, VersioningConfiguration={"Status": "Enabled"})
     app = load("classify_image")
     clients = {"s3": s3, "sagemaker-runtime": endpoint, "events": endpoint}
@@ -139,13 +141,13 @@ def test_content_decides_and_not_the_name(drop, handle, endpoint):
     [
         (b"", "EmptyObject", "no bytes"),
         (b"hello", "NotAnImage", "found text"),
-        (b"GIF89a", "NotAnImage", "a GIF image"),
-        (b"RIFF\x00\x00\x00\x00WEBPVP8 ", "NotAnImage", "a WebP image"),
+        (b"GIF89a", "UnreadableImage", "image/gif"),
+        (b"RIFF\x00\x00\x00\x00WEBPVP8 ", "UnreadableImage", "image/webp"),
         (b"%PDF-1.7", "NotAnImage", "a PDF document"),
         (b"PK\x03\x04", "NotAnImage", "a ZIP archive"),
         (b"\x00\x00\x00\x1cftypheic", "NotAnImage", "an HEIC image"),
         (b"\x00\x01\xfe\xff", "NotAnImage", "00 01 fe ff"),
-        (JPEG + b"\0" * 6_291_456, "TooLarge", "at most 6291456"),
+        (JPEG + b"\0" * 6_291_456, "UnreadableImage", "image/jpeg"),
     ],
 )
 def test_what_cannot_be_classified_is_rejected_with_what_was_found(drop, handle, result, endpoint, body, code, said):
@@ -158,6 +160,24 @@ def test_what_cannot_be_classified_is_rejected_with_what_was_found(drop, handle,
     assert answer["bytes"] == len(body)
     assert endpoint.asked == []
     assert endpoint.events[0]["DetailType"] == "ImageRejected"
+
+
+def test_an_object_too_large_is_rejected_before_it_is_read(drop, handle, result, app, monkeypatch):
+    monkeypatch.setattr(app, "LARGEST_OBJECT_BYTES", 4)
+    dropped = drop("inbox/a.jpg", JPEG)
+    assert handle(dropped) == []
+    answer = result("inbox/a.jpg", dropped["s3"]["object"]["versionId"])
+    assert (answer["status"], answer["reason"]["code"], answer["content_type"]) == ("rejected", "TooLarge", None)
+    assert "at most 4 are read" in answer["reason"]["message"]
+
+
+def test_an_image_of_another_format_is_asked_as_png(drop, handle, result, endpoint):
+    bitmap = b"BM" + struct.pack("<IHHIIiiHHIIiiII", 58, 0, 0, 54, 40, 1, 1, 1, 24, *[0] * 6) + b"\xff\0\0\0"
+    dropped = drop("inbox/a.jpg", bitmap)
+    assert handle(dropped) == []
+    assert result("inbox/a.jpg", dropped["s3"]["object"]["versionId"])["content_type"] == "image/bmp"
+    ((content_type, body),) = endpoint.asked
+    assert (content_type, body[:4]) == ("image/png", b"\x89PNG")
 
 
 def test_the_largest_body_that_the_endpoint_takes_is_sent(drop, handle, endpoint):

@@ -1,0 +1,162 @@
+"""Files as they are dropped into an inbox: good ones of every kind, broken ones, and ones that mean harm.
+
+Each is generated here, small, and says what is to come of it: the status and the reason's code.
+"""
+
+import io
+import struct
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from PIL import Image, ImageDraw
+
+BOMB_SIDE_PX = 50_000
+
+
+@dataclass(frozen=True)
+class Sample:
+    name: str
+    content: bytes
+    code: str | None
+    """Of the rejection; None if it is to be classified."""
+
+
+def corpus() -> Iterator[Sample]:
+    yield from classifiable()
+    yield from rejected()
+
+
+def classifiable() -> Iterator[Sample]:
+    photo, small = photograph(), photograph(40, 30)
+    yield Sample("jpeg", encoded(photo, "JPEG"), None)
+    yield Sample("jpeg progressive", encoded(photo, "JPEG", progressive=True), None)
+    yield Sample("jpeg cmyk", encoded(photo.convert("CMYK"), "JPEG"), None)
+    yield Sample("jpeg grey", encoded(photo.convert("L"), "JPEG"), None)
+    yield Sample("jpeg turned", turned(photo, "JPEG"), None)
+    yield Sample("jpeg with a tail", encoded(photo, "JPEG") + b"\0" * 100, None)
+    yield Sample("png", encoded(photo, "PNG"), None)
+    yield Sample("png palette", encoded(photo.convert("P"), "PNG"), None)
+    yield Sample("png palette transparent", encoded(photo.convert("P"), "PNG", transparency=0), None)
+    yield Sample("png alpha", encoded(photo.convert("RGBA"), "PNG"), None)
+    yield Sample("png grey alpha", encoded(photo.convert("LA"), "PNG"), None)
+    yield Sample("png 16 bit", encoded(sixteen_bits(), "PNG"), None)
+    yield Sample("png 1 bit", encoded(photo.convert("1"), "PNG"), None)
+    yield Sample("png of one pixel", encoded(Image.new("RGB", (1, 1)), "PNG"), None)
+    yield Sample("webp", encoded(photo, "WEBP"), None)
+    yield Sample("webp lossless alpha", encoded(photo.convert("RGBA"), "WEBP", lossless=True), None)
+    yield Sample("webp animated", encoded(small, "WEBP", save_all=True, append_images=[small.rotate(90)]), None)
+    yield Sample("gif", encoded(photo, "GIF"), None)
+    yield Sample("gif animated", encoded(small, "GIF", save_all=True, append_images=[small.rotate(180)]), None)
+    yield Sample("gif transparent", encoded(photo.convert("P"), "GIF", transparency=0), None)
+    yield Sample("bmp", encoded(photo, "BMP"), None)
+    yield Sample("bmp palette", encoded(photo.convert("P"), "BMP"), None)
+    yield Sample("tiff", encoded(photo, "TIFF"), None)
+    yield Sample("tiff lzw", encoded(photo, "TIFF", compression="tiff_lzw"), None)
+    yield Sample("tiff jpeg", encoded(photo, "TIFF", compression="jpeg"), None)
+    yield Sample("tiff cmyk", encoded(photo.convert("CMYK"), "TIFF"), None)
+    yield Sample("tiff 16 bit", encoded(sixteen_bits(), "TIFF"), None)
+    yield Sample("tiff fax", encoded(photo.convert("1"), "TIFF", compression="group4"), None)
+
+
+def rejected() -> Iterator[Sample]:
+    photo = photograph()
+    for kind in ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF"):
+        whole = encoded(photo, kind)
+        yield Sample(f"{kind} cut in half", whole[: len(whole) // 2], "UnreadableImage")
+        yield Sample(f"{kind} cut after 30 bytes", whole[:30], "UnreadableImage")
+    yield Sample("png bomb", png_header(BOMB_SIDE_PX, BOMB_SIDE_PX), "UnreadableImage")
+    yield Sample("jpeg bomb", jpeg_header(BOMB_SIDE_PX, BOMB_SIDE_PX), "UnreadableImage")
+    yield Sample("gif bomb", gif_header(BOMB_SIDE_PX, BOMB_SIDE_PX), "TooManyPixels")
+    yield Sample("bmp bomb", bmp_header(BOMB_SIDE_PX, BOMB_SIDE_PX), "TooManyPixels")
+    yield Sample("webp bomb", webp_header(BOMB_SIDE_PX, BOMB_SIDE_PX), "TooManyPixels")
+    yield Sample("tiff bomb", tiff_header(BOMB_SIDE_PX, BOMB_SIDE_PX), "TooManyPixels")
+    yield Sample("webp of 100 megapixels", webp_header(10_000, 10_000), "TooManyPixels")
+    yield Sample("tiff of 32-bit floats", encoded(photo.convert("F"), "TIFF"), "UnreadableImage")
+    yield Sample("tiff that points at itself", b"II*\0\x08\0\0\0\0\0\x08\0\0\0", "UnreadableImage")
+    yield Sample("nothing", b"", "EmptyObject")
+    yield Sample("text", b"hello", "NotAnImage")
+    yield Sample("text that begins as a bitmap", b"BMW drivers are not images of anything at all", "NotAnImage")
+    yield Sample("html", b"<!DOCTYPE html><html></html>", "NotAnImage")
+    yield Sample("svg", b'<svg xmlns="http://www.w3.org/2000/svg"/>', "NotAnImage")
+    yield Sample("pdf", b"%PDF-1.7", "NotAnImage")
+    yield Sample("zip", b"PK\x03\x04", "NotAnImage")
+    yield Sample("gzip", b"\x1f\x8b\x08", "NotAnImage")
+    yield Sample("heic", b"\0\0\0\x1cftypheic", "NotAnImage")
+    yield Sample("video", b"\0\0\0\x1cftypisom", "NotAnImage")
+    yield Sample("photoshop", b"8BPS\0\x01", "NotAnImage")
+    yield Sample("program", b"\x7fELF\x02", "NotAnImage")
+    yield Sample("zeros", b"\0" * 1000, "NotAnImage")
+    yield Sample("no type", b"\0\x01\xfe\xff", "NotAnImage")
+    yield Sample("first byte of a jpeg", b"\xff", "NotAnImage")
+
+
+def photograph(width: int = 120, height: int = 80) -> Image.Image:
+    """A picture with an up and a left: red above, a blue square on the left below."""
+    picture = Image.linear_gradient("L").resize((width, height)).convert("RGB")
+    draw = ImageDraw.Draw(picture)
+    draw.rectangle((0, 0, width, height // 4), fill=(200, 10, 10))
+    draw.rectangle((0, height // 2, width // 4, height), fill=(10, 10, 200))
+    return picture
+
+
+def noise(width: int, height: int) -> Image.Image:
+    """What compresses badly."""
+    return Image.merge("RGB", [Image.effect_noise((width, height), 90) for _ in range(3)])
+
+
+def sixteen_bits() -> Image.Image:
+    picture = Image.new("I;16", (64, 64))
+    picture.frombytes(struct.pack("<4096H", *(row * 1024 for row in range(64) for _ in range(64))))
+    return picture
+
+
+def turned(picture: Image.Image, kind: str) -> bytes:
+    """Stored lying on its side, with the EXIF orientation that sets it up again."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    return encoded(picture.transpose(Image.Transpose.ROTATE_90), kind, exif=exif)
+
+
+def encoded(picture: Image.Image, kind: str, **options: object) -> bytes:
+    file = io.BytesIO()
+    picture.save(file, kind, **options)
+    return file.getvalue()
+
+
+def png_header(width: int, height: int) -> bytes:
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
+
+
+def jpeg_header(width: int, height: int) -> bytes:
+    whole = bytearray(encoded(photograph(8, 8), "JPEG"))
+    at = whole.index(b"\xff\xc0") + 5
+    whole[at : at + 4] = struct.pack(">HH", height, width)
+    return bytes(whole)
+
+
+def gif_header(width: int, height: int) -> bytes:
+    whole = bytearray(encoded(photograph(8, 8), "GIF"))
+    whole[6:10] = struct.pack("<HH", width, height)
+    return bytes(whole)
+
+
+def bmp_header(width: int, height: int) -> bytes:
+    return b"BM" + struct.pack("<IHHI", 54, 0, 0, 54) + struct.pack("<IiiHHIIiiII", 40, width, height, 1, 24, *[0] * 6)
+
+
+def webp_header(width: int, height: int) -> bytes:
+    canvas = (width - 1).to_bytes(3, "little") + (height - 1).to_bytes(3, "little")
+    frame = encoded(photograph(8, 8), "WEBP")[12:]
+    chunks = b"VP8X" + struct.pack("<I", 10) + b"\0\0\0\0" + canvas + frame
+    return b"RIFF" + struct.pack("<I", 4 + len(chunks)) + b"WEBP" + chunks
+
+
+def tiff_header(width: int, height: int) -> bytes:
+    entries = [(256, width), (257, height), (258, 8), (259, 1), (262, 1), (273, 8), (277, 1), (278, height), (279, 1)]
+    directory = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in entries)
+    return b"II*\0\x08\0\0\0" + struct.pack("<H", len(entries)) + directory + b"\0\0\0\0"

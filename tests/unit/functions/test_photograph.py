@@ -1,0 +1,181 @@
+"""What becomes of each file of the hostile corpus, and the request bodies that are made of images."""
+
+import io
+import random
+import resource
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+sys.path.insert(0, str(Path(__file__).parent))
+import hostile_corpus as made
+
+sys.path.pop(0)
+
+LIMIT = 6_291_456
+SAMPLES = list(made.corpus())
+MOST_MIB = 600
+
+
+@pytest.fixture
+def photograph(load):
+    return load("classify_image", "photograph")
+
+
+@pytest.fixture
+def body(photograph):
+    """The request's body for a file, as the handler makes it."""
+
+    def body(file, short_side_px=512):
+        return photograph.body_of(file, sys.modules["content"].type_of(file), LIMIT, short_side_px)
+
+    return body
+
+
+def endpoint_decodes(body, content_type):
+    """As inference_code's decode(): the two formats, at most 64 megapixels, whole; None if it refuses."""
+    assert len(body) <= LIMIT
+    try:
+        picture = Image.open(io.BytesIO(body), formats=("JPEG", "PNG"))
+        assert Image.MIME[picture.format if picture.format != "MPO" else "JPEG"] == content_type
+        return None if picture.width * picture.height > 64_000_000 else picture.convert("RGB")
+    except AssertionError:
+        raise
+    except Exception:  # noqa: BLE001 - Pillow's decoders raise whatever a broken file leads them to
+        return None
+
+
+def test_the_corpus_is_large_enough():
+    assert len(SAMPLES) >= 60
+    assert len({sample.name for sample in SAMPLES}) == len(SAMPLES)
+
+
+@pytest.mark.parametrize("sample", SAMPLES, ids=lambda sample: sample.name)
+def test_every_file_gets_the_outcome_that_it_should(sample, body):
+    before, started = peak_mib(), time.monotonic()
+    rejected = sys.modules["content"].ContentRejected
+    try:
+        picture = endpoint_decodes(*body(sample.content))
+        code = None if picture else "UnreadableImage"
+    except rejected as rejection:
+        code = rejection.code
+    assert code == sample.code
+    assert time.monotonic() - started < 5
+    assert peak_mib() - before < MOST_MIB
+
+
+@pytest.mark.parametrize("kind", ["WEBP", "GIF", "BMP", "TIFF"])
+def test_other_formats_are_converted_without_loss(body, kind):
+    original = made.photograph()
+    options = {"lossless": True} if kind == "WEBP" else {}
+    sent, content_type = body(made.encoded(original, kind, **options))
+    assert content_type == "image/png"
+    if kind != "GIF":
+        assert Image.open(io.BytesIO(sent)).tobytes() == original.tobytes()
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+def test_what_the_endpoint_takes_is_sent_as_it_is(body, kind):
+    file = made.encoded(made.photograph(3000, 20), kind)
+    assert body(file) == (file, f"image/{kind.lower()}")
+
+
+@pytest.mark.parametrize("kind", ["WEBP", "TIFF"])
+def test_a_converted_image_stands_upright(body, kind):
+    picture = Image.open(io.BytesIO(body(made.turned(made.photograph(), kind))[0]))
+    assert picture.size == (120, 80)
+    red, blue = picture.getpixel((60, 5)), picture.getpixel((10, 60))
+    assert red[0] > 150 > red[2]
+    assert blue[2] > 150 > blue[0]
+
+
+def test_transparency_becomes_white(body):
+    clear = Image.new("RGBA", (10, 10), (0, 0, 0, 0))
+    assert Image.open(io.BytesIO(body(made.encoded(clear, "WEBP"))[0])).getpixel((5, 5)) == (255, 255, 255)
+
+
+def test_sixteen_bits_are_scaled_and_not_clipped(body):
+    picture = Image.open(io.BytesIO(body(made.encoded(made.sixteen_bits(), "TIFF"))[0]))
+    assert [picture.getpixel((0, row)) for row in (0, 32, 63)] == [(0, 0, 0), (128, 128, 128), (252, 252, 252)]
+
+
+def test_the_first_frame_of_an_animation_counts(body):
+    frames = [Image.new("RGB", (20, 20), colour) for colour in ("red", "blue")]
+    file = made.encoded(frames[0], "GIF", save_all=True, append_images=frames[1:])
+    assert Image.open(io.BytesIO(body(file)[0])).getpixel((5, 5)) == (255, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "size"),
+    [
+        ("JPEG", {"quality": 100, "subsampling": 0}, (2400, 1600)),
+        ("JPEG", {"quality": 100, "subsampling": 0, "progressive": True}, (2400, 1600)),
+        ("PNG", {"compress_level": 1}, (1600, 1800)),
+        ("BMP", {}, (1800, 2400)),
+    ],
+)
+def test_what_is_above_the_limit_is_scaled_down_and_no_further_than_it_may(body, kind, options, size, monkeypatch):
+    monkeypatch.setattr("PIL.ImageFile.MAXBLOCK", 2**25)  # Pillow's estimate is too small for progressive noise
+    file = made.encoded(made.noise(*size), kind, **options)
+    assert len(file) > LIMIT
+    sent, content_type = body(file)
+    picture = Image.open(io.BytesIO(sent))
+    assert content_type == "image/jpeg"
+    assert len(sent) <= LIMIT
+    assert min(picture.size) >= 512
+    assert picture.width / picture.height == pytest.approx(size[0] / size[1], rel=0.01)
+
+
+def test_what_is_scaled_down_shows_the_same(body):
+    original = made.photograph(3000, 4000)
+    picture = Image.open(io.BytesIO(body(made.encoded(original, "BMP") + b"")[0]))
+    shown, expected = (p.resize((60, 80), Image.Resampling.BOX) for p in (picture, original))
+    for row in range(0, 80, 7):
+        for column in range(3, 60, 9):
+            pairs = zip(shown.getpixel((column, row)), expected.getpixel((column, row)), strict=True)
+            assert all(abs(a - b) < 25 for a, b in pairs)
+
+
+def test_a_progressive_photograph_too_big_to_hold_is_refused_before_it_is_decoded(body):
+    bomb = bytearray(made.encoded(made.photograph(8, 8), "JPEG", progressive=True))
+    at = bomb.index(b"\xff\xc2") + 5
+    bomb[at : at + 4] = (13_000).to_bytes(2, "big") * 2
+    with pytest.raises(sys.modules["content"].ContentRejected, match="TooManyPixels"):
+        body(bytes(bomb) + b"\0" * LIMIT)
+
+
+FUZZED = [made.encoded(made.photograph(40, 30), kind) for kind in ("JPEG", "PNG", "WEBP", "TIFF", "GIF", "BMP")]
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
+@given(st.sampled_from(FUZZED), st.integers(0, 2**32), st.integers(1, 12))
+def test_a_mutated_file_is_sent_or_rejected_and_never_anything_else(body, original, seed, changes):
+    chance, file = random.Random(seed), bytearray(original)
+    for _ in range(changes):
+        at = chance.randrange(len(file))
+        match chance.randrange(4):
+            case 0:
+                file[at] = chance.randrange(256)
+            case 1:
+                del file[at : at + chance.randrange(1, 20)]
+            case 2:
+                file[at:at] = chance.randbytes(chance.randrange(1, 20))
+            case 3:
+                file[at : at + 4] = chance.choice([b"\xff\xff\xff\xff", b"\0\0\0\0", b"\x7f\xff\xff\xff"])
+        file = file or bytearray(b"\0")
+    try:
+        sent, content_type = body(bytes(file))
+    except sys.modules["content"].ContentRejected:
+        return
+    assert content_type in ("image/jpeg", "image/png")
+    assert len(sent) <= LIMIT
+
+
+def peak_mib():
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (2**20 if sys.platform == "darwin" else 2**10)
