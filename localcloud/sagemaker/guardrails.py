@@ -46,6 +46,8 @@ def plan_of(config: Mapping[str, Any] | None, instance_count: int) -> Plan:
             f"{waiting} seconds."
         )
     alarms = config.get("AutoRollbackConfiguration", {}).get("Alarms", [])
+    if not all("AlarmName" in alarm for alarm in alarms):
+        raise validation_error("Each of AutoRollbackConfiguration.Alarms needs an AlarmName")
     return Plan(shares, wait, termination_wait, timeout, tuple(alarm["AlarmName"] for alarm in alarms))
 
 

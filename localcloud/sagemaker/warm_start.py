@@ -32,6 +32,10 @@ def check_parents(
     describe: Callable[[Mapping[str, Any]], dict[str, Any]],
 ) -> None:
     """Raises ServiceError if the job that config and definition describe cannot begin with what its parents found."""
+    if not all("HyperParameterTuningJobName" in p for p in warm_start.get("ParentHyperParameterTuningJobs", [])):
+        raise validation_error(
+            "Each of WarmStartConfig.ParentHyperParameterTuningJobs needs a HyperParameterTuningJobName"
+        )
     names = parent_names(warm_start)
     if names and config["Strategy"] not in STRATEGIES:
         raise unsupported(
