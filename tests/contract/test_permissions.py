@@ -47,6 +47,13 @@ LOG_DELIVERY = {
     "logs:DescribeResourcePolicies",
     "logs:DescribeLogGroups",
 }
+TRACING = {
+    # https://docs.aws.amazon.com/step-functions/latest/dg/concepts-xray-tracing.html
+    "xray:PutTraceSegments",
+    "xray:PutTelemetryRecords",
+    "xray:GetSamplingRules",
+    "xray:GetSamplingTargets",
+}
 PASSES_A_ROLE = {"createTrainingJob", "createHyperParameterTuningJob", "createModel"}
 
 IAM_NAMES = {
@@ -127,7 +134,7 @@ def test_every_function_may_write_its_own_log_and_no_other(resources):
 
 
 def test_the_state_machine_is_granted_what_its_states_call_and_no_more(resources, definition):
-    called = set(LOG_DELIVERY)
+    called = LOG_DELIVERY | TRACING
     for state in definition["States"].values():
         found = re.fullmatch(r"arn:aws:states:::(?:aws-sdk:)?(\w+):(\w+)(\.sync)?", state.get("Resource", ""))
         if not found:
@@ -152,7 +159,12 @@ def test_the_state_machine_may_invoke_the_functions_that_it_invokes_and_no_other
         for state in definition["States"].values()
         if "lambda" in state.get("Resource", "")
     }
-    assert {resource["Fn::GetAtt"][0] for resource in invoke["Resource"]} == invoked
+    allowed = {
+        # Any version: a running execution has the one that it began with.
+        resource["Fn::GetAtt"][0] if "Fn::GetAtt" in resource else resource["Fn::Sub"].removesuffix(".Arn}:*")[2:]
+        for resource in invoke["Resource"]
+    }
+    assert allowed == invoked
 
 
 def test_who_reads_or_writes_objects_may_use_the_customers_key(resources):
@@ -174,6 +186,14 @@ def test_the_function_that_deletes_may_do_so_only_where_the_stack_was_told_to(re
         assert statement.get("Sid") == "WriteLogs" or statement["Fn::If"][0] == "DeletesData"
 
 
+def test_every_function_may_send_its_traces(resources):
+    policy = resources["TracingPolicy"]["Properties"]
+    functions = {name for name, item in resources.items() if item["Type"] == "AWS::Serverless::Function"}
+    assert {f"{role['Ref'].removesuffix('Role')}Function" for role in policy["Roles"]} == functions
+    (statement,) = policy["PolicyDocument"]["Statement"]
+    assert set(statement["Action"]) < TRACING
+
+
 def test_roles_are_passed_to_sagemaker_only(resources):
     (passing,) = [s for s in statements_of(resources, "TrainAndDeployRole") if s["Action"] == "iam:PassRole"]
     assert passing["Condition"] == {"StringEquals": {"iam:PassedToService": "sagemaker.amazonaws.com"}}
@@ -183,11 +203,15 @@ def test_roles_are_passed_to_sagemaker_only(resources):
 def test_nothing_is_granted_on_everything_but_what_knows_no_resources(resources):
     # https://docs.aws.amazon.com/service-authorization/latest/reference/: these actions have no resource types, and
     # log delivery is granted on * by Step Functions' own documentation.
-    no_resources = LOG_DELIVERY | {
-        "sagemaker:ListEndpoints",
-        "cloudwatch:PutMetricData",
-        "ecr:GetAuthorizationToken",
-    }
+    no_resources = (
+        LOG_DELIVERY
+        | TRACING
+        | {
+            "sagemaker:ListEndpoints",
+            "cloudwatch:PutMetricData",
+            "ecr:GetAuthorizationToken",
+        }
+    )
     for name, resource in resources.items():
         if resource["Type"] == "AWS::IAM::Role":
             for statement in statements_of(resources, name):
@@ -201,6 +225,7 @@ def test_only_the_service_that_needs_a_role_may_assume_it(resources):
         "JobRole": "sagemaker.amazonaws.com",
         "ServingRole": "sagemaker.amazonaws.com",
         "TrainAndDeployRole": "states.amazonaws.com",
+        "RetrainingRole": "scheduler.amazonaws.com",
     }
     for name, resource in resources.items():
         if resource["Type"] == "AWS::IAM::Role":

@@ -2,6 +2,7 @@
 
 import ast
 import importlib.metadata
+import json
 import re
 from pathlib import Path
 
@@ -28,7 +29,22 @@ def test_each_function_substitution_is_that_function(resources):
     supplied = resources["TrainAndDeploy"]["Properties"]["DefinitionSubstitutions"]
     for key, value in supplied.items():
         if key.endswith("FunctionArn"):
-            assert value == {"Fn::GetAtt": [key.removesuffix("Arn"), "Arn"]}
+            function = key.removesuffix("Arn")
+            pinned = {"Ref": f"{function}.Version"}
+            assert value == ({"Fn::GetAtt": [function, "Arn"]} if key == "PlanRunFunctionArn" else pinned)
+
+
+def test_a_running_execution_keeps_the_functions_it_began_with(resources):
+    """By version, since an alias moves. Not where a parameter is in the environment: SAM publishes no version when only
+    a parameter's value changes, and the function would go on with the old one."""
+    supplied = resources["TrainAndDeploy"]["Properties"]["DefinitionSubstitutions"]
+    for value in supplied.values():
+        if isinstance(value, dict) and value.get("Ref", "").endswith(".Version"):
+            function = resources[value["Ref"].removesuffix(".Version")]["Properties"]
+            assert function["AutoPublishAlias"]
+            assert function["AutoPublishAliasAllProperties"] is True
+            variables = function.get("Environment", {}).get("Variables", {})
+            assert all(variable in ({"Ref": "Bucket"}, {"Ref": "NamePrefix"}) for variable in variables.values())
 
 
 def test_the_definition_is_where_the_template_says(resources):
@@ -189,11 +205,47 @@ def test_what_the_live_endpoint_needs_never_expires(resources):
 
 def test_events_match_what_the_rule_for_mails_waits_for(resources, definition):
     pattern = resources["RunRule"]["Properties"]["EventPattern"]
+    assert pattern["detail"] == {"stack": [{"Ref": "NamePrefix"}]}
     for name in ("Announce", "AnnounceFailure"):
         (entry,) = definition["States"][name]["Arguments"]["Entries"]
         assert [entry["Source"]] == pattern["source"]
         assert entry["DetailType"] in pattern["detail-type"]
         assert set(pattern["detail"]) <= set(entry["Detail"])
+
+
+def test_alarms_watch_what_is_there_and_tell_the_topic(resources, definition):
+    variant = definition["States"]["CreateEndpointConfig"]["Arguments"]["ProductionVariants"][0]["VariantName"]
+    alarms = {name: item["Properties"] for name, item in resources.items() if item["Type"] == "AWS::CloudWatch::Alarm"}
+    assert len(alarms) == 8
+    for name, alarm in alarms.items():
+        assert alarm["AlarmActions"] == [{"Ref": "NoticeTopic"}], name
+        assert alarm["AlarmName"]["Fn::Sub"].startswith("${NamePrefix}-"), name
+        assert alarm["TreatMissingData"] == "notBreaching", name
+        for dimension in alarm["Dimensions"]:
+            target = dimension["Value"]
+            if dimension["Name"] == "VariantName":
+                assert target == variant
+            else:
+                assert (target.get("Ref") or target["Fn::GetAtt"][0]) in {*resources, "NamePrefix"}, name
+
+
+def test_who_publishes_to_the_topic_is_let_in(resources):
+    rules, alarms = resources["NoticeTopicPolicy"]["Properties"]["PolicyDocument"]["Statement"]
+    assert rules["Condition"] == {"ArnEquals": {"aws:SourceArn": {"Fn::GetAtt": ["RunRule", "Arn"]}}}
+    assert alarms["Condition"]["ArnLike"]["aws:SourceArn"]["Fn::Sub"].endswith(":alarm:${NamePrefix}-*")
+    assert "KmsMasterKeyId" not in resources["NoticeTopic"]["Properties"]
+
+
+def test_the_dashboard_is_json_once_its_variables_are_filled_in(resources):
+    body = resources["Dashboard"]["Properties"]["DashboardBody"]["Fn::Sub"]
+    widgets = json.loads(re.sub(r"\$\{[^}]+\}", "x", body))["widgets"]
+    assert len({(widget["x"], widget["y"]) for widget in widgets}) == len(widgets)
+
+
+def test_nothing_starts_runs_by_itself_unless_asked_for(template, resources):
+    assert template["Parameters"]["RetrainSchedule"]["Default"] == ""
+    assert resources["RetrainingSchedule"]["Condition"] == "Retrains"
+    assert resources["RetrainingRole"]["Condition"] == "Retrains"
 
 
 def test_the_outputs_that_clients_read_are_there(template):

@@ -1,5 +1,7 @@
 """The product's own template on a local cloud: created, updated, deleted, and deployed again."""
 
+import hashlib
+import re
 import socket
 import sys
 from collections.abc import Callable, Iterator
@@ -49,6 +51,24 @@ def buckets(session: boto3.Session) -> list[str]:
 def put_two_versions(session: boto3.Session, bucket: str) -> None:
     for body in (b"old", b"new"):
         session.client("s3").put_object(Bucket=bucket, Key="runs/a/plan.json", Body=body)
+
+
+@pytest.mark.slow
+def test_an_execution_runs_the_versions_that_its_definition_names(own_cloud, until):
+    outputs = deploy(own_cloud, TEMPLATE, "kelpie", PLATFORM)
+    states, functions = own_cloud.client("stepfunctions"), own_cloud.client("lambda")
+    definition = states.describe_state_machine(stateMachineArn=outputs["StateMachineArn"])["definition"]
+    versions = re.findall(r"function:kelpie-([a-z-]+):(\d+)", definition)
+    assert {name for name, _version in versions} >= {"choose-hyperparameters", "write-report", "verify-endpoint"}
+    assert functions.get_alias(FunctionName="kelpie-write-report", Name="live")["FunctionVersion"] == "1"
+
+    arn = states.start_execution(stateMachineArn=outputs["StateMachineArn"], input="{}")["executionArn"]
+    until(lambda: states.describe_execution(executionArn=arn)["status"] != "RUNNING", 60)
+    assert states.describe_execution(executionArn=arn)["error"] == "InvalidInput"
+    run = hashlib.sha256(arn.encode()).hexdigest()[:12]
+    objects = own_cloud.client("s3").list_objects_v2(Bucket=outputs["Bucket"], Prefix=f"runs/{run}/report/")
+    assert objects["KeyCount"] == 2
+    delete(own_cloud, until)
 
 
 @pytest.mark.slow
