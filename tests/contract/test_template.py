@@ -155,6 +155,29 @@ def test_the_queue_hides_a_message_six_times_as_long_as_the_function_may_take(re
     assert visibility >= 6 * resources["ClassifyImageFunction"]["Properties"]["Timeout"]
 
 
+def test_the_function_knows_how_often_its_queue_lets_it_receive_a_message(resources):
+    variables = resources["ClassifyImageFunction"]["Properties"]["Environment"]["Variables"]
+    assert variables["MOST_RECEIVES"] == str(resources["InboxQueue"]["Properties"]["RedrivePolicy"]["maxReceiveCount"])
+
+
+def test_no_function_writes_where_the_bucket_notifies(resources):
+    """Nothing written below inbox/ by a role of this stack: no object can bring about another there."""
+    for name, resource in resources.items():
+        if resource["Type"] != "AWS::IAM::Role":
+            continue
+        for policy in resource["Properties"]["Policies"]:
+            for entry in policy["PolicyDocument"]["Statement"]:
+                statement = entry["Fn::If"][1] if "Fn::If" in entry else entry
+                if any(
+                    action in str(statement["Action"]) for action in ("s3:PutObject'", "s3:*", "'*'", "s3:Put*")
+                ) or (statement["Action"] == "s3:PutObject"):
+                    where = statement["Resource"]
+                    for place in where if isinstance(where, list) else [where]:
+                        prefix = place["Fn::Sub"].partition("${Bucket.Arn}/")[2].split("*")[0]
+                        assert prefix, name
+                        assert not prefix.startswith("inbox/"), name
+
+
 def test_the_inbox_cannot_feed_itself(resources):
     """What the bucket notifies of is what the function reads, and not what it writes."""
     (queue,) = resources["Bucket"]["Properties"]["NotificationConfiguration"]["QueueConfigurations"]

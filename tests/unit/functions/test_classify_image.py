@@ -2,10 +2,11 @@ import hashlib
 import io
 import json
 import struct
+from types import SimpleNamespace
 from urllib.parse import quote_plus
 
 import pytest
-from botocore.exceptions import ClientError
+from botocore.exceptions import ClientError, ReadTimeoutError
 
 BUCKET = "kelpie-123456789012-eu-west-1"
 PNG = b"\x89PNG\r\n\x1a\n rest"
@@ -15,10 +16,10 @@ MODEL = {"run_id": "3f2a9c0d1e4b", "weights_sha256": "0" * 64}
 
 
 class Endpoint:
-    """The endpoint's runtime, and the bus."""
+    """The endpoint's runtime, the bus and the queue."""
 
     def __init__(self):
-        self.asked, self.events, self.error, self.failed_entries = [], [], None, 0
+        self.asked, self.events, self.error, self.failed_entries, self.sent = [], [], None, 0, []
 
     def invoke_endpoint(self, EndpointName, ContentType, Accept, Body):  # noqa: N803 - AWS's names
         assert (EndpointName, Accept) == ("kelpie", "application/json")
@@ -26,6 +27,10 @@ class Endpoint:
         if self.error:
             raise self.error
         return {"Body": io.BytesIO(json.dumps({"predictions": PREDICTIONS, "model": MODEL}).encode())}
+
+    def send_message(self, **message):
+        assert message["QueueUrl"] == "the-queue"
+        self.sent.append(message)
 
     def put_events(self, Entries):  # noqa: N803 - AWS's name
         self.events += Entries
@@ -41,9 +46,12 @@ def endpoint():
 def app(load, monkeypatch, s3, endpoint):
     monkeypatch.setenv("ENDPOINT_NAME", "kelpie")
     monkeypatch.setenv("SHORT_SIDE_PX", "512")
+    monkeypatch.setenv("INBOX_QUEUE_URL", "the-queue")
+    monkeypatch.setenv("UNKNOWN_BELOW", "0")
+    monkeypatch.setenv("MOST_RECEIVES", "5")
     s3.put_bucket_versioning(Bucket=BUCKET, VersioningConfiguration={"Status": "Enabled"})
     app = load("classify_image")
-    clients = {"s3": s3, "sagemaker-runtime": endpoint, "events": endpoint}
+    clients = {"s3": s3, "sagemaker-runtime": endpoint, "events": endpoint, "sqs": endpoint}
     monkeypatch.setattr(app, "client", clients.__getitem__)
     return app
 
@@ -64,21 +72,34 @@ def record(key, version_id, etag, name="ObjectCreated:Put"):
     return {"eventName": name, "s3": {"bucket": {"name": BUCKET}, "object": stored}}
 
 
-def messages(*bodies):
+def messages(*bodies, receives=1, held=0):
+    counted = {"ApproximateReceiveCount": str(receives)}
+    attributes = {"Held": {"stringValue": str(held), "dataType": "Number"}} if held else {}
     return {
         "Records": [
-            {"messageId": f"m{number}", "body": json.dumps(body), "eventSource": "aws:sqs"}
+            {
+                "messageId": f"m{number}",
+                "body": json.dumps(body),
+                "eventSource": "aws:sqs",
+                "attributes": counted,
+                "messageAttributes": attributes,
+            }
             for number, body in enumerate(bodies)
         ]
     }
 
 
 @pytest.fixture
+def context():
+    return SimpleNamespace(get_remaining_time_in_millis=lambda: 120_000)
+
+
+@pytest.fixture
 def handle(app, context):
     """Handle one message a record; return the identifiers of those that are to come again."""
 
-    def handle(*records):
-        answer = app.handler(messages(*({"Records": [one]} for one in records)), context)
+    def handle(*records, **counts):
+        answer = app.handler(messages(*({"Records": [one]} for one in records), **counts), context)
         return [item["itemIdentifier"] for item in answer["batchItemFailures"]]
 
     return handle
@@ -204,20 +225,110 @@ def test_a_refusal_in_another_form_is_a_rejection_too(drop, handle, result, endp
     assert reason == {"code": "RefusedByModel", "message": message}
 
 
-@pytest.mark.parametrize(
-    "error",
-    [
-        model_error(500, "boom"),
-        model_error(429, "busy"),
-        ClientError({"Error": {"Code": "ValidationError", "Message": "Endpoint kelpie not found"}}, "InvokeEndpoint"),
-        ClientError({"Error": {"Code": "ThrottlingException"}}, "InvokeEndpoint"),
-    ],
-)
-def test_a_failure_that_may_pass_brings_the_message_again_and_leaves_no_result(drop, handle, results, endpoint, error):
+TROUBLE = [
+    model_error(429, "busy"),
+    model_error(503, "no capacity"),
+    model_error(0, "the process exited"),
+    model_error(500, "boom"),
+    ClientError({"Error": {"Code": "ValidationError", "Message": "Endpoint kelpie not found"}}, "InvokeEndpoint"),
+    ClientError({"Error": {"Code": "ThrottlingException"}}, "InvokeEndpoint"),
+    ClientError({"Error": {"Code": "ServiceUnavailable"}}, "InvokeEndpoint"),
+    ReadTimeoutError(endpoint_url="https://runtime"),
+]
+
+
+@pytest.mark.parametrize("error", TROUBLE)
+def test_while_the_endpoint_is_in_trouble_messages_wait_as_new_ones(drop, handle, results, endpoint, error):
     endpoint.error = error
-    assert handle(drop("inbox/a.jpg", JPEG)) == ["m0"]
+    first, second = drop("inbox/a.jpg", JPEG), drop("inbox/b.jpg", JPEG)
+    assert handle(first, second) == []
     assert results() == []
     assert endpoint.events == []
+    assert [json.loads(message["MessageBody"])["Records"][0] for message in endpoint.sent] == [first, second]
+    assert all(2 <= message["DelaySeconds"] <= 4 for message in endpoint.sent)
+    assert all(message["MessageAttributes"]["Held"]["StringValue"] == "1" for message in endpoint.sent)
+    assert len(endpoint.asked) == 1  # the rest of the batch is not tried on it
+
+
+def test_the_longer_the_trouble_the_longer_the_wait_up_to_what_sqs_allows(drop, handle, endpoint):
+    endpoint.error = TROUBLE[0]
+    dropped = drop("inbox/a.jpg", JPEG)
+    for held in (0, 3, 8, 99):
+        handle(dropped, held=held)
+    delays = [message["DelaySeconds"] for message in endpoint.sent]
+    assert [2 <= delays[0] <= 4, 16 <= delays[1] <= 32, 450 <= delays[2] <= 900, 450 <= delays[3] <= 900] == [True] * 4
+    assert endpoint.sent[-1]["MessageAttributes"]["Held"]["StringValue"] == "99"
+
+
+def test_what_was_held_back_is_answered_once_the_endpoint_is_there(drop, handle, results, endpoint):
+    assert handle(drop("inbox/a.jpg", JPEG), held=40) == []
+    assert len(results()) == 1
+    assert endpoint.sent == []
+
+
+def test_a_batch_that_runs_out_of_time_waits_untried(drop, app, results, endpoint):
+    context = SimpleNamespace(get_remaining_time_in_millis=lambda: 44_000)
+    answer = app.handler(messages({"Records": [drop("inbox/a.jpg", JPEG)]}), context)
+    assert answer == {"batchItemFailures": []}
+    assert (endpoint.asked, results()) == ([], [])
+    assert len(endpoint.sent) == 1
+
+
+def test_a_queue_that_takes_nothing_brings_the_message_itself_again(drop, handle, endpoint, monkeypatch):
+    endpoint.error = TROUBLE[0]
+
+    def refuse(**_):
+        raise ClientError({"Error": {"Code": "ServiceUnavailable"}}, "SendMessage")
+
+    monkeypatch.setattr(endpoint, "send_message", refuse)
+    assert handle(drop("inbox/a.jpg", JPEG), drop("inbox/b.jpg", JPEG)) == ["m0", "m1"]
+
+
+@pytest.mark.parametrize(
+    ("error", "held"),
+    [
+        (model_error(500, "boom"), 6),
+        (model_error(404, "no such route"), 0),
+        (ClientError({"Error": {"Code": "AccessDeniedException"}}, "InvokeEndpoint"), 0),
+    ],
+)
+def test_a_failure_of_the_message_is_counted_and_its_reason_becomes_the_result(
+    drop, handle, result, results, endpoint, error, held
+):
+    endpoint.error = error
+    dropped = drop("inbox/a.jpg", JPEG)
+    for receives in (1, 2, 3):
+        assert handle(dropped, receives=receives, held=held) == ["m0"]
+        assert results() == []
+    for receives in (4, 5):
+        assert handle(dropped, receives=receives, held=held) == ["m0"]
+    answer = result("inbox/a.jpg", dropped["s3"]["object"]["versionId"])
+    assert (answer["status"], answer["reason"]["code"]) == ("failed", "ClientError")
+    assert len(endpoint.asked) == 4
+    assert {event["DetailType"] for event in endpoint.events} == {"ImageRejected"}
+
+
+def test_what_ends_the_function_each_time_is_not_tried_a_fifth_time(drop, handle, result, endpoint):
+    dropped = drop("inbox/a.jpg", JPEG)
+    assert handle(dropped, receives=5) == ["m0"]
+    assert endpoint.asked == []
+    answer = result("inbox/a.jpg", dropped["s3"]["object"]["versionId"])
+    assert (answer["status"], answer["reason"]["code"]) == ("failed", "GivenUp")
+    assert answer["bytes"] == 0
+
+
+def test_below_the_confidence_asked_for_the_answer_is_unknown(drop, handle, result, endpoint, monkeypatch):
+    monkeypatch.setenv("UNKNOWN_BELOW", "0.95")
+    dropped = drop("inbox/a.jpg", JPEG)
+    assert handle(dropped) == []
+    answer = result("inbox/a.jpg", dropped["s3"]["object"]["versionId"])
+    assert (answer["status"], answer["label"], answer["probability"]) == ("unknown", None, 0.9)
+    assert answer["predictions"] == PREDICTIONS
+    assert answer["reason"]["code"] == "BelowConfidence"
+    assert endpoint.events[0]["DetailType"] == "ImageClassified"
+    monkeypatch.setenv("UNKNOWN_BELOW", "0.9")
+    handle(at_it := drop("inbox/b.jpg", JPEG))
+    assert result("inbox/b.jpg", at_it["s3"]["object"]["versionId"])["label"] == "collie"
 
 
 def test_one_bad_message_does_not_bring_the_others_again(drop, app, context, results):
@@ -229,7 +340,7 @@ def test_one_bad_message_does_not_bring_the_others_again(drop, app, context, res
     assert len(results()) == 1
 
 
-def test_a_second_delivery_changes_nothing_and_has_the_same_id(drop, handle, result, results, endpoint):
+def test_a_doubled_notification_changes_nothing_and_is_not_announced_twice(drop, handle, result, results, endpoint):
     dropped = drop("inbox/a.jpg", JPEG)
     handle(dropped)
     first = result("inbox/a.jpg", dropped["s3"]["object"]["versionId"])
@@ -237,8 +348,17 @@ def test_a_second_delivery_changes_nothing_and_has_the_same_id(drop, handle, res
     assert handle(dropped) == []
     assert result("inbox/a.jpg", dropped["s3"]["object"]["versionId"]) == first
     assert len(results()) == 1
-    assert {json.loads(event["Detail"])["id"] for event in endpoint.events} == {first["id"]}
-    assert {event["DetailType"] for event in endpoint.events} == {"ImageClassified"}
+    assert len(endpoint.events) == 1
+
+
+def test_a_message_received_again_is_announced_again_with_the_same_id(drop, handle, results, endpoint):
+    dropped = drop("inbox/a.jpg", JPEG)
+    handle(dropped)
+    assert handle(dropped, receives=2) == []
+    assert len(results()) == 1
+    assert len(endpoint.asked) == 1
+    assert len(endpoint.events) == 2
+    assert len({json.loads(event["Detail"])["id"] for event in endpoint.events}) == 1
 
 
 def test_two_versions_of_one_key_get_two_answers(drop, handle, results):
@@ -273,5 +393,5 @@ def test_an_event_that_is_not_taken_brings_the_message_again(drop, handle, endpo
     dropped = drop("inbox/a.jpg", JPEG)
     assert handle(dropped) == ["m0"]
     endpoint.failed_entries = 0
-    assert handle(dropped) == []
+    assert handle(dropped, receives=2) == []
     assert len(results()) == 1
