@@ -26,7 +26,7 @@ from kelpie import dataset as datasets
 from kelpie import execution, inbox, local, settings, status, summary, watch
 from kelpie import logs as job_logs
 from kelpie.errors import CloudUnavailable, InvalidInput, KelpieError, RunFailed
-from kelpie.stack import Stack
+from kelpie.stack import Stack, deployed
 
 INTERRUPTED = 130
 WIDTH_OFF_TERMINAL = 400
@@ -43,6 +43,15 @@ application = typer.Typer(
     "started; 3 no cloud is up, it is up already, or it does not answer; 130 interrupted.",
 )
 
+StackName = Annotated[
+    str | None,
+    typer.Option(
+        "--stack",
+        metavar="NAME",
+        envvar="KELPIE_STACK",
+        help="A stack that ordinary AWS credentials reach. Default: the local cloud's.",
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout, and nothing else.")]
 
 
@@ -107,17 +116,18 @@ def run(
     attach: Annotated[
         str | None, typer.Option(metavar="EXECUTION", help="Follow an execution that was started before.")
     ] = None,
+    stack_name: StackName = None,
     as_json: Json = False,
 ) -> None:
     """Tune, train, evaluate and deploy a classifier, and follow it. Ctrl-C detaches: the run goes on."""
     if (dataset is None) == (attach is None):
         raise InvalidInput("kelpie run needs a data set, or --attach with an execution, and not both")
-    stack, arn = _attach(attach) if attach else _start(dataset or "", assignments or [])
+    stack, arn = _attach(attach, stack_name) if attach else _start(dataset or "", assignments or [], stack_name)
     console = _progress_console()
     try:
         described = watch.follow(stack, arn, console)
     except KeyboardInterrupt:
-        name = arn.rpartition(":")[2]
+        name = arn.rpartition(":")[2] + (f" --stack {shlex.quote(stack_name)}" if stack_name else "")
         _fail(
             f"detached: the run goes on. Follow it: kelpie run --attach {name}. Stop it: kelpie stop {name}",
             INTERRUPTED,
@@ -137,9 +147,12 @@ def run(
 
 
 @application.command()
-def stop(name: Annotated[str, typer.Argument(metavar="EXECUTION", help="Name or ARN of an execution.")]) -> None:
+def stop(
+    name: Annotated[str, typer.Argument(metavar="EXECUTION", help="Name or ARN of an execution.")],
+    stack_name: StackName = None,
+) -> None:
     """Stop an execution, and with it its jobs. What is in service stays in service."""
-    execution.stop(local.connect(), name)
+    execution.stop(_connect(stack_name), name)
 
 
 @application.command()
@@ -148,10 +161,11 @@ def classify(
     timeout: Annotated[
         float, typer.Option(min=1, help="Seconds without a new result until the rest is given up.")
     ] = 120,
+    stack_name: StackName = None,
     as_json: Json = False,
 ) -> None:
     """Drop images into the inbox and print what comes back. Exits with 1 unless every image is classified."""
-    stack = local.connect()
+    stack = _connect(stack_name)
     inbox.check(files)
     _require_endpoint(stack)
     with _count(len(files), "uploaded") as advance:
@@ -168,10 +182,9 @@ def classify(
 
 
 @application.command(name="status")
-def show_status(as_json: Json = False) -> None:
+def show_status(stack_name: StackName = None, as_json: Json = False) -> None:
     """Show what is up, what is in service and the latest executions."""
-    cloud = local.require_up()
-    document = status.read(local.connect(), cloud.environment["AWS_ENDPOINT_URL"], str(cloud.home))
+    document = status.read(_connect(stack_name), None if stack_name else str(local.cloud().home))
     if as_json:
         _print_json(document)
     else:
@@ -185,10 +198,11 @@ def logs(
         typer.Argument(help="A job, a function, an endpoint or an execution. Default: the newest execution's jobs."),
     ] = None,
     lines: Annotated[int, typer.Option("--lines", "-n", min=0, help="Newest lines to show; 0 for all.")] = 200,
+    stack_name: StackName = None,
     as_json: Json = False,
 ) -> None:
     """Print what jobs, functions and endpoints have logged."""
-    found = job_logs.read(local.connect(), name, lines)
+    found = job_logs.read(_connect(stack_name), name, lines)
     if as_json:
         _print_json(found)
         return
@@ -203,18 +217,22 @@ def down() -> None:
     _progress_console().print("The local cloud is down." if was_running else "No local cloud was up.")
 
 
-def _attach(name: str) -> tuple[Stack, str]:
-    stack = local.connect()
+def _connect(stack_name: str | None) -> Stack:
+    return deployed(stack_name) if stack_name else local.connect()
+
+
+def _attach(name: str, stack_name: str | None) -> tuple[Stack, str]:
+    stack = _connect(stack_name)
     return stack, execution.find(stack, name)
 
 
-def _start(dataset: str, assignments: list[str]) -> tuple[Stack, str]:
+def _start(dataset: str, assignments: list[str], stack_name: str | None) -> tuple[Stack, str]:
     """Check everything that can be checked here, copy the data set if it is a folder, and start an execution."""
     is_uri = dataset.startswith("s3://")
     assignments, weights = settings.take_weights_file(assignments)
     settings.execution_input(assignments, dataset if is_uri else NOT_UPLOADED_YET)
     files = [] if is_uri else datasets.list_dataset(Path(dataset))
-    stack = local.connect()
+    stack = _connect(stack_name)
     if weights:
         uri = datasets.upload_weights(stack.client("s3"), stack.bucket, weights)
         assignments = [*assignments, f"model.weights={uri}"]

@@ -18,6 +18,7 @@ from kelpie.stack import Stack
 
 TEMPLATE = Path(__file__).parents[1] / "template.yaml"
 STACK_NAME = "kelpie"
+REMEDY = "run `kelpie down` and `kelpie up`"
 
 
 def find_home(environment: dict[str, str], folder: Path) -> Path:
@@ -56,7 +57,7 @@ def up(port: int, on_progress: Callable[[str], None]) -> Stack:
         raise
     try:
         localcloud.deploy(local.session(), TEMPLATE, STACK_NAME, _function_platform(), on_progress)
-        return Stack.read(local.session(), STACK_NAME)
+        return Stack.read(local.session(), STACK_NAME, REMEDY)
     except (localcloud.DeploymentFailed, localcloud.PackagingFailed) as error:
         local.stop()
         raise RunFailed(f"{error}. The local cloud was stopped again") from error
@@ -94,4 +95,4 @@ def require_up() -> localcloud.LocalCloud:
 
 def connect() -> Stack:
     """Return the stack on the running cloud. Raises CloudUnavailable."""
-    return Stack.read(require_up().session(), STACK_NAME)
+    return Stack.read(require_up().session(), STACK_NAME, REMEDY)

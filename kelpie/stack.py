@@ -12,6 +12,7 @@ from botocore.config import Config
 from kelpie.errors import CloudUnavailable
 
 CLIENT_SETTINGS = Config(connect_timeout=10, read_timeout=60, max_pool_connections=32)
+REQUIRED_OUTPUTS = {"Bucket", "StateMachineArn", "EndpointName"}
 
 
 @dataclass(frozen=True)
@@ -23,18 +24,28 @@ class Stack:
     _clients: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
-    def read(cls, session: boto3.Session, name: str) -> Stack:
-        """Look the stack up. Raises CloudUnavailable if it is not there, is not whole, or nothing answers."""
-        cloudformation = session.client("cloudformation", config=CLIENT_SETTINGS)
+    def read(cls, session: boto3.Session, name: str, remedy: str) -> Stack:
+        """Look the stack up. Raises CloudUnavailable, ending in `remedy`, if it is not there or nothing answers."""
         try:
+            cloudformation = session.client("cloudformation", config=CLIENT_SETTINGS)
             description = cloudformation.describe_stacks(StackName=name)["Stacks"][0]
-        except cloudformation.exceptions.ClientError as error:
+        except botocore.exceptions.ClientError as error:
             if error.response["Error"]["Code"] != "ValidationError":
                 raise
-            raise CloudUnavailable(f"there is no stack {name!r}: run `kelpie down` and `kelpie up`") from error
+            raise CloudUnavailable(f"there is no stack {name!r}: {remedy}") from error
         except botocore.exceptions.HTTPClientError as error:
-            raise CloudUnavailable(f"the cloud does not answer ({error}): run `kelpie down` and `kelpie up`") from error
+            raise CloudUnavailable(f"the cloud does not answer ({error}): {remedy}") from error
+        except (
+            botocore.exceptions.NoRegionError,
+            botocore.exceptions.NoCredentialsError,
+            botocore.exceptions.TokenRetrievalError,
+            botocore.exceptions.SSOTokenLoadError,
+            botocore.exceptions.UnauthorizedSSOTokenError,
+        ) as error:
+            raise CloudUnavailable(f"AWS cannot be asked ({error}): {remedy}") from error
         outputs = {output["OutputKey"]: output["OutputValue"] for output in description.get("Outputs", [])}
+        if missing := sorted(REQUIRED_OUTPUTS - outputs.keys()):
+            raise CloudUnavailable(f"the stack {name!r} ({description['StackStatus']}) lacks {missing[0]}: {remedy}")
         return cls(session, name, description["StackStatus"], outputs)
 
     def client(self, service: str) -> Any:
@@ -53,3 +64,18 @@ class Stack:
     @property
     def endpoint_name(self) -> str:
         return self.outputs["EndpointName"]
+
+    @property
+    def endpoint_url(self) -> str:
+        """Where its account is asked: AWS's own address, or the one that AWS_ENDPOINT_URL names."""
+        return self.client("cloudformation").meta.endpoint_url
+
+
+def deployed(name: str) -> Stack:
+    """Return the stack that ordinary AWS credentials reach: environment, profile or role. Raises CloudUnavailable."""
+    remedy = "see the account and the region with `aws sts get-caller-identity`, or deploy with `sam deploy`"
+    try:
+        session = boto3.Session()
+    except botocore.exceptions.ProfileNotFound as error:
+        raise CloudUnavailable(f"AWS cannot be asked ({error}): {remedy}") from error
+    return Stack.read(session, name, remedy)

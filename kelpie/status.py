@@ -13,10 +13,13 @@ from kelpie.stack import Stack
 RECENT_EXECUTIONS = 10
 
 
-def read(stack: Stack, endpoint_url: str, home: str) -> dict[str, Any]:
-    """Return the document of `kelpie status --json`. `endpoint` is null as long as there is none."""
+def read(stack: Stack, home: str | None) -> dict[str, Any]:
+    """Return the document of `kelpie status --json`. `endpoint` is null as long as there is none.
+
+    home: where a local cloud keeps its state; None for a stack on AWS.
+    """
     return {
-        "cloud": {"status": "up", "endpoint_url": endpoint_url, "home": home},
+        "cloud": {"status": "up", "endpoint_url": stack.endpoint_url, "home": home},
         "stack": {"name": stack.name, "status": stack.status, "outputs": stack.outputs},
         "endpoint": endpoint(stack),
         "executions": [
@@ -55,7 +58,7 @@ def endpoint(stack: Stack) -> dict[str, Any] | None:
 
 def show(status: dict[str, Any], console: Console) -> None:
     lines = [
-        f"Cloud      up at {status['cloud']['endpoint_url']}, state in {status['cloud']['home']}",
+        f"Cloud      up at {status['cloud']['endpoint_url']}{_home(status['cloud']['home'])}",
         f"Stack      {status['stack']['name']}: {status['stack']['status']}",
         *(f"           {name}={value}" for name, value in sorted(status["stack"]["outputs"].items())),
         f"Endpoint   {_endpoint_line(status['endpoint'])}",
@@ -67,6 +70,10 @@ def show(status: dict[str, Any], console: Console) -> None:
         for listed in status["executions"]:
             table.add_row(listed["name"], listed["status"], listed["started_at"], listed["ended_at"] or "")
         console.print(table)
+
+
+def _home(home: str | None) -> str:
+    return "" if home is None else f", state in {home}"
 
 
 def _endpoint_line(described: dict[str, Any] | None) -> str:
