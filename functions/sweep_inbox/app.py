@@ -1,8 +1,8 @@
 """SweepInbox: what lies in the inbox without a result is put into the queue again.
 
-S3 is the truth and the queue a hint: events that never came, messages that a queue forgot after 14 days, and objects that
-were there before the stack are found by comparing. Event: the schedule's, or {}. Answer: what was found and where the
-next sweep goes on.
+S3 is the truth and the queue a hint: events that never came, messages that a queue forgot after 14 days, and objects
+that were there before the stack are found by comparing. Event: the schedule's, or {}. Answer: what was found and where
+the next sweep goes on.
 
 One sweep looks at no more than MOST_CHECKED versions and goes on where the last one ended (sweep/inbox.json), so that
 its cost has a limit whatever the inbox holds: a LIST for each 1,000 versions and a HEAD for each, $0.0004 in us-east-1
@@ -101,10 +101,8 @@ def read_markers(s3: Any, uri: str) -> dict[str, str]:
 
 
 def write_markers(s3: Any, uri: str, markers: dict[str, str]) -> None:
-    state = {"version": 1, "key_marker": None, "version_id_marker": None}
-    if markers:
-        state |= {"key_marker": markers["KeyMarker"], "version_id_marker": markers["VersionIdMarker"]}
-    documents.write(s3, uri, "sweep", state)
+    place = {"key_marker": markers.get("KeyMarker"), "version_id_marker": markers.get("VersionIdMarker")}
+    documents.write(s3, uri, "sweep", {"version": 1, **place})
 
 
 def messages_waiting(queue_url: str) -> int:
