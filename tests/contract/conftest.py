@@ -19,6 +19,7 @@ SUBSTITUTIONS = {
     "Partition": "aws",
     "NamePrefix": LONGEST_PREFIX,
     "JobRoleArn": "arn:aws:iam::123456789012:role/jobs",
+    "EvaluationRoleArn": "arn:aws:iam::123456789012:role/evaluation",
     "ServingRoleArn": "arn:aws:iam::123456789012:role/serving",
     "JobVolumeSizeInGB": "50",
     "EndpointDeadlineSeconds": "3600",

@@ -62,7 +62,6 @@ IAM_NAMES = {
     # https://docs.aws.amazon.com/AmazonS3/latest/API/API_GetObject.html: with a versionId, GetObjectVersion
     ("s3", "GetObject"): {"s3:GetObject"},
     ("s3", "ListObjectVersions"): {"s3:ListBucketVersions"},
-    ("sqs", "SendMessageBatch"): {"sqs:SendMessage"},
     # https://docs.aws.amazon.com/AmazonS3/latest/API/API_DeleteObjects.html: with a VersionId, DeleteObjectVersion
     ("s3", "DeleteObjects"): {"s3:DeleteObject"},
     ("stepfunctions", "GetExecutionHistory"): {"states:GetExecutionHistory"},
@@ -108,7 +107,7 @@ def called_by(folder: Path) -> set[str]:
         actions.add("s3:GetObject")
     if any(isinstance(node, ast.Attribute) and ast.unparse(node) == "documents.write" for node in nodes):
         actions.add("s3:PutObject")
-    if any(isinstance(node, ast.Dict) and '"VersionId":' in ast.unparse(node).replace("'", '"') for node in nodes):
+    if any(isinstance(node, ast.Constant) and node.value == "VersionId" for node in nodes):
         actions |= {f"{action}Version" for action in ("s3:GetObject", "s3:DeleteObject") if action in actions}
     return actions
 
@@ -118,8 +117,7 @@ def test_a_function_is_granted_what_it_calls_and_no_more(resources, folder):
     name = "".join(word.capitalize() for word in folder.name.split("_"))
     called = called_by(folder)
     allowed = granted(resources, f"{name}Role") - LOGGING
-    events = resources[f"{name}Function"]["Properties"].get("Events", {}).values()
-    if "SQS" in [event["Type"] for event in events]:
+    if "Events" in resources[f"{name}Function"]["Properties"]:
         assert allowed >= EVENT_SOURCE
         allowed -= EVENT_SOURCE
     if "s3:GetObject" in called:
@@ -199,7 +197,8 @@ def test_every_function_may_send_its_traces(resources):
 def test_roles_are_passed_to_sagemaker_only(resources):
     (passing,) = [s for s in statements_of(resources, "TrainAndDeployRole") if s["Action"] == "iam:PassRole"]
     assert passing["Condition"] == {"StringEquals": {"iam:PassedToService": "sagemaker.amazonaws.com"}}
-    assert passing["Resource"] == [{"Fn::GetAtt": ["JobRole", "Arn"]}, {"Fn::GetAtt": ["ServingRole", "Arn"]}]
+    roles = ("JobRole", "EvaluationRole", "ServingRole")
+    assert passing["Resource"] == [{"Fn::GetAtt": [role, "Arn"]} for role in roles]
 
 
 def test_nothing_is_granted_on_everything_but_what_knows_no_resources(resources):
@@ -222,9 +221,24 @@ def test_nothing_is_granted_on_everything_but_what_knows_no_resources(resources)
                     assert {actions} if isinstance(actions, str) else set(actions) <= no_resources, name
 
 
+def test_every_role_takes_the_permissions_boundary(resources):
+    bounded = {"Fn::If": ["IsBounded", {"Ref": "PermissionsBoundaryArn"}, {"Ref": "AWS::NoValue"}]}
+    for name, resource in resources.items():
+        if resource["Type"] == "AWS::IAM::Role":
+            assert resource["Properties"]["PermissionsBoundary"] == bounded, name
+
+
+def test_each_kind_of_job_is_somebody_else(definition):
+    arguments = {name: state.get("Arguments", {}) for name, state in definition["States"].items()}
+    training = {arguments[name]["RoleArn"] for name in ("PrepareDataset", "TrainModel")}
+    evaluation, serving = arguments["EvaluateModel"]["RoleArn"], arguments["CreateModel"]["ExecutionRoleArn"]
+    assert len({*training, evaluation, serving}) == 3
+
+
 def test_only_the_service_that_needs_a_role_may_assume_it(resources):
     services = {
         "JobRole": "sagemaker.amazonaws.com",
+        "EvaluationRole": "sagemaker.amazonaws.com",
         "ServingRole": "sagemaker.amazonaws.com",
         "TrainAndDeployRole": "states.amazonaws.com",
         "RetrainingRole": "scheduler.amazonaws.com",
