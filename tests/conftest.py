@@ -36,6 +36,13 @@ class SkipGuard:
             self._unlisted.append(f"{report.nodeid}: {reason}")
 
 
+def pytest_addoption(parser):
+    group = parser.getgroup("conformance", "tests/conformance on an account of AWS, which costs money")
+    group.addoption("--aws", action="store_true", help="run there instead of on a local cloud")
+    for option in ("bucket", "role", "training-image", "serving-image"):
+        group.addoption(f"--aws-{option}")
+
+
 def pytest_configure(config):
     lines = [line for line in ALLOWED_SKIPS.read_text().splitlines() if line and not line.startswith("#")]
     if without_reason := [line for line in lines if len(line.split(maxsplit=1)) < 2]:

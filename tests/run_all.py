@@ -54,6 +54,7 @@ def parts() -> list[Part]:
         Part("training code", _environment("pytorch", TRAINING), (TRAINING,)),
         Part("inference code", _environment("ray", SERVING), (SERVING,)),
         Part("local cloud", here, ("tests/local",)),
+        Part("conformance", here, ("tests/conformance",)),
     ]
 
 

@@ -74,6 +74,10 @@ class Environments:
             return image
         return self._layer(f"{name}-overlay", requirements, image, on_progress)
 
+    def alone(self, name: str, requirements: Path, on_progress: Callable[[str], None]) -> Environment:
+        """Return an environment of a requirements.txt and nothing below it. Raises EnvironmentBuildFailed."""
+        return self._layer(name, requirements, None, on_progress)
+
     def _layer(
         self, name: str, requirements: Path, below: Environment | None, on_progress: Callable[[str], None]
     ) -> Environment:

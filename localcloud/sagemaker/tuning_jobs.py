@@ -75,6 +75,10 @@ SUPPORT = Support(
             f"{_DEFINITION}.DefinitionName",
             f"{_DEFINITION}.StaticHyperParameters",
             *(f"{_DEFINITION}.{member}" for member in _PASSED_ON),
+            f"{_DEFINITION}.HyperParameterTuningResourceConfig.InstanceType",
+            f"{_DEFINITION}.HyperParameterTuningResourceConfig.InstanceCount",
+            f"{_DEFINITION}.HyperParameterTuningResourceConfig.VolumeSizeInGB",
+            f"{_DEFINITION}.HyperParameterTuningResourceConfig.VolumeKmsKeyId",
         }
     ),
     only={
@@ -453,6 +457,10 @@ def training_job(
 ) -> dict[str, Any]:
     """The CreateTrainingJob request of one trial. Each has a checkpoint folder of its own, named after it."""
     passed_on = {member: definition[member] for member in _PASSED_ON if member in definition}
+    if resources := definition.get("HyperParameterTuningResourceConfig"):
+        if "ResourceConfig" in definition:
+            raise validation_error("Give either ResourceConfig or HyperParameterTuningResourceConfig, not both")
+        passed_on["ResourceConfig"] = resources
     checkpoints = definition.get("CheckpointConfig")
     if checkpoints is not None:
         passed_on["CheckpointConfig"] = {**checkpoints, "S3Uri": f"{checkpoints['S3Uri'].rstrip('/')}/{name}"}

@@ -277,6 +277,19 @@ def test_hyperband_stops_trials_on_their_way(sagemaker):
     assert job["BestTrainingJob"]["TrainingJobName"] == max(values, key=values.__getitem__)
 
 
+def test_the_resources_may_stand_where_the_sdk_puts_them(sagemaker):
+    wanted = request(trials=1, parallel=1)
+    resources = wanted[DEFINITION].pop("ResourceConfig")
+    wanted[DEFINITION]["HyperParameterTuningResourceConfig"] = resources
+    assert run(sagemaker, wanted)["TrainingJobStatusCounters"]["Completed"] == 1
+    (trial,) = trials(sagemaker)
+    described = sagemaker.call("DescribeTrainingJob", {"TrainingJobName": trial["TrainingJobName"]})
+    assert described["ResourceConfig"] == resources
+    wanted[DEFINITION]["ResourceConfig"] = resources
+    with pytest.raises(ServiceError, match="not both"):
+        sagemaker.call("CreateHyperParameterTuningJob", {**wanted, "HyperParameterTuningJobName": "both"})
+
+
 def test_each_trial_has_a_checkpoint_folder_of_its_own(sagemaker, outside):
     script = 'import os; open("checkpoints/last", "w").write(os.environ["SM_HP_X"]); print("objective=1")'
     parameters = request(script, trials=2)
