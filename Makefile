@@ -25,13 +25,14 @@ demo: install .venv/.demo  ## the whole run on handwritten digits, on a local cl
 test: install .venv/.dev .venv-sam/.installed  ## every test: unit, contract, job code in the images' environments, local cloud
 	.venv/bin/python tests/run_all.py
 
-check: .venv/.dev .venv-sam/.installed  ## format, lint, types, template and state machine
+check: .venv/.dev .venv-sam/.installed .venv-images/.installed  ## format, lint, types, template and state machine
 	.venv/bin/ruff format --check .
 	.venv/bin/ruff check .
 	.venv/bin/mypy
 	$(LOCAL_CREDENTIALS) .venv/bin/cfn-lint template.yaml
 	$(LOCAL_CREDENTIALS) SAM_CLI_TELEMETRY=0 $(SAM) validate --lint --template template.yaml
 	.venv/bin/python docs/write_tree.py --check
+	.venv/bin/python docs/write_images.py .venv-images --check
 	.venv/bin/statelint --ignore=FLOAT "$$(sed -E $(LITERAL_SECONDS) statemachine/train_and_deploy.asl.json)"
 
 format: .venv/.dev  ## rewrite the code, and README.md's tree, as `make check` wants them
@@ -39,8 +40,11 @@ format: .venv/.dev  ## rewrite the code, and README.md's tree, as `make check` w
 	.venv/bin/ruff check --fix .
 	.venv/bin/python docs/write_tree.py
 
+images: .venv-images/.installed  ## rewrite the template's accounts of AWS's images from the SageMaker SDK's tables
+	.venv/bin/python docs/write_images.py .venv-images
+
 clean:  ## remove what make has installed in this folder
-	rm -rf .venv .venv-sam
+	rm -rf .venv .venv-sam .venv-images
 
 .venv/bin/python:
 	@case "$$(uname -s)" in Linux|Darwin) ;; *) echo "Kelpie runs on Linux and macOS, not on $$(uname -s)." >&2; exit 1 ;; esac
@@ -64,4 +68,8 @@ clean:  ## remove what make has installed in this folder
 	.venv-sam/bin/python -m pip $(PIP_INSTALL) --requirement requirements-sam.txt
 	touch $@
 
-.PHONY: help install demo test check format clean
+.venv-images/.installed: requirements-sdk-v3.txt | .venv/bin/python
+	.venv/bin/python -m pip $(PIP_INSTALL) --no-deps --upgrade --target .venv-images --requirement requirements-sdk-v3.txt
+	touch $@
+
+.PHONY: help install demo test check format images clean

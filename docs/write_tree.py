@@ -34,7 +34,6 @@ LINES = {
     "pyproject.toml": "The package, and the settings of ruff, mypy and pytest.",
     "requirements-demo.txt": "The demo's pins.",
     "requirements-dev.txt": "The tests' and checks' pins.",
-    "requirements-images.txt": "The pin of the SageMaker SDK's tables of images.",
     "requirements-sam.txt": "The SAM CLI's pin.",
     "requirements-sdk-v2.txt": "The SageMaker SDK v2, a client of the conformance tests.",
     "requirements-sdk-v3.txt": "The core of the SageMaker SDK v3, another.",
