@@ -62,8 +62,10 @@ IAM_NAMES = {
     # https://docs.aws.amazon.com/AmazonS3/latest/API/API_GetObject.html: with a versionId, GetObjectVersion
     ("s3", "GetObject"): {"s3:GetObject"},
     ("s3", "ListObjectVersions"): {"s3:ListBucketVersions"},
+    ("sqs", "SendMessageBatch"): {"sqs:SendMessage"},
     # https://docs.aws.amazon.com/AmazonS3/latest/API/API_DeleteObjects.html: with a VersionId, DeleteObjectVersion
     ("s3", "DeleteObjects"): {"s3:DeleteObject"},
+    ("stepfunctions", "DescribeExecution"): {"states:DescribeExecution"},
     ("stepfunctions", "GetExecutionHistory"): {"states:GetExecutionHistory"},
     ("sagemaker-runtime", "InvokeEndpoint"): {"sagemaker:InvokeEndpoint"},
 }
@@ -107,7 +109,7 @@ def called_by(folder: Path) -> set[str]:
         actions.add("s3:GetObject")
     if any(isinstance(node, ast.Attribute) and ast.unparse(node) == "documents.write" for node in nodes):
         actions.add("s3:PutObject")
-    if any(isinstance(node, ast.Constant) and node.value == "VersionId" for node in nodes):
+    if any(isinstance(node, ast.Dict) and '"VersionId":' in ast.unparse(node).replace("'", '"') for node in nodes):
         actions |= {f"{action}Version" for action in ("s3:GetObject", "s3:DeleteObject") if action in actions}
     return actions
 
@@ -117,7 +119,8 @@ def test_a_function_is_granted_what_it_calls_and_no_more(resources, folder):
     name = "".join(word.capitalize() for word in folder.name.split("_"))
     called = called_by(folder)
     allowed = granted(resources, f"{name}Role") - LOGGING
-    if "Events" in resources[f"{name}Function"]["Properties"]:
+    events = resources[f"{name}Function"]["Properties"].get("Events", {}).values()
+    if "SQS" in [event["Type"] for event in events]:
         assert allowed >= EVENT_SOURCE
         allowed -= EVENT_SOURCE
     if "s3:GetObject" in called:

@@ -13,6 +13,8 @@ FAILED_DESCRIPTION = {
     "FailureReason": "AlgorithmError: DatasetError: 3 images cannot be read, exit code: 1",
 }
 FAILURE_PATH = ["WriteFailureReport", "AnnounceFailure", "HowRunFailed"]
+LOCKED = {"held": True, "owner": "this one", "left_by": ""}
+TAKEN = {"held": False, "owner": "another", "left_by": ""}
 JOBS_BY_STATE = {
     "PrepareDataset": ("prepare", "IsDatasetPrepared"),
     "TrainModel": ("train", "IsModelTrained"),
@@ -59,6 +61,9 @@ def results(plan):
             "ModelArtifacts": {"S3ModelArtifacts": model_data},
         },
         "ReviewDebugger": {"Payload": {"verdict": "accept", "reason": "fine"}},
+        "LockEndpoint": {"Payload": LOCKED},
+        "RecoverDeploy": {"Payload": {"outcome": "restored former"}},
+        "UnlockEndpoint": {"Payload": {"held": False, "owner": "", "left_by": ""}},
         "EvaluateModel": {**job, "TrainingJobName": names["evaluate"]},
         "JudgeEvaluation": {"Payload": {"verdict": "accept", "reason": "fine"}},
         "CreateModel": {"ModelArn": "arn"},
@@ -216,6 +221,7 @@ TASKS_BEFORE_DEPLOY = [
     "ChooseHyperparameters",
     "TrainModel",
     "ReviewDebugger",
+    "LockEndpoint",
     "EvaluateModel",
     "JudgeEvaluation",
     "CreateModel",
@@ -351,7 +357,7 @@ def test_an_error_without_a_cause_is_reported_too(walk, results, task_error):
     assert report_of(run) == {"State": "TrainModel", "Error": "States.Timeout", "Cause": ""}
 
 
-@pytest.mark.parametrize("name", ["WriteReport", "Announce"])
+@pytest.mark.parametrize("name", ["UnlockEndpoint", "WriteReport", "Announce"])
 def test_a_run_that_cannot_be_reported_is_red_and_is_not_rolled_back(walk, updating, task_error, name):
     run = walk({**updating, name: task_error("AnError", "why")})
     assert run.status == "FAILED"
@@ -369,6 +375,41 @@ def test_a_verdict_against_the_model_ends_in_its_own_error(walk, results, state,
     assert report_of(run)["Error"] == error
     assert (run.status, run.error, run.cause, run.path[-1]) == ("FAILED", error, "too bad", end)
     assert "CreateModel" not in run.path
+
+
+def test_a_run_waits_for_the_lock_of_another(walk, results):
+    run = walk({**results, "LockEndpoint": [{"Payload": TAKEN}, {"Payload": TAKEN}, {"Payload": LOCKED}]})
+    assert run.status == "SUCCEEDED"
+    assert run.path.count("WaitForLock") == 2
+    assert run.path.index("EvaluateModel") > run.path.index("WaitForLock")
+    assert "RecoverDeploy" not in run.path
+
+
+def test_a_run_does_not_wait_for_the_lock_without_end(walk, results):
+    results["PlanRun"]["Payload"]["plan"]["input"]["serving"]["lock_wait_seconds"] = 600
+    run = walk({**results, "LockEndpoint": {"Payload": TAKEN}})
+    assert report_of(run)["Error"] == "EndpointLocked"
+    assert "another" in report_of(run)["Cause"]
+    assert "EvaluateModel" not in run.path
+
+
+def test_what_a_dead_owner_of_the_lock_left_is_recovered_before_anything_else(walk, results, task_error):
+    results["LockEndpoint"] = {"Payload": {**LOCKED, "left_by": "arn:dead"}}
+    run = walk(results)
+    assert run.requests["RecoverDeploy"][0]["Payload"] == {"detail": {"executionArn": "arn:dead"}}
+    assert run.status == "SUCCEEDED"
+    run = walk({**results, "RecoverDeploy": task_error("ChampionNotRestored", "why")})
+    assert report_of(run)["Error"] == "ChampionNotRestored"
+    assert "EvaluateModel" not in run.path
+
+
+def test_the_lock_is_given_back_when_the_endpoint_is_verified(walk, updating):
+    run = walk(updating)
+    assert run.path.index("UnlockEndpoint") == run.path.index("VerifyEndpoint") + 1
+    assert [run.requests[name][0]["Payload"]["action"] for name in ("LockEndpoint", "UnlockEndpoint")] == [
+        "lock",
+        "unlock",
+    ]
 
 
 def test_a_failed_report_and_a_failed_announcement_leave_the_run_red(walk, results, task_error):

@@ -15,6 +15,7 @@ ADOPTED = {
     ("IsDeployOurs", "WaitForEndpoint"),
 }
 LOOPS = {
+    ("WaitForLock", "LockEndpoint"),
     ("DeployEndpoint", "FindEndpoint"),
     ("WaitForFreeEndpoint", "ReadEndpoint"),
     ("HasEndpointSettled", "WaitForEndpoint"),
@@ -34,6 +35,7 @@ DESIGNED = [
     "ChooseHyperparameters",
     "TrainModel",
     "ReviewDebugger",
+    "LockEndpoint",
     "EvaluateModel",
     "JudgeEvaluation",
     "CreateModel",

@@ -7,14 +7,17 @@ carries, so that a run takes seconds and a data set's `.model.json` says what it
 import json
 import os
 import shutil
+import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import boto3
 import pytest
+from botocore.config import Config
+from botocore.exceptions import ClientError
 
 from localcloud import LocalCloud, deploy
 
@@ -104,6 +107,16 @@ class Stack:
         )
         return json.loads(response["Body"].read())
 
+    def lock(self) -> dict[str, Any]:
+        return self.read(f"endpoints/{self.name}/lock.json")
+
+    def wait_until_recovered(self, execution: str, seconds: float = 60) -> None:
+        """Wait until EventBridge's call has given back the lock of an execution that ended."""
+        deadline = time.monotonic() + seconds
+        while execution in (self.lock()["owner"], self.lock()["left_by"]):
+            assert time.monotonic() < deadline, self.endpoint()
+            time.sleep(0.1)
+
     def jobs(self) -> list[str]:
         """The names of all training jobs, trials included, and tuning jobs that this stack has paid for."""
         sagemaker = self.client("sagemaker")
@@ -113,6 +126,36 @@ class Stack:
         return names + [
             job["HyperParameterTuningJobName"] for page in tuned for job in page["HyperParameterTuningJobSummaries"]
         ]
+
+
+@dataclass
+class Client:
+    """Asks an endpoint 20 times a second until it is told to stop."""
+
+    stack: Stack
+    answers: list[str] = field(default_factory=list)
+    failures: list[str] = field(default_factory=list)
+
+    def __enter__(self) -> "Client":
+        self._ended = threading.Event()
+        self._runtime = self.stack.session.client("sagemaker-runtime", config=Config(retries={"total_max_attempts": 1}))
+        self._thread = threading.Thread(target=self._ask)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def _ask(self) -> None:
+        while not self._ended.wait(0.05):
+            try:
+                answer = self._runtime.invoke_endpoint(
+                    EndpointName=self.stack.name, ContentType="image/png", Body=b"test cat 0"
+                )
+                self.answers.append(json.loads(answer["Body"].read())["model"]["weights_sha256"])
+            except ClientError as error:
+                self.failures.append(str(error))
 
 
 @pytest.fixture(scope="session")
@@ -145,6 +188,19 @@ def make_stack(cloud: LocalCloud, session: boto3.Session, product: Path) -> Call
 @pytest.fixture(scope="module")
 def stack(make_stack: Callable[[str], Stack]) -> Stack:
     return make_stack(f"t{os.urandom(3).hex()}")
+
+
+@pytest.fixture(scope="module")
+def champion(stack: Stack) -> Stack:
+    """The stack with an endpoint that a first run has put into service."""
+    ended = stack.run(stack.dataset(mistakes=4))
+    assert ended["status"] == "SUCCEEDED", ended
+    return stack
+
+
+@pytest.fixture
+def client_of() -> type[Client]:
+    return Client
 
 
 @pytest.fixture

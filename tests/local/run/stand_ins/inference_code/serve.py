@@ -1,11 +1,12 @@
 """Stands in for the endpoint's server: answers with the label that an image carries in its bytes.
 
-`serves` of model.json makes it `crash` at the start, stay `unhealthy`, answer `wrong` labels or `errors`.
+`serves` of model.json makes it `crash` at the start, answer `wrong` labels, `errors`, or `slow`.
 """
 
 import json
 import os
 import sys
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -16,10 +17,12 @@ class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_GET(self) -> None:
-        self.answer(503 if MODEL["serves"] == "unhealthy" else 200, {})
+        self.answer(200, {})
 
     def do_POST(self) -> None:
         label = self.rfile.read(int(self.headers["Content-Length"])).decode().split()[1]
+        if MODEL["serves"] == "slow":
+            time.sleep(2)
         if MODEL["serves"] == "wrong":
             label = "wrong"
         predictions = [{"label": label, "probability": 0.9}]

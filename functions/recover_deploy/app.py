@@ -1,0 +1,181 @@
+"""RecoverDeploy: cleans up after an execution that ended while it held an endpoint's lock.
+
+StopExecution and time-outs run no Catch: an EventBridge rule on the execution's end calls this, and so does the next
+run that takes the lock over. It waits until the endpoint stands still, restores the champion if the configuration of
+the run that ended is live, asks it an image that it knows, and gives the lock back. Called again, it does no harm.
+
+Event: {"detail": {"executionArn": the execution that ended}}. Answer: {"outcome": what was done, in a word or two}.
+"""
+
+import functools
+import hashlib
+import json
+import os
+import time
+from typing import Any
+
+import boto3
+import documents
+from aws_lambda_powertools import Logger
+from botocore.exceptions import ClientError
+
+MOVING = ("Creating", "Updating", "SystemUpdating", "RollingBack", "Deleting")
+POLL_SECONDS = 2.0
+MILLISECONDS_TO_END = 15_000
+"""What is left of the function's time when it stops waiting."""
+CHANGED_MEANWHILE = ("PreconditionFailed", "ConditionalRequestConflict")
+UNLOCK_ATTEMPTS = 5
+
+
+class EndpointStillMoves(Exception):
+    """The endpoint did not stand still in the function's time. Lambda calls again; so does the next run."""
+
+
+class ChampionNotRestored(Exception):
+    """The endpoint does not run, or does not answer as, its champion. The message says what to do."""
+
+
+class LockContended(Exception):
+    """Others kept writing the lock at the same moments."""
+
+
+def handler(event: dict[str, Any], context: Any) -> dict[str, str]:
+    execution_arn, bucket, s3 = event["detail"]["executionArn"], os.environ["BUCKET"], client("s3")
+    run_id = hashlib.sha256(execution_arn.encode()).hexdigest()[:12]
+    logger = log(execution_arn, context)
+    try:
+        plan = documents.read(s3, f"s3://{bucket}/runs/{run_id}/plan.json", "plan")
+    except documents.DocumentMissing:
+        return {"outcome": "never planned"}
+    folder = f"s3://{bucket}/endpoints/{plan['names']['endpoint']}"
+    lock, _ = read_lock(s3, f"{folder}/lock.json")
+    if execution_arn not in (lock["owner"], lock["left_by"]):
+        return {"outcome": "held no lock"}
+    outcome = recover(s3, plan, read_champion(s3, folder), Patience(context))
+    unlock(s3, f"{folder}/lock.json", execution_arn)
+    logger.info("recovered", extra={"outcome": outcome, "endpoint": plan["names"]["endpoint"]})
+    return {"outcome": outcome}
+
+
+class Patience:
+    """Waits between looks until the function's time is nearly over. Raises EndpointStillMoves then."""
+
+    def __init__(self, context: Any):
+        self._remaining_milliseconds = context.get_remaining_time_in_millis
+
+    def wait(self, what: str) -> None:
+        if self._remaining_milliseconds() < MILLISECONDS_TO_END:
+            raise EndpointStillMoves(what)
+        time.sleep(POLL_SECONDS)
+
+
+def recover(s3: Any, plan: dict[str, Any], champion: dict[str, Any] | None, patience: Patience) -> str:
+    """Bring the endpoint back to what it ran before the run, and return what was done. Raises ChampionNotRestored."""
+    sagemaker, endpoint, ours = client("sagemaker"), plan["names"]["endpoint"], plan["names"]["endpoint_config"]
+    live = settled(sagemaker, endpoint, patience)
+    if live is None or live["EndpointConfigName"] != ours:
+        return "nothing to restore"
+    if champion and champion["endpoint_config"] == ours:
+        return "the run's own model is the champion"
+    former = champion["endpoint_config"] if champion else plan["previous_endpoint_config"]
+    if former is None:
+        sagemaker.delete_endpoint(EndpointName=endpoint)
+        return "deleted the endpoint that the run created"
+    if live["EndpointStatus"] != "InService":
+        raise ChampionNotRestored(
+            f"the endpoint {endpoint} is {live['EndpointStatus']} on {ours} and cannot be updated to {former}: "
+            "delete it, and create it with that configuration"
+        )
+    sagemaker.update_endpoint(EndpointName=endpoint, EndpointConfigName=former)
+    live = settled(sagemaker, endpoint, patience)
+    if live is None or (live["EndpointStatus"], live["EndpointConfigName"]) != ("InService", former):
+        raise ChampionNotRestored(f"the endpoint {endpoint} was updated to {former}, but is {live}")
+    if champion:
+        check_weights(s3, champion)
+    return f"restored {former}"
+
+
+def settled(sagemaker: Any, endpoint: str, patience: Patience) -> dict[str, Any] | None:
+    """Return the endpoint when it stands still, or None if there is none."""
+    while True:
+        live = described(sagemaker, endpoint)
+        if live is None or live["EndpointStatus"] not in MOVING:
+            return live
+        patience.wait(f"the endpoint {endpoint} is still {live['EndpointStatus']}")
+
+
+def described(sagemaker: Any, endpoint: str) -> dict[str, Any] | None:
+    # Describing one that is not there fails with an error that cannot be told from others by its name.
+    for page in sagemaker.get_paginator("list_endpoints").paginate(NameContains=endpoint):
+        if endpoint in (found["EndpointName"] for found in page["Endpoints"]):
+            found = sagemaker.describe_endpoint(EndpointName=endpoint)
+            return {key: found[key] for key in ("EndpointStatus", "EndpointConfigName")}
+    return None
+
+
+def check_weights(s3: Any, champion: dict[str, Any]) -> None:
+    """Ask the endpoint a test image of the champion's. Raises ChampionNotRestored if other weights answer."""
+    bucket, _ = documents.split_uri(champion["evaluation"])
+    plan = documents.read(s3, f"s3://{bucket}/runs/{champion['run_id']}/plan.json", "plan")
+    sample = documents.read(s3, champion["evaluation"], "evaluation")["samples"][0]
+    dataset_bucket, prefix = documents.split_uri(plan["dataset"]["uri"])
+    image = s3.get_object(Bucket=dataset_bucket, Key=f"{prefix}{sample['path']}")["Body"].read()
+    content_type = "image/png" if sample["path"].lower().endswith(".png") else "image/jpeg"
+    answer = client("sagemaker-runtime").invoke_endpoint(
+        EndpointName=champion["endpoint"], ContentType=content_type, Accept="application/json", Body=image
+    )
+    weights = json.loads(answer["Body"].read())["model"]["weights_sha256"]
+    if weights != champion["weights_sha256"]:
+        raise ChampionNotRestored(
+            f"the endpoint {champion['endpoint']} serves the weights {weights}, not {champion['weights_sha256']}"
+        )
+
+
+def read_champion(s3: Any, folder: str) -> dict[str, Any] | None:
+    try:
+        return documents.read(s3, f"{folder}/champion.json", "champion")
+    except documents.DocumentMissing:
+        return None
+
+
+def read_lock(s3: Any, uri: str) -> tuple[dict[str, Any], str | None]:
+    """Return the lock and its ETag; a lock that was never taken has none."""
+    bucket, key = documents.split_uri(uri)
+    try:
+        found = s3.get_object(Bucket=bucket, Key=key)
+    except ClientError as error:
+        if error.response["Error"]["Code"] != "NoSuchKey":
+            raise
+        return {"owner": None, "left_by": None}, None
+    return documents.checked(json.loads(found["Body"].read()), "lock", uri), found["ETag"]
+
+
+def unlock(s3: Any, uri: str, execution_arn: str) -> None:
+    """Take the execution's name out of the lock. Raises LockContended."""
+    bucket, key = documents.split_uri(uri)
+    for _ in range(UNLOCK_ATTEMPTS):
+        lock, etag = read_lock(s3, uri)
+        if execution_arn not in (lock["owner"], lock["left_by"]):
+            return
+        lock |= {name: None for name in ("owner", "left_by") if lock[name] == execution_arn}
+        try:
+            s3.put_object(
+                Bucket=bucket, Key=key, Body=json.dumps(lock, indent=2), ContentType="application/json", IfMatch=etag
+            )
+            return
+        except ClientError as error:
+            if error.response["Error"]["Code"] not in CHANGED_MEANWHILE:
+                raise
+    raise LockContended(f"{uri} was written by others {UNLOCK_ATTEMPTS} times in a row")
+
+
+def log(execution_arn: str, context: Any) -> Logger:
+    logger = Logger()
+    logger.set_correlation_id(execution_arn)
+    logger.append_keys(request_id=context.aws_request_id)
+    return logger
+
+
+@functools.cache
+def client(service: str) -> Any:
+    return boto3.client(service)

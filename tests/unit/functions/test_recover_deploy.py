@@ -1,0 +1,170 @@
+import io
+import json
+from types import SimpleNamespace
+
+import pytest
+
+FORMER = "kelpie-former"
+OURS = "kelpie-3f2a9c0d1e4b"
+WEIGHTS = "0" * 64
+
+
+class Endpoint:
+    """SageMaker with one endpoint: `statuses` are passed through, one a look, the last stays."""
+
+    def __init__(self, config, *statuses, weights=WEIGHTS, after_update="InService"):
+        self.config, self.statuses, self.weights, self.after_update = config, list(statuses), weights, after_update
+        self.deleted = False
+
+    def get_paginator(self, operation):
+        assert operation == "list_endpoints"
+        found = [] if self.config is None or self.deleted else [{"EndpointName": "kelpie"}]
+        return SimpleNamespace(paginate=lambda NameContains: [{"Endpoints": found}])  # noqa: ARG005, N803
+
+    def describe_endpoint(self, EndpointName):  # noqa: ARG002, N803
+        status = self.statuses.pop(0) if len(self.statuses) > 1 else self.statuses[0]
+        return {"EndpointStatus": status, "EndpointConfigName": self.config}
+
+    def update_endpoint(self, EndpointName, EndpointConfigName):  # noqa: ARG002, N803
+        assert self.statuses == ["InService"]
+        self.statuses = ["Updating", self.after_update]
+        self.config = EndpointConfigName if self.after_update == "InService" else self.config
+
+    def delete_endpoint(self, EndpointName):  # noqa: ARG002, N803
+        self.deleted = True
+
+    def invoke_endpoint(self, **_):
+        body = {"predictions": [], "model": {"weights_sha256": self.weights}}
+        return {"Body": io.BytesIO(json.dumps(body).encode())}
+
+
+@pytest.fixture
+def plan(plan, monkeypatch):
+    # The example's run_id is of no execution's ARN.
+    monkeypatch.setenv("BUCKET", plan["bucket"])
+    return plan | {"previous_endpoint_config": FORMER}
+
+
+@pytest.fixture
+def app(load):
+    module = load("recover_deploy")
+    module.POLL_SECONDS = 0
+    return module
+
+
+@pytest.fixture
+def lock_uri(plan):
+    return f"s3://{plan['bucket']}/endpoints/kelpie/lock.json"
+
+
+@pytest.fixture
+def recover(app, plan, put, example, lock_uri, monkeypatch, s3):
+    import hashlib
+
+    run_id = hashlib.sha256(plan["execution_arn"].encode()).hexdigest()[:12]
+    put(f"s3://{plan['bucket']}/runs/{run_id}/plan.json", plan)
+    put(lock_uri, example("lock") | {"owner": plan["execution_arn"]})
+
+    def recover(endpoint, milliseconds_left=60_000):
+        clients = {"s3": s3, "sagemaker": endpoint, "sagemaker-runtime": endpoint}
+        monkeypatch.setattr(app, "client", clients.__getitem__)
+        context = SimpleNamespace(aws_request_id="r", get_remaining_time_in_millis=lambda: milliseconds_left)
+        return app.handler({"detail": {"executionArn": plan["execution_arn"]}}, context)["outcome"]
+
+    return recover
+
+
+@pytest.fixture
+def champion(put, example, plan, s3):
+    def champion(config):
+        document = example("champion") | {"endpoint_config": config, "run_id": "aaaaaaaaaaaa"}
+        put(f"s3://{plan['bucket']}/endpoints/kelpie/champion.json", document)
+        put(document["evaluation"], example("evaluation"))
+        put(f"s3://{plan['bucket']}/runs/aaaaaaaaaaaa/plan.json", plan)
+        bucket, _, prefix = plan["dataset"]["uri"].removeprefix("s3://").partition("/")
+        s3.put_object(Bucket=bucket, Key=f"{prefix}test/001.Affenpinscher/a.jpg", Body=b"image")
+
+    return champion
+
+
+def test_the_champion_is_restored_asked_and_the_lock_given_back(recover, champion, get, lock_uri):
+    champion(FORMER)
+    endpoint = Endpoint(OURS, "Updating", "InService")
+    assert recover(endpoint) == f"restored {FORMER}"
+    assert endpoint.config == FORMER
+    assert get(lock_uri)["owner"] is None
+    assert recover(endpoint) == "held no lock"
+
+
+def test_an_update_that_rolled_back_by_itself_leaves_nothing_to_do(recover, champion, get, lock_uri):
+    champion(FORMER)
+    assert recover(Endpoint(FORMER, "Updating", "InService")) == "nothing to restore"
+    assert get(lock_uri)["owner"] is None
+
+
+def test_a_run_that_had_moved_the_champion_keeps_it(recover, champion):
+    champion(OURS)
+    endpoint = Endpoint(OURS, "InService")
+    assert "champion" in recover(endpoint)
+    assert endpoint.config == OURS
+
+
+def test_an_endpoint_of_others_is_left_alone(recover, champion):
+    champion(FORMER)
+    endpoint = Endpoint("by-hand", "InService")
+    assert recover(endpoint) == "nothing to restore"
+    assert endpoint.config == "by-hand"
+
+
+def test_without_a_champion_the_configuration_before_the_run_comes_back(recover):
+    endpoint = Endpoint(OURS, "InService")
+    assert recover(endpoint) == f"restored {FORMER}"
+
+
+def test_the_first_endpoint_of_a_name_is_deleted(recover, plan, put):
+    import hashlib
+
+    run_id = hashlib.sha256(plan["execution_arn"].encode()).hexdigest()[:12]
+    put(f"s3://{plan['bucket']}/runs/{run_id}/plan.json", plan | {"previous_endpoint_config": None})
+    endpoint = Endpoint(OURS, "Creating", "Failed")
+    assert "deleted" in recover(endpoint)
+    assert endpoint.deleted
+
+
+def test_no_endpoint_is_nothing_to_restore(recover):
+    assert recover(Endpoint(None, "InService")) == "nothing to restore"
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "said"),
+    [
+        (Endpoint(OURS, "Failed"), "delete it"),
+        (Endpoint(OURS, "InService", after_update="UpdateRollbackFailed"), "UpdateRollbackFailed"),
+        (Endpoint(OURS, "InService", weights="f" * 64), "f" * 64),
+    ],
+)
+def test_what_cannot_be_restored_is_told_and_stays_locked(app, recover, champion, get, lock_uri, plan, endpoint, said):
+    champion(FORMER)
+    with pytest.raises(app.ChampionNotRestored, match=said):
+        recover(endpoint)
+    assert get(lock_uri)["owner"] == plan["execution_arn"]
+
+
+def test_an_endpoint_that_does_not_stand_still_is_an_error_so_that_lambda_calls_again(app, recover):
+    with pytest.raises(app.EndpointStillMoves, match="still Updating"):
+        recover(Endpoint(OURS, "Updating"), milliseconds_left=1_000)
+
+
+def test_a_run_that_never_had_the_lock_changes_nothing(recover, put, lock_uri, example, get):
+    put(lock_uri, example("lock") | {"owner": "arn:another"})
+    endpoint = Endpoint(OURS, "InService")
+    assert recover(endpoint) == "held no lock"
+    assert endpoint.config == OURS
+    assert get(lock_uri)["owner"] == "arn:another"
+
+
+def test_what_a_successor_took_over_is_recovered_for_it(recover, put, lock_uri, example, get, plan, champion):
+    champion(FORMER)
+    put(lock_uri, example("lock") | {"owner": "arn:next", "left_by": plan["execution_arn"]})
+    assert recover(Endpoint(OURS, "InService")) == f"restored {FORMER}"
+    assert (get(lock_uri)["owner"], get(lock_uri)["left_by"]) == ("arn:next", None)
