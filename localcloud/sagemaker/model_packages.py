@@ -62,6 +62,10 @@ CREATE_SUPPORT = Support(
     },
     ignored={"SkipModelValidation": "nothing is validated by running it", **_HOST_NAME},
 )
+DESCRIBE_SUPPORT = Support(
+    honoured=frozenset({"ModelPackageName"}),
+    only={"IncludedData": (("AllData",), "a description is never shortened")},
+)
 UPDATE_SUPPORT = Support(
     honoured=frozenset(
         {
@@ -209,6 +213,7 @@ class ModelPackages:
         return {"ModelPackageArn": arn}
 
     def describe_model_package(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
+        refuse_unsupported("DescribeModelPackage", parameters, DESCRIBE_SUPPORT)
         return self.get(parameters["ModelPackageName"])
 
     def update_model_package(self, parameters: dict[str, Any]) -> dict[str, Any]:
