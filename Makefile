@@ -43,8 +43,11 @@ format: .venv/.dev  ## rewrite the code, and README.md's tree, as `make check` w
 images: .venv-images/.installed  ## rewrite the template's accounts of AWS's images from the SageMaker SDK's tables
 	.venv/bin/python docs/write_images.py .venv-images
 
+audit: .venv-audit/.installed  ## hold the template against published rules; .checkov.yaml says which do not apply, and why
+	.venv-audit/bin/checkov --config-file .checkov.yaml
+
 clean:  ## remove what make has installed in this folder
-	rm -rf .venv .venv-sam .venv-images
+	rm -rf .venv .venv-sam .venv-images .venv-audit
 
 .venv/bin/python:
 	@case "$$(uname -s)" in Linux|Darwin) ;; *) echo "Kelpie runs on Linux and macOS, not on $$(uname -s)." >&2; exit 1 ;; esac
@@ -72,4 +75,9 @@ clean:  ## remove what make has installed in this folder
 	.venv/bin/python -m pip $(PIP_INSTALL) --no-deps --upgrade --target .venv-images --requirement requirements-sdk-v3.txt
 	touch $@
 
-.PHONY: help install demo test check format images clean
+.venv-audit/.installed: requirements-audit.txt | .venv/bin/python
+	.venv/bin/python -m venv .venv-audit
+	.venv-audit/bin/python -m pip $(PIP_INSTALL) --requirement requirements-audit.txt
+	touch $@
+
+.PHONY: help install demo test check format images audit clean

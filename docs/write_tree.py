@@ -33,6 +33,7 @@ LINES = {
     "inference_code/requirements.txt": "What the endpoint installs beyond its image.",
     "localcloud/containers/*/requirements.txt": "What stands for each image's own packages.",
     "pyproject.toml": "The package, and the settings of ruff, mypy and pytest.",
+    "requirements-audit.txt": "The pin of the checks of `make audit`.",
     "requirements-demo.txt": "The demo's pins.",
     "requirements-dev.txt": "The tests' and checks' pins.",
     "requirements-sam.txt": "The SAM CLI's pin.",
