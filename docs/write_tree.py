@@ -17,6 +17,7 @@ SECTION = re.compile(r"(?<=\n## The tree\n\n)```\n.*?\n```(?=\n)", re.DOTALL)
 # Files that cannot speak for themselves, and folders that one line is enough for.
 LINES = {
     ".ci/run": "What CI runs.",
+    ".checkov.yaml": "Which of checkov's rules do not apply to the template, and why.",
     "CHANGELOG.md": "What changed, by version.",
     "CONTRIBUTING.md": "How to work on it.",
     "LICENSE": "Apache-2.0.",
