@@ -17,5 +17,5 @@ def test_it_prints_its_figures_beside_their_baselines():
     assert done.returncode == 0, done.stderr
     figures = json.loads(done.stdout)
     for name in ("boot", "job", "invocation"):
-        assert 0 < figures[name]["seconds"], figures
-        assert 0 < figures[name]["baseline"], figures
+        assert figures[name]["seconds"] > 0, figures
+        assert figures[name]["baseline"] > 0, figures
