@@ -23,7 +23,7 @@ from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progres
 from rich.table import Table
 
 from kelpie import dataset as datasets
-from kelpie import execution, inbox, local, settings, status, summary, watch
+from kelpie import execution, inbox, letters, local, settings, status, summary, watch
 from kelpie import logs as job_logs
 from kelpie.errors import CloudUnavailable, InvalidInput, KelpieError, RunFailed
 from kelpie.stack import Stack, deployed
@@ -179,6 +179,24 @@ def classify(
     without_label = [row for row in rows if row["status"] != "classified"]
     if without_label:
         raise RunFailed(f"{len(without_label)} of {len(rows)} images got no label")
+
+
+@application.command(name="inbox")
+def show_inbox(
+    redrive: Annotated[bool, typer.Option("--redrive", help="Try once more what was given up.")] = False,
+    stack_name: StackName = None,
+    as_json: Json = False,
+) -> None:
+    """Show what waits in the inbox, what has been answered and how, and what was given up."""
+    stack = _connect(stack_name)
+    redriven = letters.redrive(stack) if redrive else 0
+    if redrive:
+        _progress_console().print(f"{redriven} messages are in the queue again.")
+    document = letters.read(stack) | {"redriven": redriven}
+    if as_json:
+        _print_json(document)
+    else:
+        letters.show(document, _result_console())
 
 
 @application.command(name="status")
