@@ -34,13 +34,14 @@ class Upload:
 
 
 def list_dataset(folder: Path) -> list[LocalFile]:
-    """Return the files of a data set's folder in the order of their names, hidden ones left out; links are followed.
+    """Return the files of a data set's folder in the order of their names; links are followed. What is no part of the
+    data set, such as hidden files and a README beside the splits, is left out.
 
     Raises InvalidInput if it is missing, or if PlanRun would refuse it: then it is not worth copying.
     """
     if not folder.is_dir():
         raise InvalidInput(f"{folder}: {'is a file, not a folder' if folder.exists() else 'there is no such folder'}")
-    files = sorted(_walk(folder), key=lambda file: file.name)
+    files = sorted((file for file in _walk(folder) if not survey.is_ignored(file.name)), key=lambda file: file.name)
     try:
         survey.survey(f"{folder}/", [survey.ListedObject(file.name, file.name, "", file.size) for file in files])
     except survey.DatasetError as error:
@@ -92,7 +93,7 @@ def _walk(folder: Path) -> Iterator[LocalFile]:
         folders[:] = [name for name in folders if not _is_hidden(name)]
         for name in names:
             path = Path(parent, name)
-            if not _is_hidden(name) and path.is_file():
+            if path.is_file():
                 yield LocalFile(path, path.relative_to(folder).as_posix(), path.stat().st_size)
 
 

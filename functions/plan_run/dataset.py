@@ -28,9 +28,11 @@ class ListedObject:
 def survey(uri: str, objects: Iterable[ListedObject]) -> dict[str, Any]:
     """Return the plan's member `dataset`. Raises DatasetError."""
     listed = sorted(objects, key=lambda item: item.key)
-    files = [item for item in listed if not item.path.endswith("/") and not _is_hidden(item.path)]
+    files = [item for item in listed if not item.path.endswith("/") and not is_ignored(item.path)]
     if not files:
-        raise DatasetError(f"{uri} holds no files: expected train/, valid/ and test/ with one folder per class in each")
+        raise DatasetError(
+            f"{uri} holds no images: expected train/, valid/ and test/ with one folder per class in each"
+        )
     _refuse(uri, [item.path for item in files if not _is_image(item.path)], "not an image (.jpg, .jpeg or .png)")
     _check_folders(uri, [item.path for item in files])
     _refuse(uri, [item.path for item in files if item.size_bytes == 0], "empty")
@@ -90,8 +92,10 @@ def _is_image(path: str) -> bool:
     return path.lower().endswith(IMAGE_SUFFIXES)
 
 
-def _is_hidden(path: str) -> bool:
-    return any(part.startswith(".") or part.lower() in LEFT_BY_FILE_MANAGERS for part in path.split("/"))
+def is_ignored(path: str) -> bool:
+    """Hidden files, what file managers leave, and what stands beside the splits without being an image: a README."""
+    hidden = any(part.startswith(".") or part.lower() in LEFT_BY_FILE_MANAGERS for part in path.split("/"))
+    return hidden or ("/" not in path and not _is_image(path))
 
 
 def _named(folders: Sequence[str]) -> str:

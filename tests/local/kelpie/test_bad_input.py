@@ -17,7 +17,7 @@ SCRATCH = ("--set", "model.weights=none", "--set", "model.architecture=resnet18"
         (("run", "photos", "--set", "tuning.max_jobs=1000"), "an integer from 1 to 500"),
         (("run", "photos", "--set", "model.weights=resnet50.onnx"), "s3:// URI"),
         (("run", "nowhere"), "there is no such folder"),
-        (("run", "empty"), "holds no files"),
+        (("run", "empty"), "holds no images"),
         (("run", "photos/train"), "no folder train/, valid/, test/: found cat/, dog/, owl/"),
         (("run", "s3://Not_A_Bucket"), "is not a data set"),
         (("run",), "needs a data set"),
@@ -52,7 +52,7 @@ def test_wrong_usage_ends_with_2(live, usage):
 
 
 DATASETS = {
-    "missing": ([], "holds no files"),
+    "missing": ([], "holds no images"),
     "one-class": (["train/cat/1.png", "valid/cat/1.png", "test/cat/1.png"], "one class only, cat"),
     "class-missing": (
         ["train/cat/1.png", "train/dog/1.png", "valid/cat/1.png", "test/cat/1.png"],

@@ -48,4 +48,4 @@ def test_sam_build_and_sam_deploy_make_a_stack_whose_state_machine_runs(live, tm
     start = (*aws, "stepfunctions", "start-execution", "--state-machine-arn", outputs["StateMachineArn"])
     started = json.loads(run(*start, "--input", given))
     line = live.refused(1, "run", "--attach", started["executionArn"])
-    assert "holds no files" in line
+    assert "holds no images" in line

@@ -241,8 +241,8 @@ def test_there_are_never_more_trials_at_a_time_than_trials(plan_run):
 @pytest.mark.parametrize(
     ("paths", "said"),
     [
-        ([], ["holds no files", "train/, valid/ and test/"]),
-        ([".DS_Store", "train/"], ["holds no files"]),
+        ([], ["holds no images", "train/, valid/ and test/"]),
+        ([".DS_Store", "train/", "README.md"], ["holds no images"]),
         ([f"{split}/a/1.jpg" for split in ("train", "test")], ["no folder valid/", "found test/, train/"]),
         ([f"{split}/a/1.jpg" for split in ("training", "valid", "test")], ["no folder train/", "training/"]),
         (["a.jpg", "b.jpg"], ["no folder train/, valid/, test/", "found no folders"]),
@@ -259,7 +259,7 @@ def test_there_are_never_more_trials_at_a_time_than_trials(plan_run):
             [f"{split}/{name}/1.{kind}" for split in SPLITS for name in "ab" for kind in ("jpg", "txt")],
             ["6 files that are not an image", "test/a/1.txt", "and 1 more"],
         ),
-        (["README.md", *(f"{split}/{name}/1.jpg" for split in SPLITS for name in "ab")], ["1 file", "README.md"]),
+        (["1.jpg", *(f"{split}/{name}/1.jpg" for split in SPLITS for name in "ab")], ["1 file", "outside of", "1.jpg"]),
         (
             ["train/1.jpg", *(f"{split}/{name}/1.jpg" for split in SPLITS for name in "ab")],
             ["1 file", "train/1.jpg", "<split>/<class>/<image>"],
@@ -292,8 +292,8 @@ def test_empty_files_are_named_with_their_count(upload, refused):
 
 
 @pytest.mark.usefixtures("dogs")
-def test_what_file_managers_leave_is_no_part_of_the_data_set(upload, plan_run):
-    upload("train/.DS_Store", "train/001.Affenpinscher/Thumbs.db", "__MACOSX/x", "train/001.Affenpinscher/")
+def test_what_file_managers_leave_and_a_licence_beside_the_splits_are_no_part_of_the_data_set(upload, plan_run):
+    upload("train/.DS_Store", "train/001.Affenpinscher/Thumbs.db", "__MACOSX/x", "train/001.Affenpinscher/", "LICENSE")
     plan_run(FROM_SCRATCH)
 
 

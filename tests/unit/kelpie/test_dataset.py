@@ -73,11 +73,11 @@ def test_what_plan_run_would_refuse_is_refused_before_it_is_copied(folder, spoil
 
 def test_a_folder_that_is_missing_or_empty_or_a_file_is_refused(tmp_path):
     (tmp_path / "file").touch()
-    for name, said in (("none", "there is no such folder"), ("file", "is a file"), ("", "not an image")):
+    for name, said in (("none", "there is no such folder"), ("file", "is a file"), ("", "holds no images")):
         with pytest.raises(InvalidInput, match=said):
             list_dataset(tmp_path / name)
     (tmp_path / "empty").mkdir()
-    with pytest.raises(InvalidInput, match="holds no files"):
+    with pytest.raises(InvalidInput, match="holds no images"):
         list_dataset(tmp_path / "empty")
 
 
