@@ -62,7 +62,6 @@ IAM_NAMES = {
     # https://docs.aws.amazon.com/AmazonS3/latest/API/API_GetObject.html: with a versionId, GetObjectVersion
     ("s3", "GetObject"): {"s3:GetObject"},
     ("s3", "ListObjectVersions"): {"s3:ListBucketVersions"},
-    ("sqs", "SendMessageBatch"): {"sqs:SendMessage"},
     # https://docs.aws.amazon.com/AmazonS3/latest/API/API_DeleteObjects.html: with a VersionId, DeleteObjectVersion
     ("s3", "DeleteObjects"): {"s3:DeleteObject"},
     ("stepfunctions", "DescribeExecution"): {"states:DescribeExecution"},
