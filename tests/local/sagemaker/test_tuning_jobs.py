@@ -93,7 +93,10 @@ def test_the_best_trial_is_found(sagemaker, outside, objective_type):
     final = best["FinalHyperParameterTuningJobObjectiveMetric"]
     assert final["Value"] == pytest.approx(values[best["TrainingJobName"]])
     assert final["MetricName"] == "valid:objective"
-    events = [detail for kind, detail, _ in outside.events if "Tuning" in kind]
+    deadline = time.monotonic() + 10
+    while len(events := [detail for kind, detail, _ in outside.events if "Tuning" in kind]) < 2:
+        assert time.monotonic() < deadline, events  # the event follows the status
+        time.sleep(0.02)
     assert [event["HyperParameterTuningJobStatus"] for event in events] == ["InProgress", "Completed"]
     json.dumps(events)
 
