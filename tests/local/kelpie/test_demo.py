@@ -29,13 +29,13 @@ def test_make_demo_shows_the_whole_run_and_leaves_nothing(tmp_path, readme):
     assert len(re.findall(r"^\d +[01]\.\d{4} .* Completed", done.stdout, flags=re.MULTILINE)) >= 6
     for said in ("Chosen", "Endpoint", "Model", "Report", "TuneHyperparameters", "VerifyEndpoint", "SUCCEEDED"):
         assert said in done.stdout
-    assert left_behind(tmp_path) == []
+    assert left_behind(tmp_path, ROOT / ".kelpie-demo") == []
 
 
 def test_an_interrupted_demo_leaves_nothing(tmp_path):
     with subprocess.Popen(
         [sys.executable, "-m", "kelpie.demo"],
-        cwd=ROOT,
+        cwd=tmp_path,
         env=environment(tmp_path),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -47,18 +47,19 @@ def test_an_interrupted_demo_leaves_nothing(tmp_path):
         process.send_signal(signal.SIGTERM)
         process.communicate(timeout=120)
     assert process.returncode == 1
-    assert left_behind(tmp_path) == []
+    assert left_behind(tmp_path, tmp_path / ".kelpie-demo") == []
 
 
 def environment(folder):
-    """Its temporary folder is below `folder`, so that what it leaves is found."""
-    return os.environ | {"TMPDIR": str(folder)}
+    """Its temporary folder is folder/tmp, so that what it leaves there is found."""
+    (folder / "tmp").mkdir()
+    return os.environ | {"TMPDIR": str(folder / "tmp")}
 
 
-def left_behind(folder):
-    """Return files below the folder, and processes that know it, once they had a moment to end."""
+def left_behind(folder, demo):
+    """Return temporary files, and processes that know the demo's folder, once they had a moment to end."""
     deadline = time.monotonic() + 20
-    while (left := [*processes(folder), *map(str, folder.iterdir())]) and time.monotonic() < deadline:
+    while (left := [*processes(demo), *map(str, (folder / "tmp").iterdir())]) and time.monotonic() < deadline:
         time.sleep(0.2)
     return left
 
