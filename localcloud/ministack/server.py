@@ -62,11 +62,13 @@ async def _serve(home: Path, port: int) -> None:
     from hypercorn.config import Config
     from ministack.app import app
 
-    from localcloud.ministack import lambdas, repairs
+    from localcloud.ministack import lambdas, recorded_calls, repairs
     from localcloud.ministack.administration import Administration
     from localcloud.ministack.sagemaker import register, sagemaker_on
 
     repairs.apply()
+    if path := os.environ.get(recorded_calls.VARIABLE):
+        recorded_calls.record_to(Path(path))
     lambdas.install(home / "lambda", port)
     sagemaker = sagemaker_on(home / "sagemaker", port)
     register(sagemaker)

@@ -114,6 +114,7 @@ def readme() -> dict[str, list[list[str]]]:
 def live(tmp_path_factory: pytest.TempPathFactory, readme: dict[str, list[list[str]]]) -> Iterator[Kelpie]:
     """The shared cloud, up and deployed, with the data set `photos` in its folder."""
     command = Kelpie(tmp_path_factory.mktemp("live"), free_port())
+    command.extra_environment["LOCALCLOUD_RECORD_CALLS"] = str(command.folder / "calls.jsonl")
     write_photos(command.folder / "photos")
     command.ok(*readme_arguments(readme, "up"))
     yield command
