@@ -44,6 +44,8 @@ class Options:
     model_dir: Path
     split: str
     batch_size: int
+    champion: Path | None
+    champion_manifest: Path | None
 
 
 def read_options(arguments: list[str] | None) -> Options:
@@ -53,6 +55,10 @@ def read_options(arguments: list[str] | None) -> Options:
     parser.folder("manifest", "SM_CHANNEL_MANIFEST", "manifest.json or its folder", required=True)
     parser.folder("model", "SM_CHANNEL_MODEL", "model.tar.gz, its folder, or the artifact unpacked", required=True)
     parser.folder("model_dir", "SM_MODEL_DIR", "where evaluation.json and predictions.csv go", required=True)
+    parser.folder("champion", "SM_CHANNEL_CHAMPION", "the artifact that serves now, to compare with", required=False)
+    parser.folder(
+        "champion_manifest", "SM_CHANNEL_CHAMPION_MANIFEST", "what the champion was trained on", required=False
+    )
     parser.add_argument("--split", choices=("valid", "test"), default="test", help="what to score (default: test)")
     parser.add_argument("--batch_size", type=number(int, 1, 8192), default=32, help="images at a time (default: 32)")
     return Options(**vars(parser.parse(arguments)))
@@ -74,6 +80,13 @@ def evaluate(options: Options) -> None:
             logits = score(inference, inference.model_fn(folder), options.dataset, entries, options.batch_size)
     labels = np.array([entry["class_index"] for entry in entries])
     probabilities = softmax(logits / description["temperature"])
+    champion = None
+    if options.champion and options.champion_manifest:
+        known = {
+            entry["sha256"] for entry in read_manifest(options.champion_manifest)["images"] if entry["split"] != "test"
+        }
+        predicted = probabilities.argmax(axis=1)
+        champion = compare(options.champion, known, options, entries, labels, predicted, manifest["classes"])
     document = {
         "version": 1,
         "run_id": description["run_id"],
@@ -83,6 +96,7 @@ def evaluate(options: Options) -> None:
         "predictions_file": PREDICTIONS_FILE,
         **measure(probabilities, labels, manifest["classes"]),
         **choose_examples(probabilities, entries, manifest["classes"]),
+        "champion": champion,
     }
     write_document(options.model_dir / "evaluation.json", document, "evaluation")
     _write_predictions(options.model_dir / PREDICTIONS_FILE, probabilities, entries, manifest["classes"])
@@ -91,6 +105,44 @@ def evaluate(options: Options) -> None:
         f"calibration_error={document['calibration_error']:.4f} on {len(entries)} images",
         flush=True,
     )
+
+
+def compare(
+    archive: Path,
+    known: set[str],
+    options: Options,
+    entries: Sequence[dict[str, Any]],
+    labels: np.ndarray,
+    predicted: np.ndarray,
+    classes: Sequence[str],
+) -> dict[str, Any]:
+    """Return evaluation.json's champion: who is right on the images that the champion was not trained on.
+
+    The champion answers by its own serving code, of its own artifact. known: digests of what it was trained and chosen
+    on. labels, predicted: (N,), class indices.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        unpack_artifact(archive, Path(folder))
+        description = read_document(Path(folder) / "model.json", "model")
+        fresh = np.array([entry["sha256"] not in known for entry in entries])
+        right, wrong = predicted[fresh] == labels[fresh], predicted[fresh] != labels[fresh]
+        champion_right = np.zeros(len(right), dtype=bool)
+        same_classes = description["classes"] == list(classes)
+        if same_classes and fresh.any():
+            unseen = [entry for entry, is_fresh in zip(entries, fresh, strict=True) if is_fresh]
+            with inference_module(Path(folder)) as inference:
+                model = inference.model_fn(Path(folder))
+                logits = score(inference, model, options.dataset, unseen, options.batch_size)
+            champion_right = logits.argmax(axis=1) == labels[fresh]
+    return {
+        "run_id": description["run_id"],
+        "weights_sha256": description["weights_sha256"],
+        "same_classes": same_classes,
+        "images": int(fresh.sum()),
+        "left_out": int((~fresh).sum()),
+        "wins": int((right & ~champion_right).sum()) if same_classes else 0,
+        "losses": int((wrong & champion_right).sum()) if same_classes else 0,
+    }
 
 
 def score(

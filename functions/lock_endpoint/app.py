@@ -4,7 +4,8 @@ The lock is an object beside the champion's pointer, owned by an execution and w
 taken over only from an execution that has ended, whose deploy must then be recovered before anything else.
 
 Event: {"action": "lock" or "unlock", "plan_uri": ...}. Answer: {"held": whether this run has the lock, "owner": the
-execution that has it or "", "left_by": the execution whose deploy is to be recovered first, or ""}.
+execution that has it or "", "left_by": the execution whose deploy is to be recovered first, or "",
+"champion_channels": the input channels by which EvaluateModel sees the champion, none if there is none}.
 """
 
 import functools
@@ -36,7 +37,8 @@ def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
         if wanted == lock or write(s3, uri, wanted, etag):
             log(plan["execution_arn"], context).info(event["action"], extra={"owner": wanted["owner"]})
             held = wanted["owner"] == plan["execution_arn"]
-            return {"held": held, "owner": wanted["owner"] or "", "left_by": wanted["left_by"] or ""}
+            answer = {"held": held, "owner": wanted["owner"] or "", "left_by": wanted["left_by"] or ""}
+            return answer | {"champion_channels": champion_channels(s3, uri) if held else []}
     raise LockContended(f"{uri} was written by others {ATTEMPTS} times in a row")
 
 
@@ -56,6 +58,24 @@ def unlocked(lock: dict[str, Any], plan: dict[str, Any]) -> dict[str, Any]:
 def made(plan: dict[str, Any], owner: str | None, left_by: str | None) -> dict[str, Any]:
     since = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
     return {"version": 1, "endpoint": plan["names"]["endpoint"], "owner": owner, "left_by": left_by, "since": since}
+
+
+def champion_channels(s3: Any, lock_uri: str) -> list[dict[str, Any]]:
+    try:
+        champion = documents.read(s3, lock_uri.replace("/lock.json", "/champion.json"), "champion")
+    except documents.DocumentMissing:
+        return []
+    sources = {"champion": champion["model_data"], "champion_manifest": champion["manifest"]}
+    return [
+        {
+            "ChannelName": name,
+            "InputMode": "File",
+            "DataSource": {
+                "S3DataSource": {"S3DataType": "S3Prefix", "S3DataDistributionType": "FullyReplicated", "S3Uri": uri}
+            },
+        }
+        for name, uri in sources.items()
+    ]
 
 
 def is_running(stepfunctions: Any, execution_arn: str) -> bool:

@@ -13,8 +13,8 @@ FAILED_DESCRIPTION = {
     "FailureReason": "AlgorithmError: DatasetError: 3 images cannot be read, exit code: 1",
 }
 FAILURE_PATH = ["WriteFailureReport", "AnnounceFailure", "HowRunFailed"]
-LOCKED = {"held": True, "owner": "this one", "left_by": ""}
-TAKEN = {"held": False, "owner": "another", "left_by": ""}
+LOCKED = {"held": True, "owner": "this one", "left_by": "", "champion_channels": []}
+TAKEN = {"held": False, "owner": "another", "left_by": "", "champion_channels": []}
 JOBS_BY_STATE = {
     "PrepareDataset": ("prepare", "IsDatasetPrepared"),
     "TrainModel": ("train", "IsModelTrained"),
@@ -63,7 +63,7 @@ def results(plan):
         "ReviewDebugger": {"Payload": {"verdict": "accept", "reason": "fine"}},
         "LockEndpoint": {"Payload": LOCKED},
         "RecoverDeploy": {"Payload": {"outcome": "restored former"}},
-        "UnlockEndpoint": {"Payload": {"held": False, "owner": "", "left_by": ""}},
+        "UnlockEndpoint": {"Payload": TAKEN},
         "EvaluateModel": {**job, "TrainingJobName": names["evaluate"]},
         "JudgeEvaluation": {"Payload": {"verdict": "accept", "reason": "fine"}},
         "CreateModel": {"ModelArn": "arn"},
@@ -161,6 +161,16 @@ def test_jobs_carry_the_plans_hyperparameters_and_the_chosen_ones(walk, results,
     assert [channel["ChannelName"] for channel in evaluation["InputDataConfig"]] == ["manifest", "dataset", "model"]
     model_channel = evaluation["InputDataConfig"][-1]["DataSource"]["S3DataSource"]
     assert model_channel["S3Uri"] == results["TrainModel"]["ModelArtifacts"]["S3ModelArtifacts"]
+
+
+@pytest.mark.parametrize("names", [[], ["champion"], ["champion", "champion_manifest"]])
+def test_the_champion_is_evaluated_beside_the_model(walk, results, names):
+    channels = [
+        {**results["PlanRun"]["Payload"]["plan"]["channels"]["evaluate"][0], "ChannelName": name} for name in names
+    ]
+    run = walk({**results, "LockEndpoint": {"Payload": {**LOCKED, "champion_channels": channels}}})
+    given = run.requests["EvaluateModel"][0]["InputDataConfig"]
+    assert [channel["ChannelName"] for channel in given] == ["manifest", "dataset", "model", *names]
 
 
 @pytest.mark.parametrize("found", [[], [{"EndpointName": "other"}], [{"EndpointName": "a"}, {"EndpointName": "b"}]])

@@ -83,7 +83,15 @@ def plan(example):
         "tuning": {"mode": "frozen_features", "strategy": "Bayesian", "max_jobs": 20, "epochs": 10},
         "training": {"epochs": 20},
         "debugger": {"enabled": True, "save_interval_steps": 20},
-        "gate": {"min_accuracy": 0, "min_macro_f1": 0, "min_class_recall": 0, "must_beat_majority": True},
+        "gate": {
+            "min_accuracy": 0,
+            "min_macro_f1": 0,
+            "min_class_recall": 0,
+            "must_beat_majority": True,
+            "max_regression": 0.05,
+            "confidence": 0.95,
+            "min_images": 100,
+        },
     }
     return copy.deepcopy(plan)
 

@@ -1,9 +1,17 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.stats import binomtest
+from scipy.stats import binomtest, multinomial
 
-GATE = {"min_accuracy": 0, "min_macro_f1": 0, "min_class_recall": 0, "must_beat_majority": True}
+GATE = {
+    "min_accuracy": 0,
+    "min_macro_f1": 0,
+    "min_class_recall": 0,
+    "must_beat_majority": True,
+    "max_regression": 0.05,
+    "confidence": 0.95,
+    "min_images": 100,
+}
 
 
 @pytest.fixture
@@ -81,6 +89,88 @@ def test_a_model_must_be_better_than_always_saying_the_same(app, evaluation, acc
 def test_a_class_without_images_in_the_split_is_not_the_worst(app, evaluation):
     evaluation["per_class"].append({"label": "none", "images": 0, "precision": 0.0, "recall": 0.0, "f1": 0.0})
     assert app.judge(evaluation, GATE | {"min_class_recall": 0.5})["verdict"] == "accept"
+
+
+@pytest.fixture
+def against(app, evaluation):
+    """Judge a model against a champion that differs from it on so many images, of 400 unless said otherwise."""
+
+    def against(wins, losses, gate=None, **members):
+        champion = {"run_id": "a" * 12, "weights_sha256": "0" * 64, "same_classes": True, "images": 400, "left_out": 3}
+        evaluation["champion"] = {**champion, "wins": wins, "losses": losses, **members}
+        return app.judge(evaluation, GATE | (gate or {}))
+
+    return against
+
+
+@pytest.mark.parametrize(
+    ("wins", "losses", "verdict"),
+    [
+        (0, 0, "accept"),  # equal
+        (7, 7, "accept"),  # equal, in other images
+        (0, 1, "accept"),  # one image of 400
+        (30, 10, "accept"),
+        (5, 15, "accept"),  # ten images, 2.5 points: at 95 % by no more than 4.25
+        (30, 40, "reject"),  # ten images, but so many differ that it may be 6 points
+        (0, 20, "reject"),
+        (10, 40, "reject"),
+    ],
+)
+def test_a_model_may_not_be_worse_than_the_champion_beyond_doubt(against, wins, losses, verdict):
+    judged = against(wins, losses)
+    assert judged["verdict"] == verdict
+    assert judged["comparison"]["case"] == "compared"
+    assert judged["comparison"]["difference"] == (wins - losses) / 400
+    assert f"alone is right on {wins}, the champion alone on {losses}" in judged["reason"]
+    assert "3 that the champion was trained on left out" in judged["reason"]
+
+
+def test_how_much_worse_and_how_sure_is_the_runs_to_say(against):
+    assert against(5, 15, {"max_regression": 0.02})["verdict"] == "reject"
+    assert against(5, 15, {"max_regression": 0.043})["verdict"] == "accept"
+    assert against(5, 15, {"max_regression": 0.043, "confidence": 0.999})["verdict"] == "reject"
+
+
+@pytest.mark.parametrize(
+    ("members", "case", "said"),
+    [
+        ({"same_classes": False}, "other_classes", "other classes"),
+        ({"images": 99}, "too_few_images", "only 99 images"),
+        ({"images": 0, "left_out": 400}, "too_few_images", "only 0 images (400 that"),
+    ],
+)
+def test_what_cannot_be_compared_is_left_to_the_thresholds(against, members, case, said):
+    judged = against(0, 0, **members)
+    assert (judged["verdict"], judged["comparison"]["case"]) == ("accept", case)
+    assert said in judged["reason"]
+    assert against(0, 0, {"min_accuracy": 0.95}, **members)["verdict"] == "reject"
+
+
+@pytest.mark.parametrize("champion", [{"champion": None}, {}])
+def test_without_a_champion_the_thresholds_decide(app, evaluation, champion):
+    judged = app.judge(evaluation | champion, GATE)
+    assert (judged["verdict"], judged["comparison"]["case"]) == ("accept", "no_champion")
+
+
+def test_mcnemars_test_is_the_binomial_one(load):
+    app = load("judge_evaluation")
+
+    @given(st.integers(0, 300), st.integers(0, 300))
+    def agrees_with_scipy(wins, losses):
+        expected = binomtest(wins, wins + losses, 0.5).pvalue if wins + losses else 1.0
+        assert app.mcnemar_p_value(wins, losses) == pytest.approx(expected, rel=1e-6)
+
+    agrees_with_scipy()
+
+
+@pytest.mark.parametrize(
+    ("wins", "losses", "images"), [(0, 1, 100), (5, 15, 400), (30, 40, 372), (200, 100, 5000), (40, 0, 40)]
+)
+def test_the_interval_is_that_of_many_samples_of_pairs(app, wins, losses, images):
+    shares = [wins / images, losses / images, 1 - (wins + losses) / images]
+    drawn = multinomial(images, shares, seed=1).rvs(100_000)
+    expected = sorted((drawn[:, 0] - drawn[:, 1]) / images)[5_000]
+    assert app.bootstrap_lower_bound(wins, losses, images, 0.95) == pytest.approx(expected, abs=1.01 / images)
 
 
 def test_the_lower_bound_is_wilsons(load):

@@ -45,10 +45,10 @@ def owned(put, uri, example):
 
 def test_a_lock_that_nobody_took_is_taken_kept_and_given_back(ask, get, uri, plan):
     me = plan["execution_arn"]
-    assert ask() == {"held": True, "owner": me, "left_by": ""}
-    assert ask() == {"held": True, "owner": me, "left_by": ""}
+    assert ask() == {"held": True, "owner": me, "left_by": "", "champion_channels": []}
+    assert ask() == {"held": True, "owner": me, "left_by": "", "champion_channels": []}
     assert get(uri)["owner"] == me
-    assert ask("unlock") == {"held": False, "owner": "", "left_by": ""}
+    assert ask("unlock") == {"held": False, "owner": "", "left_by": "", "champion_channels": []}
     assert get(uri)["owner"] is None
     assert ask()["held"] is True
 
@@ -56,14 +56,19 @@ def test_a_lock_that_nobody_took_is_taken_kept_and_given_back(ask, get, uri, pla
 @pytest.mark.parametrize("status", ["RUNNING", "PENDING_REDRIVE"])
 def test_the_lock_of_an_execution_that_runs_is_left_alone(ask, owned, get, uri, status):
     owned(OTHER)
-    assert ask(other=status) == {"held": False, "owner": OTHER, "left_by": ""}
+    assert ask(other=status) == {"held": False, "owner": OTHER, "left_by": "", "champion_channels": []}
     assert get(uri)["owner"] == OTHER
 
 
 @pytest.mark.parametrize("status", ["SUCCEEDED", "FAILED", "TIMED_OUT", "ABORTED", None])
 def test_the_lock_of_an_execution_that_has_ended_is_taken_over(ask, owned, plan, status):
     owned(OTHER)
-    assert ask(other=status) == {"held": True, "owner": plan["execution_arn"], "left_by": OTHER}
+    assert ask(other=status) == {
+        "held": True,
+        "owner": plan["execution_arn"],
+        "left_by": OTHER,
+        "champion_channels": [],
+    }
     assert ask(other=status)["left_by"] == OTHER
 
 
@@ -89,7 +94,7 @@ def test_of_two_that_find_the_lock_free_one_gets_it(app, ask, owned, get, uri, m
         return found
 
     monkeypatch.setattr(app, "read", read)
-    assert ask(other="RUNNING") == {"held": False, "owner": OTHER, "left_by": ""}
+    assert ask(other="RUNNING") == {"held": False, "owner": OTHER, "left_by": "", "champion_channels": []}
     assert get(uri)["owner"] == OTHER
 
 
@@ -104,3 +109,15 @@ def test_endless_contention_is_an_error(app, ask, owned, monkeypatch):
     monkeypatch.setattr(app, "read", read)
     with pytest.raises(app.LockContended):
         ask()
+
+
+def test_the_champion_is_shown_to_who_has_the_lock(ask, put, plan, example):
+    put(f"s3://{plan['bucket']}/endpoints/{plan['names']['endpoint']}/champion.json", example("champion"))
+    channels = {
+        channel["ChannelName"]: channel["DataSource"]["S3DataSource"]["S3Uri"] for channel in ask()["champion_channels"]
+    }
+    assert channels == {
+        "champion": example("champion")["model_data"],
+        "champion_manifest": example("champion")["manifest"],
+    }
+    assert ask("unlock")["champion_channels"] == []

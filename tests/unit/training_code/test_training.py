@@ -229,6 +229,55 @@ def test_an_image_changed_since_the_manifest_is_not_scored(
         evaluate(evaluate_options(arguments(model=tmp_path / "model", **scored)))
 
 
+def test_the_champion_answers_the_images_that_it_does_not_know_by_its_own_code(
+    final: dict[str, Any], arguments: Arguments, tmp_path: Path
+) -> None:
+    train(arguments(**final | {"debugger": "false"}))
+    champion = tmp_path / "champion"
+    shutil.copytree(tmp_path / "model", champion)
+    code = (champion / "code/inference.py").read_text()
+    upside_down = code.replace("return logits.float().numpy()", "return -logits.float().numpy()")
+    assert upside_down != code
+    (champion / "code/inference.py").write_text(upside_down)
+    with tarfile.open(tmp_path / "model.tar.gz", "w:gz") as tar:
+        tar.add(champion, ".")
+    manifest = json.loads((final["manifest"] / "manifest.json").read_text())
+    known = next(entry for entry in manifest["images"] if entry["split"] == "test")
+    known["split"] = "train"
+    (tmp_path / "known").mkdir()
+    (tmp_path / "known/manifest.json").write_text(json.dumps(manifest))
+    scored = {"dataset": final["dataset"], "manifest": final["manifest"], "model_dir": tmp_path / "scored"}
+    against = {"champion": tmp_path / "model.tar.gz", "champion_manifest": tmp_path / "known"}
+
+    evaluate(evaluate_options(arguments(model=tmp_path / "model", **scored, **against)))
+
+    compared = read_document(tmp_path / "scored/evaluation.json", "evaluation")["champion"]
+    assert (compared["images"], compared["left_out"], compared["same_classes"]) == (11, 1, True)
+    with (tmp_path / "scored/predictions.csv").open() as file:
+        right = [row["label"] == row["predicted"] for row in csv.DictReader(file) if row["sha256"] != known["sha256"]]
+    # Of three classes, what is most probable to one is least probable to the other: they are never right together.
+    assert compared["wins"] == sum(right) > 0
+    assert compared["losses"] <= len(right) - sum(right)
+
+
+def test_a_champion_of_other_classes_is_not_scored(final: dict[str, Any], arguments: Arguments, tmp_path: Path) -> None:
+    train(arguments(**final | {"epochs": 1, "debugger": "false"}))
+    champion = tmp_path / "champion"
+    shutil.copytree(tmp_path / "model", champion)
+    description = json.loads((champion / "model.json").read_text())
+    description["classes"] = ["azure", "green", "red"]
+    (champion / "model.json").write_text(json.dumps(description))
+    with tarfile.open(tmp_path / "model.tar.gz", "w:gz") as tar:
+        tar.add(champion, ".")
+    scored = {"dataset": final["dataset"], "manifest": final["manifest"], "model_dir": tmp_path / "scored"}
+    against = {"champion": tmp_path / "model.tar.gz", "champion_manifest": final["manifest"]}
+
+    evaluate(evaluate_options(arguments(model=tmp_path / "model", **scored, **against)))
+
+    compared = read_document(tmp_path / "scored/evaluation.json", "evaluation")["champion"]
+    assert (compared["same_classes"], compared["wins"], compared["losses"]) == (False, 0, 0)
+
+
 def test_figures_of_an_evaluation() -> None:
     labels = np.array([0, 0, 1, 1])
     probabilities = np.array([[0.9, 0.1], [0.4, 0.6], [0.2, 0.8], [0.3, 0.7]])

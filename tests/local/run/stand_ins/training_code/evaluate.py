@@ -6,9 +6,14 @@ import tarfile
 import tempfile
 from pathlib import Path
 
-with tempfile.TemporaryDirectory() as folder, tarfile.open(Path(os.environ["SM_CHANNEL_MODEL"], "model.tar.gz")) as tar:
-    tar.extractall(folder, filter="data")
-    model = json.loads(Path(folder, "model.json").read_text())
+
+def model_of(channel: str) -> dict:
+    with tempfile.TemporaryDirectory() as folder, tarfile.open(Path(channel, "model.tar.gz")) as tar:
+        tar.extractall(folder, filter="data")
+        return json.loads(Path(folder, "model.json").read_text())
+
+
+model = model_of(os.environ["SM_CHANNEL_MODEL"])
 entries = json.loads(Path(os.environ["SM_CHANNEL_MANIFEST"], "manifest.json").read_text())["test"]
 classes = sorted({entry["label"] for entry in entries})
 matrix = [[0] * len(classes) for _ in classes]
@@ -29,6 +34,20 @@ per_class = [
     }
     for i, label in enumerate(classes)
 ]
+champion = None
+if channel := os.environ.get("SM_CHANNEL_CHAMPION"):
+    manifest = json.loads(Path(os.environ["SM_CHANNEL_CHAMPION_MANIFEST"], "manifest.json").read_text())
+    known = {entry["sha256"] for entry in manifest["train"]}
+    other = model_of(channel)
+    champion = {
+        "run_id": "a" * 12,
+        "weights_sha256": other["weights_sha256"],
+        "same_classes": True,
+        "images": len(entries),
+        "left_out": sum(entry["sha256"] in known for entry in entries),
+        "wins": max(0, other["mistakes"] - model["mistakes"]),
+        "losses": max(0, model["mistakes"] - other["mistakes"]),
+    }
 document = {
     "version": 1,
     "run_id": os.environ["TRAINING_JOB_NAME"].split("-")[1],
@@ -47,5 +66,6 @@ document = {
     "predictions_file": "predictions.csv",
     "samples": rows[-4:],
     "worst_mistakes": [],
+    "champion": champion,
 }
 Path(os.environ["SM_MODEL_DIR"], "evaluation.json").write_text(json.dumps(document))

@@ -1,0 +1,26 @@
+"""Challenger against champion: who serves afterwards."""
+
+import pytest
+
+IMAGES = 200
+
+
+@pytest.fixture(scope="module")
+def champion(stack):
+    """The stack with a champion that makes 20 mistakes."""
+    ended = stack.run(stack.dataset(mistakes=20, images=IMAGES))
+    assert ended["status"] == "SUCCEEDED", ended
+    return stack
+
+
+@pytest.mark.parametrize(("mistakes", "accepted"), [(40, False), (21, True), (10, True)])
+def test_a_challenger_serves_unless_it_is_worse_beyond_doubt(champion, mistakes, accepted):
+    before = champion.endpoint()["EndpointConfigName"]
+    execution = champion.start(champion.dataset(mistakes=mistakes, images=IMAGES))
+    ended = champion.end_of(execution)
+    assert (ended["status"], ended.get("error")) == (("SUCCEEDED", None) if accepted else ("FAILED", "ModelRejected"))
+    assert (champion.endpoint()["EndpointConfigName"] == before) is not accepted
+    if not accepted:
+        assert "the champion alone on 20" in ended["cause"]
+        assert "CreateModel" not in champion.states(execution)
+        champion.wait_until_recovered(execution)
