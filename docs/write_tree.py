@@ -28,6 +28,7 @@ LINES = {
     "docs/decisions/": "Decisions that are costly to reverse, a page each.",
     "docs/dependencies.md": "Why each dependency is there.",
     "docs/local-cloud-fields.md": "The local SageMaker, field by field: honoured, refused, ignored and why.",
+    "docs/inbox.md": "The inbox: what comes back for what is dropped, whatever goes wrong.",
     "docs/local-cloud.md": "The local cloud: what it does, what it refuses, what differs from AWS.",
     "functions/*/requirements.txt": "What each function brings with it.",
     "inference_code/config.yaml": "What Ray Serve starts.",
