@@ -297,11 +297,15 @@ def listening(pid: int) -> set[str]:
     """The addresses at which a process listens, from /proc."""
     try:
         sockets = {str(path.readlink()) for path in Path(f"/proc/{pid}/fd").iterdir()}
-    except OSError:
+        tables = {
+            family: Path(f"/proc/{pid}/net/{table}").read_text()
+            for table, family in (("tcp", socket.AF_INET), ("tcp6", socket.AF_INET6))
+        }
+    except OSError:  # it has ended meanwhile
         return set()
     addresses = set()
-    for table, family in (("tcp", socket.AF_INET), ("tcp6", socket.AF_INET6)):
-        for line in Path(f"/proc/{pid}/net/{table}").read_text().splitlines()[1:]:
+    for family, table in tables.items():
+        for line in table.splitlines()[1:]:
             fields = line.split()
             if fields[3] == "0A" and f"socket:[{fields[9]}]" in sockets:
                 words = bytes.fromhex(fields[1].partition(":")[0])

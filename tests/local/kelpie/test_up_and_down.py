@@ -100,8 +100,8 @@ def test_an_up_that_is_interrupted_leaves_nothing(kelpie):
     with kelpie.start("up") as process:
         assert eventually(lambda: kelpie.cloud.running())
         process.send_signal(signal.SIGINT)
-        process.communicate(timeout=60)
-    assert process.returncode == 130
+        said = process.communicate(timeout=60)
+    assert process.returncode == 130, said
     assert eventually(lambda: kelpie.processes() == []), kelpie.processes()
 
 

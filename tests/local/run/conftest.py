@@ -205,6 +205,7 @@ def client_of() -> type[Client]:
 
 @pytest.fixture
 def faulty(stack: Stack) -> Iterator[Stack]:
-    """The stack; what a test leaves of the cloud's faults is removed."""
+    """The stack, with none of the faults that a test before it, or this one, has left."""
+    stack.cloud.clear_faults()
     yield stack
     stack.cloud.clear_faults()

@@ -63,7 +63,7 @@ def test_a_run_that_may_not_wait_fails_while_another_has_the_lock(champion, befo
     first = champion.start(champion.dataset())
     champion.wait_for_state(first, "EvaluateModel")
     ended = champion.run(champion.dataset(), serving={"lock_wait_seconds": 0})
-    assert (ended["status"], ended["error"]) == ("FAILED", "EndpointLocked")
+    assert (ended["status"], ended["error"]) == ("FAILED", "EndpointLocked"), ended["cause"]
     assert first in ended["cause"]
     champion.client("stepfunctions").stop_execution(executionArn=first)
     champion.wait_until_recovered(first)
