@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import time
@@ -170,7 +171,8 @@ def _uploader(session: boto3.Session) -> Callable[[bytes, str], S3Object]:
     s3 = session.client("s3")
     account = session.client("sts").get_caller_identity()["Account"]
     bucket = f"deployments-{account}-{session.region_name}"
-    s3.create_bucket(Bucket=bucket)
+    with contextlib.suppress(s3.exceptions.BucketAlreadyOwnedByYou):  # what a crash soon after a start has left
+        s3.create_bucket(Bucket=bucket)
 
     def upload(content: bytes, suffix: str) -> S3Object:
         key = f"{hashlib.sha256(content).hexdigest()}{suffix}"
