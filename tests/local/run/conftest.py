@@ -91,7 +91,8 @@ class Stack:
         deadline = time.monotonic() + seconds
         while state not in self.states(execution):
             assert time.monotonic() < deadline, self.states(execution)
-            assert self.describe(execution)["status"] == "RUNNING", self.describe(execution)
+            described = self.describe(execution)
+            assert described["status"] == "RUNNING", f"{described.get('error')}: {described.get('cause')}"
             time.sleep(0.05)
 
     def read(self, key: str) -> dict[str, Any]:
