@@ -22,7 +22,8 @@ PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36  # linux/prctl.h
 
 def supervise(control: int, argv: list[str]) -> int:
     """Run argv, obey the control pipe, and return the exit code when neither the process nor any descendant is left."""
-    os.set_inheritable(control, False)
+    inherited, control = control, os.dup(control)  # select takes numbers below 1,024, and the cloud's may be above
+    os.close(inherited)
     wake, woken = os.pipe()
     os.set_blocking(woken, False)
     signal.set_wakeup_fd(woken)

@@ -1,6 +1,8 @@
 """Nothing that was started outlives its end, the cloud's end, or the cloud's sudden end."""
 
+import contextlib
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -64,6 +66,21 @@ def test_a_termination_in_the_moment_of_the_start_is_not_lost(start):
     process, _ = start("sleep", "60")
     process.begin_termination(60)
     assert process.wait(20) == 128 + signal.SIGTERM
+
+
+def test_a_cloud_with_many_open_files_starts_processes_all_the_same(start):
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(2000, hard), hard))
+    with contextlib.ExitStack() as open_files:
+        try:
+            for _ in range(1100):
+                open_files.enter_context(Path(os.devnull).open())
+            process, lines = start("echo", "started")
+            assert process.wait(20) == 0
+            assert lines == ["started"]
+        finally:
+            open_files.close()
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def test_a_program_that_is_not_there_says_so(start):
