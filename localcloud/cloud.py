@@ -200,6 +200,9 @@ class LocalCloud:
         return "\n".join(self._log.read_text(errors="replace").splitlines()[-LOG_TAIL_LINES:])
 
 
+RECORD_SECONDS = 10  # from the lock to the record it is a few lines; a busy machine may stop a server between them
+
+
 class HomeLock:
     """The lock that a server holds on its home as long as it lives, and the record of who holds it."""
 
@@ -235,6 +238,10 @@ class HomeLock:
         unfinished.replace(self._record_path)
 
     def read_record(self) -> dict[str, Any]:
+        """Return the record; a server that has just taken the lock is given a moment to write it."""
+        deadline = time.monotonic() + RECORD_SECONDS
+        while not self.recorded() and self.held() and time.monotonic() < deadline:
+            time.sleep(0.01)
         return json.loads(self._record_path.read_text())
 
     def recorded(self) -> bool:

@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import zipfile
 from pathlib import Path
@@ -14,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from localcloud import AlreadyRunning, LocalCloud, NotRunning, PortInUse, StartFailed
-from localcloud.cloud import ACCOUNT_ID
+from localcloud.cloud import ACCOUNT_ID, HomeLock
 
 SLEEPS = "import subprocess, time\ndef handler(event, context):\n subprocess.Popen(['sleep', '299'])\n time.sleep(300)"
 
@@ -75,6 +76,15 @@ def test_a_failed_start_shows_the_log(home, port):
     with pytest.raises(StartFailed, match="Errno"):
         LocalCloud(home).start(port)
     assert not LocalCloud(home).running()
+
+
+def test_a_server_that_has_not_written_its_record_yet_is_waited_for(tmp_path):
+    server = HomeLock(tmp_path)
+    assert server.acquire()
+    writing = threading.Timer(0.3, server.write_record, (os.getpid(), 4566))
+    writing.start()
+    assert HomeLock(tmp_path).read_record() == {"pid": os.getpid(), "port": 4566}
+    writing.join()
 
 
 def test_two_clouds_at_once_are_apart(started, tmp_path):
