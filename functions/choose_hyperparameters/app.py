@@ -3,16 +3,14 @@
 Event: {"plan_uri": ...}. Answer: {"job": the best trial, "objective": its value, "hyperparameters": its tuned values}.
 """
 
-import functools
 import math
 from collections import Counter
 from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
-import boto3
 import documents
-from aws_lambda_powertools import Logger
+from invocation import client, log
 
 
 class NoTrialFinished(Exception):
@@ -83,15 +81,3 @@ def _why_none(leaderboard: dict[str, Any]) -> str:
     )
     said = "; ".join(f"{count} x {reason}" for reason, count in reasons.most_common(3))
     return f"none of the {len(trials)} trials of {leaderboard['tuning_job']} finished: {said}"
-
-
-def log(execution_arn: str, context: Any) -> Logger:
-    logger = Logger()
-    logger.set_correlation_id(execution_arn)
-    logger.append_keys(request_id=context.aws_request_id)
-    return logger
-
-
-@functools.cache
-def client(service: str) -> Any:
-    return boto3.client(service)

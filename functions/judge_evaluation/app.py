@@ -3,15 +3,13 @@
 Event: {"plan_uri": ...}. Answer: the verdict, contracts/verdict.schema.json.
 """
 
-import functools
 import math
 from collections import defaultdict
 from collections.abc import Iterator
 from typing import Any
 
-import boto3
 import documents
-from aws_lambda_powertools import Logger
+from invocation import client, log
 
 Z_95_PERCENT = 1.959964
 """Quantile of the normal distribution for a two-sided interval at 95 %."""
@@ -176,15 +174,3 @@ def _at_least(name: str, what: str, value: float, threshold: float) -> dict[str,
 
 def _check(name: str, passed: bool, value: float, threshold: float, statement: str) -> dict[str, Any]:
     return {"name": name, "passed": passed, "value": value, "threshold": threshold, "statement": statement}
-
-
-def log(execution_arn: str, context: Any) -> Logger:
-    logger = Logger()
-    logger.set_correlation_id(execution_arn)
-    logger.append_keys(request_id=context.aws_request_id)
-    return logger
-
-
-@functools.cache
-def client(service: str) -> Any:
-    return boto3.client(service)

@@ -8,38 +8,31 @@ execution that has it or "", "left_by": the execution whose deploy is to be reco
 "champion_channels": the input channels by which EvaluateModel sees the champion, none if there is none}.
 """
 
-import functools
-import json
 from datetime import UTC, datetime
 from typing import Any
 
-import boto3
 import documents
-from aws_lambda_powertools import Logger
+import endpoints
 from botocore.exceptions import ClientError
+from invocation import client, log
 
 ATTEMPTS = 5
-CHANGED_MEANWHILE = ("PreconditionFailed", "ConditionalRequestConflict")
 RUNNING = ("RUNNING", "PENDING_REDRIVE")
-
-
-class LockContended(Exception):
-    """Others kept writing the lock at the same moments. Step Functions asks again."""
 
 
 def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
     s3 = client("s3")
     plan = documents.read(s3, event["plan_uri"], "plan")
-    uri = f"s3://{plan['bucket']}/endpoints/{plan['names']['endpoint']}/lock.json"
+    folder = endpoints.folder_of(plan)
     for _ in range(ATTEMPTS):
-        lock, etag = read(s3, uri)
+        lock, etag = endpoints.read_lock(s3, folder)
         wanted = unlocked(lock, plan) if event["action"] == "unlock" else locked(lock, plan)
-        if wanted == lock or write(s3, uri, wanted, etag):
+        if wanted == lock or endpoints.write_lock(s3, folder, wanted, etag):
             log(plan["execution_arn"], context).info(event["action"], extra={"owner": wanted["owner"]})
             held = wanted["owner"] == plan["execution_arn"]
             answer = {"held": held, "owner": wanted["owner"] or "", "left_by": wanted["left_by"] or ""}
-            return answer | {"champion_channels": champion_channels(s3, uri) if held else []}
-    raise LockContended(f"{uri} was written by others {ATTEMPTS} times in a row")
+            return answer | {"champion_channels": champion_channels(s3, folder) if held else []}
+    raise endpoints.LockContended(f"{folder}/lock.json was written by others {ATTEMPTS} times in a row")
 
 
 def locked(lock: dict[str, Any], plan: dict[str, Any]) -> dict[str, Any]:
@@ -60,10 +53,9 @@ def made(plan: dict[str, Any], owner: str | None, left_by: str | None) -> dict[s
     return {"version": 1, "endpoint": plan["names"]["endpoint"], "owner": owner, "left_by": left_by, "since": since}
 
 
-def champion_channels(s3: Any, lock_uri: str) -> list[dict[str, Any]]:
-    try:
-        champion = documents.read(s3, lock_uri.replace("/lock.json", "/champion.json"), "champion")
-    except documents.DocumentMissing:
+def champion_channels(s3: Any, folder: str) -> list[dict[str, Any]]:
+    champion = endpoints.read_champion(s3, folder)
+    if champion is None:
         return []
     sources = {"champion": champion["model_data"], "champion_manifest": champion["manifest"]}
     return [
@@ -86,41 +78,3 @@ def is_running(stepfunctions: Any, execution_arn: str) -> bool:
         if error.response["Error"]["Code"] == "ExecutionDoesNotExist":
             return False
         raise
-
-
-def read(s3: Any, uri: str) -> tuple[dict[str, Any], str | None]:
-    """Return the lock and its ETag; a lock that was never taken has none."""
-    bucket, key = documents.split_uri(uri)
-    try:
-        found = s3.get_object(Bucket=bucket, Key=key)
-    except ClientError as error:
-        if error.response["Error"]["Code"] != "NoSuchKey":
-            raise
-        return {"owner": None, "left_by": None}, None
-    return documents.checked(json.loads(found["Body"].read()), "lock", uri), found["ETag"]
-
-
-def write(s3: Any, uri: str, lock: dict[str, Any], etag: str | None) -> bool:
-    """Write the lock if nobody has written it since it was read; return whether it was written."""
-    bucket, key = documents.split_uri(uri)
-    body = json.dumps(documents.checked(lock, "lock", uri), indent=2).encode()
-    condition = {"IfMatch": etag} if etag else {"IfNoneMatch": "*"}
-    try:
-        s3.put_object(Bucket=bucket, Key=key, Body=body, ContentType="application/json", **condition)
-    except ClientError as error:
-        if error.response["Error"]["Code"] not in CHANGED_MEANWHILE:
-            raise
-        return False
-    return True
-
-
-def log(execution_arn: str, context: Any) -> Logger:
-    logger = Logger()
-    logger.set_correlation_id(execution_arn)
-    logger.append_keys(request_id=context.aws_request_id)
-    return logger
-
-
-@functools.cache
-def client(service: str) -> Any:
-    return boto3.client(service)

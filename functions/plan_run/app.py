@@ -4,7 +4,6 @@ Event: {"execution_arn": ..., "input": the execution's input}. Answer: {"plan_ur
 plan without the data set's counts, which with many classes would not fit a state's 256 KiB}.
 """
 
-import functools
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -12,14 +11,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-import boto3
 import bundles
 import documents
+import endpoints
 import plan
 import run_input
-from aws_lambda_powertools import Logger
 from botocore.exceptions import ClientError
 from dataset import DatasetError, ListedObject, survey
+from invocation import client, log
 
 PUT_ATTEMPTS = 5
 
@@ -131,19 +130,5 @@ def weights_etag(s3: Any, weights: str) -> str | None:
 
 def live_config(sagemaker: Any, endpoint_name: str) -> str | None:
     """Return the configuration that an endpoint runs, or None if there is no such endpoint."""
-    for page in sagemaker.get_paginator("list_endpoints").paginate(NameContains=endpoint_name):
-        if endpoint_name in (endpoint["EndpointName"] for endpoint in page["Endpoints"]):
-            return sagemaker.describe_endpoint(EndpointName=endpoint_name)["EndpointConfigName"]
-    return None
-
-
-def log(execution_arn: str, context: Any) -> Logger:
-    logger = Logger()
-    logger.set_correlation_id(execution_arn)
-    logger.append_keys(request_id=context.aws_request_id)
-    return logger
-
-
-@functools.cache
-def client(service: str) -> Any:
-    return boto3.client(service)
+    live = endpoints.described(sagemaker, endpoint_name)
+    return live["EndpointConfigName"] if live else None

@@ -7,23 +7,20 @@ the run that ended is live, asks it an image that it knows, and gives the lock b
 Event: {"detail": {"executionArn": the execution that ended}}. Answer: {"outcome": what was done, in a word or two}.
 """
 
-import functools
 import hashlib
 import json
 import os
 import time
 from typing import Any
 
-import boto3
 import documents
-from aws_lambda_powertools import Logger
-from botocore.exceptions import ClientError
+import endpoints
+from invocation import client, log
 
 MOVING = ("Creating", "Updating", "SystemUpdating", "RollingBack", "Deleting")
 POLL_SECONDS = 2.0
 MILLISECONDS_TO_END = 15_000
 """What is left of the function's time when it stops waiting."""
-CHANGED_MEANWHILE = ("PreconditionFailed", "ConditionalRequestConflict")
 UNLOCK_ATTEMPTS = 5
 
 
@@ -35,10 +32,6 @@ class ChampionNotRestored(Exception):
     """The endpoint does not run, or does not answer as, its champion. The message says what to do."""
 
 
-class LockContended(Exception):
-    """Others kept writing the lock at the same moments."""
-
-
 def handler(event: dict[str, Any], context: Any) -> dict[str, str]:
     execution_arn, bucket, s3 = event["detail"]["executionArn"], os.environ["BUCKET"], client("s3")
     run_id = hashlib.sha256(execution_arn.encode()).hexdigest()[:12]
@@ -47,12 +40,12 @@ def handler(event: dict[str, Any], context: Any) -> dict[str, str]:
         plan = documents.read(s3, f"s3://{bucket}/runs/{run_id}/plan.json", "plan")
     except documents.DocumentMissing:
         return {"outcome": "never planned"}
-    folder = f"s3://{bucket}/endpoints/{plan['names']['endpoint']}"
-    lock, _ = read_lock(s3, f"{folder}/lock.json")
+    folder = endpoints.folder_of(plan)
+    lock, _ = endpoints.read_lock(s3, folder)
     if execution_arn not in (lock["owner"], lock["left_by"]):
         return {"outcome": "held no lock"}
-    outcome = recover(s3, plan, read_champion(s3, folder), Patience(context))
-    unlock(s3, f"{folder}/lock.json", execution_arn)
+    outcome = recover(s3, plan, endpoints.read_champion(s3, folder), Patience(context))
+    unlock(s3, folder, execution_arn)
     logger.info("recovered", extra={"outcome": outcome, "endpoint": plan["names"]["endpoint"]})
     return {"outcome": outcome}
 
@@ -89,7 +82,10 @@ def recover(s3: Any, plan: dict[str, Any], champion: dict[str, Any] | None, pati
     sagemaker.update_endpoint(EndpointName=endpoint, EndpointConfigName=former)
     live = settled(sagemaker, endpoint, patience)
     if live is None or (live["EndpointStatus"], live["EndpointConfigName"]) != ("InService", former):
-        raise ChampionNotRestored(f"the endpoint {endpoint} was updated to {former}, but is {live}")
+        raise ChampionNotRestored(
+            f"the endpoint {endpoint} was updated to {former}, but is "
+            f"{live and live['EndpointStatus']} on {live and live['EndpointConfigName']}"
+        )
     if champion:
         check_weights(s3, champion)
     return f"restored {former}"
@@ -98,19 +94,10 @@ def recover(s3: Any, plan: dict[str, Any], champion: dict[str, Any] | None, pati
 def settled(sagemaker: Any, endpoint: str, patience: Patience) -> dict[str, Any] | None:
     """Return the endpoint when it stands still, or None if there is none."""
     while True:
-        live = described(sagemaker, endpoint)
+        live = endpoints.described(sagemaker, endpoint)
         if live is None or live["EndpointStatus"] not in MOVING:
             return live
         patience.wait(f"the endpoint {endpoint} is still {live['EndpointStatus']}")
-
-
-def described(sagemaker: Any, endpoint: str) -> dict[str, Any] | None:
-    # Describing one that is not there fails with an error that cannot be told from others by its name.
-    for page in sagemaker.get_paginator("list_endpoints").paginate(NameContains=endpoint):
-        if endpoint in (found["EndpointName"] for found in page["Endpoints"]):
-            found = sagemaker.describe_endpoint(EndpointName=endpoint)
-            return {key: found[key] for key in ("EndpointStatus", "EndpointConfigName")}
-    return None
 
 
 def check_weights(s3: Any, champion: dict[str, Any]) -> None:
@@ -131,51 +118,13 @@ def check_weights(s3: Any, champion: dict[str, Any]) -> None:
         )
 
 
-def read_champion(s3: Any, folder: str) -> dict[str, Any] | None:
-    try:
-        return documents.read(s3, f"{folder}/champion.json", "champion")
-    except documents.DocumentMissing:
-        return None
-
-
-def read_lock(s3: Any, uri: str) -> tuple[dict[str, Any], str | None]:
-    """Return the lock and its ETag; a lock that was never taken has none."""
-    bucket, key = documents.split_uri(uri)
-    try:
-        found = s3.get_object(Bucket=bucket, Key=key)
-    except ClientError as error:
-        if error.response["Error"]["Code"] != "NoSuchKey":
-            raise
-        return {"owner": None, "left_by": None}, None
-    return documents.checked(json.loads(found["Body"].read()), "lock", uri), found["ETag"]
-
-
-def unlock(s3: Any, uri: str, execution_arn: str) -> None:
+def unlock(s3: Any, folder: str, execution_arn: str) -> None:
     """Take the execution's name out of the lock. Raises LockContended."""
-    bucket, key = documents.split_uri(uri)
     for _ in range(UNLOCK_ATTEMPTS):
-        lock, etag = read_lock(s3, uri)
+        lock, etag = endpoints.read_lock(s3, folder)
         if execution_arn not in (lock["owner"], lock["left_by"]):
             return
         lock |= {name: None for name in ("owner", "left_by") if lock[name] == execution_arn}
-        try:
-            s3.put_object(
-                Bucket=bucket, Key=key, Body=json.dumps(lock, indent=2), ContentType="application/json", IfMatch=etag
-            )
+        if endpoints.write_lock(s3, folder, lock, etag):
             return
-        except ClientError as error:
-            if error.response["Error"]["Code"] not in CHANGED_MEANWHILE:
-                raise
-    raise LockContended(f"{uri} was written by others {UNLOCK_ATTEMPTS} times in a row")
-
-
-def log(execution_arn: str, context: Any) -> Logger:
-    logger = Logger()
-    logger.set_correlation_id(execution_arn)
-    logger.append_keys(request_id=context.aws_request_id)
-    return logger
-
-
-@functools.cache
-def client(service: str) -> Any:
-    return boto3.client(service)
+    raise endpoints.LockContended(f"{folder}/lock.json was written by others {UNLOCK_ATTEMPTS} times in a row")

@@ -3,12 +3,10 @@
 Event: {"plan_uri": ...}. Answer: the review, contracts/debugger_review.schema.json.
 """
 
-import functools
 from typing import Any
 
-import boto3
 import documents
-from aws_lambda_powertools import Logger
+from invocation import client, log
 
 STOPPING_RULES = ("ExplodingTensor",)
 """Rules whose issue means that the weights are worthless; what the others find is told, and the gate decides."""
@@ -44,15 +42,3 @@ def review(findings: dict[str, Any], hooks_wanted: bool) -> dict[str, Any]:
 
 def _told(entries: list[dict[str, Any]]) -> str:
     return " ".join(f"{entry['rule']} ({entry['status']}): {entry['message']}" for entry in entries)
-
-
-def log(execution_arn: str, context: Any) -> Logger:
-    logger = Logger()
-    logger.set_correlation_id(execution_arn)
-    logger.append_keys(request_id=context.aws_request_id)
-    return logger
-
-
-@functools.cache
-def client(service: str) -> Any:
-    return boto3.client(service)

@@ -4,17 +4,15 @@ Event: {"plan_uri": ..., "model_data": s3:// URI of model.tar.gz}. Answer: the v
 contracts/verification.schema.json.
 """
 
-import functools
 import hashlib
 import json
 import time
 from datetime import UTC, datetime
 from typing import Any
 
-import boto3
 import documents
-from aws_lambda_powertools import Logger
 from botocore.exceptions import ClientError
+from invocation import client, log
 
 MOST_IMAGES = 12
 TOLERANCE = 0.01
@@ -148,15 +146,3 @@ def champion(plan: dict[str, Any], evaluation: dict[str, Any], model_data: str) 
         "weights_sha256": evaluation["weights_sha256"],
         "since": datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
     }
-
-
-def log(execution_arn: str, context: Any) -> Logger:
-    logger = Logger()
-    logger.set_correlation_id(execution_arn)
-    logger.append_keys(request_id=context.aws_request_id)
-    return logger
-
-
-@functools.cache
-def client(service: str) -> Any:
-    return boto3.client(service)

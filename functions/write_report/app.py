@@ -5,17 +5,15 @@ Answer: {"report": s3:// URI of the page, "summary": s3:// URI, "error", "cause"
 run failed, the URIs are null if it failed and could not be reported on.
 """
 
-import functools
 import hashlib
 import os
 from datetime import datetime
 from typing import Any
 
-import boto3
 import documents
-from aws_lambda_powertools import Logger
 from botocore.exceptions import ClientError
 from failure import Failure, explain
+from invocation import client, log
 from page import render
 
 DOCUMENTS = ("leaderboard", "debugger_review", "verdict", "verification")
@@ -116,15 +114,3 @@ def _read_into(left: dict[str, Any], unread: list[str], s3: Any, locations: dict
             continue
         except documents.DocumentInvalid as error:
             unread.append(str(error))
-
-
-def log(execution_arn: str, context: Any) -> Logger:
-    logger = Logger()
-    logger.set_correlation_id(execution_arn)
-    logger.append_keys(request_id=context.aws_request_id)
-    return logger
-
-
-@functools.cache
-def client(service: str) -> Any:
-    return boto3.client(service)

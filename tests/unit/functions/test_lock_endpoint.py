@@ -85,7 +85,7 @@ def test_nobody_unlocks_what_is_anothers(ask, owned, get, uri):
 
 def test_of_two_that_find_the_lock_free_one_gets_it(app, ask, owned, get, uri, monkeypatch):
     """The other writes between our look and our write."""
-    real, raced = app.read, []
+    real, raced = app.endpoints.read_lock, []
 
     def read(client, where):
         found = real(client, where)
@@ -93,21 +93,21 @@ def test_of_two_that_find_the_lock_free_one_gets_it(app, ask, owned, get, uri, m
             raced.append(owned(OTHER))
         return found
 
-    monkeypatch.setattr(app, "read", read)
+    monkeypatch.setattr(app.endpoints, "read_lock", read)
     assert ask(other="RUNNING") == {"held": False, "owner": OTHER, "left_by": "", "champion_channels": []}
     assert get(uri)["owner"] == OTHER
 
 
 def test_endless_contention_is_an_error(app, ask, owned, monkeypatch):
-    real = app.read
+    real = app.endpoints.read_lock
 
     def read(client, where):
         found = real(client, where)
         owned(None, left_by=None if found[0]["left_by"] else THIRD)
         return found
 
-    monkeypatch.setattr(app, "read", read)
-    with pytest.raises(app.LockContended):
+    monkeypatch.setattr(app.endpoints, "read_lock", read)
+    with pytest.raises(app.endpoints.LockContended):
         ask()
 
 
