@@ -52,7 +52,8 @@ class Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers["Content-Length"]))
         if b"unreadable" in body: return self.answer(400, {"error": "UnreadableImage", "reason": "cut off"})
         predictions = [{"label": body[4:].decode(), "probability": 0.9}]
-        self.answer(200, {"predictions": predictions, "model": {"run_id": None, "weights_sha256": "0" * 64}})
+        model = {"run_id": None, "weights_sha256": "0" * 64, "confidence_threshold": 0, "package_arn": None}
+        self.answer(200, {"predictions": predictions, "model": model})
     def answer(self, status, content):
         body = json.dumps(content).encode()
         self.send_response(status)

@@ -26,16 +26,19 @@ ARTIFACT = Path(__file__).resolve().parent
 
 @dataclass(frozen=True)
 class Settings:
-    """How the cores are used. SERVING_REPLICAS: processes that answer. SERVING_THREADS: of torch, in each of them."""
+    """SERVING_REPLICAS: processes that answer. SERVING_THREADS: of torch, in each of them. MODEL_PACKAGE_ARN: whose
+    answers these are, if CreateModel said so."""
 
     replicas: int
     threads: int
+    package_arn: str | None
 
     @classmethod
     def read(cls, environment: Mapping[str, str], cores: int) -> Settings:
         """One replica that uses all cores by default. Raises ValueError, naming the variable."""
         replicas = _at_least_one(environment, "SERVING_REPLICAS", 1)
-        return cls(replicas, _at_least_one(environment, "SERVING_THREADS", max(1, cores // replicas)))
+        threads = _at_least_one(environment, "SERVING_THREADS", max(1, cores // replicas))
+        return cls(replicas, threads, environment.get("MODEL_PACKAGE_ARN") or None)
 
 
 def build(_arguments: dict[str, str]) -> serve.Application:
@@ -44,20 +47,21 @@ def build(_arguments: dict[str, str]) -> serve.Application:
 
     settings = Settings.read(os.environ, _cores())
     inference.verify_golden_images(inference.model_fn(ARTIFACT), ARTIFACT)
-    return Classifier.options(num_replicas=settings.replicas).bind(settings.threads)  # type: ignore[attr-defined]
+    classifier = Classifier.options(num_replicas=settings.replicas)  # type: ignore[attr-defined]
+    return classifier.bind(settings.threads, settings.package_arn)
 
 
 @serve.deployment(ray_actor_options={"num_cpus": 0})  # Ray's count of CPUs is not to hold a replica back
 class Classifier:
     """A replica. It answers in one thread of its own, so that its event loop stays free for health checks."""
 
-    def __init__(self, threads: int):
+    def __init__(self, threads: int, package_arn: str | None):
         import inference
         import torch
 
         torch.set_num_threads(threads)
         self._inference = inference
-        self._model = inference.model_fn(ARTIFACT)
+        self._model = inference.model_fn(ARTIFACT, package_arn)
         inference.verify_golden_images(self._model, ARTIFACT)  # which warms it up, too
         self._worker = ThreadPoolExecutor(max_workers=1)
 

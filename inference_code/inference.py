@@ -79,14 +79,15 @@ class NotAcceptable(BadRequest):
 
 @dataclass(frozen=True)
 class Model:
-    """A network in eval mode, and what model.json says about it."""
+    """A network in eval mode, what model.json says about it, and the model package that it was deployed from."""
 
     network: torch.nn.Module
     description: dict[str, Any]
+    package_arn: str | None = None
 
 
-def model_fn(model_dir: str | Path) -> Model:
-    """Load the artifact unpacked at `model_dir`. Raises ArtifactError."""
+def model_fn(model_dir: str | Path, package_arn: str | None = None) -> Model:
+    """Load the artifact unpacked at `model_dir`. package_arn: told with every answer. Raises ArtifactError."""
     root = Path(model_dir)
     description = _read_description(root)
     weights = _below(root, description["weights_file"])
@@ -101,7 +102,7 @@ def model_fn(model_dir: str | Path) -> Model:
         raise ArtifactError(
             f"{weights} does not fit the {description['architecture']} of model.json: {error}"
         ) from error
-    return Model(network.eval().to(memory_format=torch.channels_last), description)
+    return Model(network.eval().to(memory_format=torch.channels_last), description, package_arn)
 
 
 def input_fn(request_body: bytes, content_type: str | None) -> bytes:
@@ -128,7 +129,12 @@ def predict_fn(image: bytes, model: Model) -> dict[str, Any]:
     best = np.argsort(-probabilities, kind="stable")[:MOST_PREDICTIONS]
     return {
         "predictions": [{"label": description["classes"][i], "probability": float(probabilities[i])} for i in best],
-        "model": {"run_id": description["run_id"], "weights_sha256": description["weights_sha256"]},
+        "model": {
+            "run_id": description["run_id"],
+            "weights_sha256": description["weights_sha256"],
+            "confidence_threshold": description["confidence_threshold"],
+            "package_arn": model.package_arn,
+        },
     }
 
 

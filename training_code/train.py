@@ -307,6 +307,7 @@ def _describe(options: Options, manifest: dict[str, Any], model: Model, training
         "classes": manifest["classes"],
         "preprocessing": model.preprocessing,
         "temperature": 1.0,
+        "confidence_threshold": 0.0,
         "hyperparameters": {name: getattr(options, name) for name in tuned},
         "metrics": {
             "valid_accuracy": best.valid_accuracy,

@@ -108,7 +108,8 @@ class Settings:
     endpoint: str
     queue_url: str
     short_side_px: int
-    unknown_below: float
+    unknown_below: float | None
+    """None: the model's own threshold."""
     most_receives: int
 
 
@@ -136,7 +137,7 @@ def read_settings() -> Settings:
         endpoint=os.environ["ENDPOINT_NAME"],
         queue_url=os.environ["INBOX_QUEUE_URL"],
         short_side_px=int(os.environ["SHORT_SIDE_PX"]),
-        unknown_below=float(os.environ["UNKNOWN_BELOW"]),
+        unknown_below=float(below) if (below := os.environ["UNKNOWN_BELOW"]) else None,
         most_receives=int(os.environ["MOST_RECEIVES"]),
     )
 
@@ -309,16 +310,18 @@ def classify(runtime: Any, settings: Settings, image: bytes, content_type: str, 
             raise EndpointInTrouble(str(error)) from error
         raise
     first = body["predictions"][0]
+    model = {"confidence_threshold": 0, "package_arn": None} | body["model"]  # older artifacts know neither
     outcome = {
         "status": "classified",
         "label": first["label"],
         "probability": first["probability"],
         "predictions": body["predictions"],
         "reason": None,
-        "model": body["model"],
+        "model": model,
     }
-    if first["probability"] < settings.unknown_below:
-        message = f"{first['label']} at {first['probability']:.4f}; answers below {settings.unknown_below:g} are none"
+    threshold = model["confidence_threshold"] if settings.unknown_below is None else settings.unknown_below
+    if first["probability"] < threshold:
+        message = f"{first['label']} at {first['probability']:.4f}; answers below {threshold:g} are none"
         outcome |= {"status": "unknown", "label": None, "reason": {"code": "BelowConfidence", "message": message}}
     return outcome
 

@@ -104,6 +104,8 @@ class TestFleets:
             assert json.loads(answer.body)["model"] == {
                 "run_id": description["run_id"],
                 "weights_sha256": description["weights_sha256"],
+                "confidence_threshold": description["confidence_threshold"],
+                "package_arn": None,
             }
 
     @pytest.mark.parametrize(

@@ -12,7 +12,12 @@ BUCKET = "kelpie-123456789012-eu-west-1"
 PNG = b"\x89PNG\r\n\x1a\n rest"
 JPEG = b"\xff\xd8\xff\xe0 rest"
 PREDICTIONS = [{"label": "collie", "probability": 0.9}, {"label": "kelpie", "probability": 0.1}]
-MODEL = {"run_id": "3f2a9c0d1e4b", "weights_sha256": "0" * 64}
+MODEL = {
+    "run_id": "3f2a9c0d1e4b",
+    "weights_sha256": "0" * 64,
+    "confidence_threshold": 0.5,
+    "package_arn": "arn:aws:sagemaker:eu-west-1:123456789012:model-package/kelpie/7",
+}
 
 
 class Endpoint:
@@ -20,13 +25,14 @@ class Endpoint:
 
     def __init__(self):
         self.asked, self.events, self.error, self.failed_entries, self.sent = [], [], None, 0, []
+        self.model = MODEL
 
     def invoke_endpoint(self, EndpointName, ContentType, Accept, Body):  # noqa: N803 - AWS's names
         assert (EndpointName, Accept) == ("kelpie", "application/json")
         self.asked.append((ContentType, Body))
         if self.error:
             raise self.error
-        return {"Body": io.BytesIO(json.dumps({"predictions": PREDICTIONS, "model": MODEL}).encode())}
+        return {"Body": io.BytesIO(json.dumps({"predictions": PREDICTIONS, "model": self.model}).encode())}
 
     def send_message(self, **message):
         assert message["QueueUrl"] == "the-queue"
@@ -47,7 +53,7 @@ def app(load, monkeypatch, s3, endpoint):
     monkeypatch.setenv("ENDPOINT_NAME", "kelpie")
     monkeypatch.setenv("SHORT_SIDE_PX", "512")
     monkeypatch.setenv("INBOX_QUEUE_URL", "the-queue")
-    monkeypatch.setenv("UNKNOWN_BELOW", "0")
+    monkeypatch.setenv("UNKNOWN_BELOW", "")
     monkeypatch.setenv("MOST_RECEIVES", "5")
     s3.put_bucket_versioning(Bucket=BUCKET, VersioningConfiguration={"Status": "Enabled"})
     app = load("classify_image")
@@ -329,6 +335,24 @@ def test_below_the_confidence_asked_for_the_answer_is_unknown(drop, handle, resu
     monkeypatch.setenv("UNKNOWN_BELOW", "0.9")
     handle(at_it := drop("inbox/b.jpg", JPEG))
     assert result("inbox/b.jpg", at_it["s3"]["object"]["versionId"])["label"] == "collie"
+
+
+@pytest.mark.parametrize(("threshold", "below", "status"), [(0.91, "", "unknown"), (0.91, "0", "classified")])
+def test_the_models_own_confidence_counts_unless_another_is_set(
+    drop, handle, result, endpoint, monkeypatch, threshold, below, status
+):
+    monkeypatch.setenv("UNKNOWN_BELOW", below)
+    endpoint.model = MODEL | {"confidence_threshold": threshold}
+    handle(dropped := drop("inbox/a.jpg", JPEG))
+    assert result("inbox/a.jpg", dropped["s3"]["object"]["versionId"])["status"] == status
+
+
+def test_a_model_older_than_this_stack_is_asked_all_the_same(drop, handle, result, endpoint):
+    endpoint.model = {name: MODEL[name] for name in ("run_id", "weights_sha256")}
+    dropped = drop("inbox/a.jpg", JPEG)
+    assert handle(dropped) == []
+    answered = result("inbox/a.jpg", dropped["s3"]["object"]["versionId"])["model"]
+    assert (answered["confidence_threshold"], answered["package_arn"]) == (0, None)
 
 
 def test_one_bad_message_does_not_bring_the_others_again(drop, app, context, results):

@@ -52,7 +52,7 @@ def test_one_that_does_not_is_none(deployed):
 class TestReplica:
     @pytest.fixture
     def replica(self, deployed):
-        return deployed().Classifier.func_or_class(threads=1)
+        return deployed().Classifier.func_or_class(threads=1, package_arn="arn:of:a/package")
 
     def test_an_image_is_answered_with_its_labels(self, replica, artifact, model):
         golden = model.description["golden"][1]
@@ -61,6 +61,7 @@ class TestReplica:
         assert headers["content-type"] == "application/json"
         assert answer["predictions"][0]["label"] == golden["label"]
         assert answer["model"]["weights_sha256"] == model.description["weights_sha256"]
+        assert answer["model"]["package_arn"] == "arn:of:a/package"
 
     @pytest.mark.parametrize(
         ("request_", "status", "error"),
@@ -85,13 +86,17 @@ class TestReplica:
 
 class TestSettings:
     def test_one_replica_uses_all_cores(self, deployed):
-        assert astuple(deployed().Settings.read({}, cores=4)) == (1, 4)
+        assert astuple(deployed().Settings.read({}, cores=4)) == (1, 4, None)
 
     def test_replicas_share_the_cores_and_each_has_one_at_least(self, deployed):
         read = deployed().Settings.read
-        assert astuple(read({"SERVING_REPLICAS": "2"}, cores=4)) == (2, 2)
-        assert astuple(read({"SERVING_REPLICAS": "8"}, cores=4)) == (8, 1)
-        assert astuple(read({"SERVING_REPLICAS": "2", "SERVING_THREADS": "3"}, cores=4)) == (2, 3)
+        assert astuple(read({"SERVING_REPLICAS": "2"}, cores=4)) == (2, 2, None)
+        assert astuple(read({"SERVING_REPLICAS": "8"}, cores=4)) == (8, 1, None)
+        assert astuple(read({"SERVING_REPLICAS": "2", "SERVING_THREADS": "3"}, cores=4)) == (2, 3, None)
+
+    @pytest.mark.parametrize(("value", "package"), [("arn:of:a/package", "arn:of:a/package"), ("", None)])
+    def test_the_model_package_is_none_where_it_is_not_told(self, deployed, value, package):
+        assert deployed().Settings.read({"MODEL_PACKAGE_ARN": value}, cores=4).package_arn == package
 
     @pytest.mark.parametrize("name", ["SERVING_REPLICAS", "SERVING_THREADS"])
     @pytest.mark.parametrize("value", ["0", "-1", "two", ""])

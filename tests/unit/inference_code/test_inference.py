@@ -36,6 +36,8 @@ class TestAnswer:
         assert answer["model"] == {
             "run_id": model.description["run_id"],
             "weights_sha256": model.description["weights_sha256"],
+            "confidence_threshold": 0.4,
+            "package_arn": None,
         }
         probabilities = [prediction["probability"] for prediction in answer["predictions"]]
         assert len(probabilities) == 5

@@ -27,6 +27,7 @@ class Handler(BaseHTTPRequestHandler):
             label = "wrong"
         predictions = [{"label": label, "probability": 0.9}]
         model = {"run_id": None, "weights_sha256": MODEL["weights_sha256"]}
+        model |= {"confidence_threshold": 0, "package_arn": os.environ.get("MODEL_PACKAGE_ARN")}
         self.answer(500 if MODEL["serves"] == "errors" else 200, {"predictions": predictions, "model": model})
 
     def answer(self, status: int, content: object) -> None:
