@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-from localcloud.sagemaker import endpoint_configs, endpoints, model_packages, models, training_jobs, tuning_jobs
+from localcloud.sagemaker import endpoint_configs, endpoints, model_packages, models, training_requests, tuning_jobs
 from localcloud.sagemaker.service import ACTIONS
 from localcloud.sagemaker.validation import Support, operation
 
@@ -21,10 +21,10 @@ TABLES = {
     "CreateModel": models.SUPPORT,
     "CreateModelPackage": model_packages.CREATE_SUPPORT,
     "CreateModelPackageGroup": model_packages.GROUP_SUPPORT,
-    "CreateTrainingJob": training_jobs.SUPPORT,
+    "CreateTrainingJob": training_requests.SUPPORT,
     "DescribeModelPackage": model_packages.DESCRIBE_SUPPORT,
     "ListModelPackageGroups": model_packages.LIST_GROUPS_SUPPORT,
-    "ListTrainingJobs": training_jobs.LIST_SUPPORT,
+    "ListTrainingJobs": training_requests.LIST_SUPPORT,
     "UpdateEndpoint": endpoints.UPDATE_SUPPORT,
     "UpdateModelPackage": model_packages.UPDATE_SUPPORT,
 }

@@ -26,9 +26,9 @@ from localcloud.containers.images import LaunchError, ServingContainer, UnknownI
 from localcloud.processes import ProcessSpec, Supervised, spawn
 from localcloud.sagemaker.errors import ServiceError
 from localcloud.sagemaker.faults import Fault
+from localcloud.sagemaker.host import host_environment
 from localcloud.sagemaker.logs import LogStream
 from localcloud.sagemaker.objects import Location
-from localcloud.sagemaker.training_jobs import host_environment
 
 if TYPE_CHECKING:
     from localcloud.sagemaker.service import SageMaker

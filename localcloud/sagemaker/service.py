@@ -23,7 +23,8 @@ from localcloud.sagemaker.models import Models
 from localcloud.sagemaker.runtime import Invocation, invoke_endpoint
 from localcloud.sagemaker.store import Store
 from localcloud.sagemaker.tags import Tags
-from localcloud.sagemaker.training_jobs import SPOT_INTERRUPTION, TrainingJobs
+from localcloud.sagemaker.training_jobs import TrainingJobs
+from localcloud.sagemaker.training_run import SPOT_INTERRUPTION
 from localcloud.sagemaker.tuning_jobs import TuningJobs
 from localcloud.sagemaker.validation import operation, shaped, validate
 

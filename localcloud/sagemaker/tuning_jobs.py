@@ -18,10 +18,11 @@ from typing import TYPE_CHECKING, Any
 
 from localcloud.sagemaker.early_stopping import StoppingRule, resources, rule_of
 from localcloud.sagemaker.errors import ServiceError, resource_in_use, resource_not_found, validation_error
+from localcloud.sagemaker.host import CPUS
 from localcloud.sagemaker.listing import list_page
 from localcloud.sagemaker.search import STRATEGIES, RangeError, Search
 from localcloud.sagemaker.store import RecordExists
-from localcloud.sagemaker.training_jobs import CPUS, ENDED
+from localcloud.sagemaker.training_records import ENDED
 from localcloud.sagemaker.validation import Support, refuse_unsupported, validate
 from localcloud.sagemaker.warm_start import check_parents, is_identical, parent_names
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from localcloud.sagemaker.errors import unsupported, validation_error
 from localcloud.sagemaker.search import parse_ranges
-from localcloud.sagemaker.training_jobs import ENDED
+from localcloud.sagemaker.training_records import ENDED
 
 STRATEGIES = ("Bayesian", "Random")
 _CONFIG, _DEFINITION = "HyperParameterTuningJobConfig", "TrainingJobDefinition"

@@ -15,7 +15,8 @@ from localcloud.sagemaker.errors import ServiceError
 from localcloud.sagemaker.logs import MOST_BYTES, MOST_EVENTS, _batches
 from localcloud.sagemaker.metrics import Metrics
 from localcloud.sagemaker.objects import Location, TransferError, safe_path
-from localcloud.sagemaker.training_jobs import SUPPORT, JobEnded, enter, shortened, state_change_detail
+from localcloud.sagemaker.training_records import JobEnded, enter, shortened, state_change_detail
+from localcloud.sagemaker.training_requests import SUPPORT
 from localcloud.sagemaker.validation import operation
 
 NOW = datetime(2026, 11, 22, tzinfo=UTC)

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from localcloud.sagemaker import endpoint_configs, endpoints, model_packages, models, training_jobs, tuning_jobs
+from localcloud.sagemaker import endpoint_configs, endpoints, model_packages, models, training_requests, tuning_jobs
 from localcloud.sagemaker.validation import Support, operation
 
 SUPPORTED = {
@@ -14,9 +14,9 @@ SUPPORTED = {
     "CreateModel": models.SUPPORT,
     "CreateModelPackage": model_packages.CREATE_SUPPORT,
     "CreateModelPackageGroup": model_packages.GROUP_SUPPORT,
-    "CreateTrainingJob": training_jobs.SUPPORT,
+    "CreateTrainingJob": training_requests.SUPPORT,
     "ListModelPackageGroups": model_packages.LIST_GROUPS_SUPPORT,
-    "ListTrainingJobs": training_jobs.LIST_SUPPORT,
+    "ListTrainingJobs": training_requests.LIST_SUPPORT,
     "UpdateEndpoint": endpoints.UPDATE_SUPPORT,
     "UpdateModelPackage": model_packages.UPDATE_SUPPORT,
 }
