@@ -10,14 +10,14 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-from localcloud.sagemaker import endpoint_configs, endpoints, model_packages, models, training_requests, tuning_jobs
+from localcloud.sagemaker import endpoint_configs, endpoints, model_packages, models, training_requests, tuning_requests
 from localcloud.sagemaker.service import ACTIONS
 from localcloud.sagemaker.validation import Support, operation
 
 TABLES = {
     "CreateEndpoint": endpoints.CREATE_SUPPORT,
     "CreateEndpointConfig": endpoint_configs.SUPPORT,
-    "CreateHyperParameterTuningJob": tuning_jobs.SUPPORT,
+    "CreateHyperParameterTuningJob": tuning_requests.SUPPORT,
     "CreateModel": models.SUPPORT,
     "CreateModelPackage": model_packages.CREATE_SUPPORT,
     "CreateModelPackageGroup": model_packages.GROUP_SUPPORT,

@@ -258,7 +258,7 @@ def test_trials_that_do_not_improve_by_a_hundredth_complete_the_job(sagemaker):
 
 
 def test_the_longest_runtime_ends_the_job_and_its_trials(sagemaker, monkeypatch):
-    monkeypatch.setattr("localcloud.sagemaker.tuning_jobs.monotonic", lambda: time.monotonic() * 60)
+    monkeypatch.setattr("localcloud.sagemaker.tuning_run.monotonic", lambda: time.monotonic() * 60)
     parameters = in_order("0.9", "0.1")
     parameters["HyperParameterTuningJobConfig"]["ResourceLimits"]["MaxRuntimeInSeconds"] = 240  # 4 s here
     job = run(sagemaker, parameters)

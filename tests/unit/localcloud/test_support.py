@@ -4,13 +4,13 @@ import re
 
 import pytest
 
-from localcloud.sagemaker import endpoint_configs, endpoints, model_packages, models, training_requests, tuning_jobs
+from localcloud.sagemaker import endpoint_configs, endpoints, model_packages, models, training_requests, tuning_requests
 from localcloud.sagemaker.validation import Support, operation
 
 SUPPORTED = {
     "CreateEndpoint": endpoints.CREATE_SUPPORT,
     "CreateEndpointConfig": endpoint_configs.SUPPORT,
-    "CreateHyperParameterTuningJob": tuning_jobs.SUPPORT,
+    "CreateHyperParameterTuningJob": tuning_requests.SUPPORT,
     "CreateModel": models.SUPPORT,
     "CreateModelPackage": model_packages.CREATE_SUPPORT,
     "CreateModelPackageGroup": model_packages.GROUP_SUPPORT,
