@@ -25,6 +25,9 @@ demo: install .venv/.demo  ## the whole run on handwritten digits, on a local cl
 test: install .venv/.dev .venv-sam/.installed  ## every test: unit, contract, job code in the images' environments, local cloud
 	.venv/bin/python tests/run_all.py
 
+browser:  ## Debian's Chromium for tests/browser, where there is none yet
+	@command -v chromium chromium-browser google-chrome >/dev/null || { apt-get update --quiet && apt-get install --quiet --yes --no-install-recommends chromium; }
+
 check: .venv/.dev .venv-sam/.installed .venv-images/.installed  ## format, lint, types, template and state machine
 	.venv/bin/ruff format --check .
 	.venv/bin/ruff check .
@@ -80,4 +83,4 @@ clean:  ## remove what make has installed in this folder
 	.venv-audit/bin/python -m pip $(PIP_INSTALL) --requirement requirements-audit.txt
 	touch $@
 
-.PHONY: help install demo test check format images audit clean
+.PHONY: help install demo test browser check format images audit clean

@@ -53,6 +53,7 @@ def parts() -> list[Part]:
         ),
         Part("training code", _environment("pytorch", TRAINING), (TRAINING,)),
         Part("inference code", _environment("ray", SERVING), (SERVING,)),
+        Part("pages in a browser", here, ("tests/browser",)),
         Part("local cloud", here, ("tests/local",)),
         Part("conformance", here, ("tests/conformance",)),
     ]
