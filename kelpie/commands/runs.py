@@ -1,0 +1,128 @@
+"""`kelpie run`, `stop`, `status` and `logs`: executions of the state machine."""
+
+from __future__ import annotations
+
+import contextlib
+import shlex
+from pathlib import Path
+from typing import Annotated
+
+import botocore.exceptions
+import typer
+
+from kelpie import execution, launch, local, status, summary, watch
+from kelpie import logs as job_logs
+from kelpie.commands.terminal import (
+    INTERRUPTED,
+    Json,
+    StackName,
+    bytes_bars,
+    connect,
+    fail,
+    print_json,
+    progress_console,
+    result_console,
+)
+from kelpie.errors import CloudUnavailable, InvalidInput, RunFailed
+from kelpie.stack import Stack
+
+
+def run(
+    dataset: Annotated[
+        str | None, typer.Argument(help="Folder with train/, valid/ and test/, or an s3:// URI of one.")
+    ] = None,
+    assignments: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="KEY=VALUE", help="A setting of contracts/execution_input.schema.json; repeatable."
+        ),
+    ] = None,
+    attach: Annotated[
+        str | None, typer.Option(metavar="EXECUTION", help="Follow an execution that was started before.")
+    ] = None,
+    stack_name: StackName = None,
+    as_json: Json = False,
+) -> None:
+    """Tune, train, evaluate and deploy a classifier, and follow it. Ctrl-C detaches: the run goes on."""
+    if (dataset is None) == (attach is None):
+        raise InvalidInput("kelpie run needs a data set, or --attach with an execution, and not both")
+    stack, arn = _attach(attach, stack_name) if attach else _start(dataset or "", assignments or [], stack_name)
+    console = progress_console()
+    try:
+        described = watch.follow(stack, arn, console)
+    except KeyboardInterrupt:
+        name = arn.rpartition(":")[2] + (f" --stack {shlex.quote(stack_name)}" if stack_name else "")
+        fail(
+            f"detached: the run goes on. Follow it: kelpie run --attach {name}. Stop it: kelpie stop {name}",
+            INTERRUPTED,
+        )
+    except botocore.exceptions.HTTPClientError as error:
+        raise CloudUnavailable(
+            f"the cloud stopped answering while it was followed ({error}): run `kelpie up`, then `kelpie status`"
+        ) from error
+    document = summary.summarise(stack, described)
+    if as_json:
+        print_json(document)
+    else:
+        summary.show(document, result_console())
+    if document["status"] != "SUCCEEDED":
+        summary.show_failure(document, console)
+        raise RunFailed(summary.failure(document))
+
+
+def stop(
+    name: Annotated[str, typer.Argument(metavar="EXECUTION", help="Name or ARN of an execution.")],
+    stack_name: StackName = None,
+) -> None:
+    """Stop an execution, and with it its jobs. What is in service stays in service."""
+    execution.stop(connect(stack_name), name)
+
+
+def show_status(stack_name: StackName = None, as_json: Json = False) -> None:
+    """Show what is up, what is in service and the latest executions."""
+    document = status.read(connect(stack_name), None if stack_name else str(local.cloud().home))
+    if as_json:
+        print_json(document)
+    else:
+        status.show(document, result_console())
+
+
+def logs(
+    name: Annotated[
+        str | None,
+        typer.Argument(help="A job, a function, an endpoint or an execution. Default: the newest execution's jobs."),
+    ] = None,
+    lines: Annotated[int, typer.Option("--lines", "-n", min=0, help="Newest lines to show; 0 for all.")] = 200,
+    stack_name: StackName = None,
+    as_json: Json = False,
+) -> None:
+    """Print what jobs, functions and endpoints have logged."""
+    found = job_logs.read(connect(stack_name), name, lines)
+    if as_json:
+        print_json(found)
+        return
+    for line in found:
+        print(f"{line['time'][11:19]}  {line['source']}  {line['message']}")
+
+
+def _attach(name: str, stack_name: str | None) -> tuple[Stack, str]:
+    stack = connect(stack_name)
+    return stack, execution.find(stack, name)
+
+
+def _start(dataset: str, assignments: list[str], stack_name: str | None) -> tuple[Stack, str]:
+    """Check everything that can be checked here, copy the data set if it is a folder, and start an execution."""
+    prepared = launch.prepare(dataset, assignments)
+    stack = connect(stack_name)
+    what = f"{Path(dataset).name}: {len(prepared.files)} files"
+    bars = bytes_bars(what, prepared.bytes) if prepared.files else contextlib.nullcontext(lambda _phase, _bytes: None)
+    with bars as advance:
+        started = launch.start(stack, prepared, advance)
+    if started.upload:
+        _tell(f"{started.upload.uploaded} files copied to {started.dataset_uri}, {started.upload.unchanged} were there")
+    _tell(f"Execution {started.arn.rpartition(':')[2]} on {started.dataset_uri}")
+    return stack, started.arn
+
+
+def _tell(line: str) -> None:
+    progress_console().print(line, highlight=False, markup=False, soft_wrap=True)

@@ -1,0 +1,75 @@
+"""What every command shares: options, where its progress and its result go, and how it fails."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+from collections.abc import Callable, Iterator
+from typing import Annotated, Any, NoReturn
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from kelpie import local
+from kelpie.stack import Stack, deployed
+
+INTERRUPTED = 130
+WIDTH_OFF_TERMINAL = 400
+
+StackName = Annotated[
+    str | None,
+    typer.Option(
+        "--stack",
+        metavar="NAME",
+        envvar="KELPIE_STACK",
+        help="A stack that ordinary AWS credentials reach. Default: the local cloud's.",
+    ),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout, and nothing else.")]
+
+
+def connect(stack_name: str | None) -> Stack:
+    return deployed(stack_name) if stack_name else local.connect()
+
+
+@contextlib.contextmanager
+def count_bar(total: int, what: str) -> Iterator[Callable[[], None]]:
+    """Show a bar of things done."""
+    with Progress(
+        TextColumn(what), BarColumn(), MofNCompleteColumn(), console=progress_console(), transient=True
+    ) as progress:
+        task = progress.add_task(what, total=total)
+        yield lambda: progress.advance(task)
+
+
+@contextlib.contextmanager
+def bytes_bars(what: str, total: int) -> Iterator[Callable[[str, int], None]]:
+    """Show two bars of bytes: read for the digest, and uploaded."""
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=progress_console(), transient=True) as progress:
+        tasks = {
+            "read": progress.add_task(f"reading {what}", total=total),
+            "upload": progress.add_task(f"uploading {what}", total=total),
+        }
+        yield lambda phase, count: progress.advance(tasks[phase], count)
+
+
+def progress_console() -> Console:
+    """Progress goes to stderr, so that stdout has the result alone."""
+    return Console(stderr=True)
+
+
+def result_console() -> Console:
+    """Off a terminal nothing is cut to fit a width that nobody sees."""
+    return Console() if sys.stdout.isatty() else Console(width=WIDTH_OFF_TERMINAL)
+
+
+def print_json(document: Any) -> None:
+    print(json.dumps(document, indent=2))
+
+
+def fail(message: str, exit_code: int) -> NoReturn:
+    print(f"kelpie: {' '.join(message.split())}", file=sys.stderr)
+    sys.exit(exit_code)
