@@ -30,6 +30,7 @@ from typing import Any
 import numpy as np
 import torch
 from batches import Batches, FeatureBatches, ImageBatches, normalise
+from calibration import Calibration, calibrate
 from checkpoint import Checkpoints
 from data import Squares, decode, images_of, read_manifest, spread_over_classes, to_square
 from engine import Hyperparameters, Training, TrainingDiverged, TrainingStopped, final_line, fit
@@ -250,12 +251,19 @@ def _train_final(options: Options, manifest: dict[str, Any], plan: Plan, stoppin
         raise
     debugging.write_findings(folders)
     _write_history(folders, training)
+    calibration = calibrate(*_valid_logits(plan))
+    print(
+        f"calibrated: temperature={calibration.temperature:.3f} confidence_threshold="
+        f"{calibration.confidence_threshold:.3f}, which keeps {calibration.share_kept:.1%} of the validation images, "
+        f"{calibration.precision_kept:.1%} of them right",
+        flush=True,
+    )
     model = plan.assemble()
     golden = spread_over_classes(images_of(manifest, "valid"), options.golden_images)
     document = write_artifact(
         options.model_dir,
         model.network,
-        _describe(options, manifest, model, training),
+        _describe(options, manifest, model, training, calibration),
         options.inference_code,
         options.dataset,
         golden,
@@ -295,7 +303,17 @@ def _fit(
     return training
 
 
-def _describe(options: Options, manifest: dict[str, Any], model: Model, training: Training) -> dict[str, Any]:
+@torch.inference_mode()
+def _valid_logits(plan: Plan) -> tuple[np.ndarray, np.ndarray]:
+    """Return the trained network's logits of the validation split, (N, C), and its labels, (N,)."""
+    network = plan.trained.eval()
+    answers = [(network(inputs).float().cpu().numpy(), labels.cpu().numpy()) for inputs, labels in plan.batches.valid()]
+    return np.concatenate([logits for logits, _ in answers]), np.concatenate([labels for _, labels in answers])
+
+
+def _describe(
+    options: Options, manifest: dict[str, Any], model: Model, training: Training, calibration: Calibration
+) -> dict[str, Any]:
     best = training.best
     tuned = ("learning_rate", "eps", "weight_decay", "batch_size", "epochs", "seed", "mode", "weights")
     return {
@@ -306,12 +324,14 @@ def _describe(options: Options, manifest: dict[str, Any], model: Model, training
         "head": model.head,
         "classes": manifest["classes"],
         "preprocessing": model.preprocessing,
-        "temperature": 1.0,
-        "confidence_threshold": 0.0,
+        "temperature": calibration.temperature,
+        "confidence_threshold": calibration.confidence_threshold,
         "hyperparameters": {name: getattr(options, name) for name in tuned},
         "metrics": {
             "valid_accuracy": best.valid_accuracy,
             "valid_loss": best.valid_loss,
+            "valid_share_kept": calibration.share_kept,
+            "valid_precision_kept": calibration.precision_kept,
             "train_accuracy": best.train_accuracy,
             "train_loss": best.train_loss,
             "epoch": best.epoch,

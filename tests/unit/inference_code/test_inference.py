@@ -43,7 +43,7 @@ class TestAnswer:
         assert len(probabilities) == 5
         assert probabilities == sorted(probabilities, reverse=True)
         logits = torch.from_numpy(inference.predict_logits(model, [image])[0])
-        expected = torch.softmax(logits, 0)
+        expected = torch.softmax(logits / model.description["temperature"], 0)
         for prediction in answer["predictions"]:
             label = model.description["classes"].index(prediction["label"])
             assert prediction["probability"] == pytest.approx(float(expected[label]), abs=1e-6)
