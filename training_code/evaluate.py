@@ -4,8 +4,8 @@ By hand, after train.py's final stage (--help there):
 
     python training_code/evaluate.py --dataset photos --manifest prepared --model model --model_dir scored
 
-model is the artifact's folder, or model.tar.gz, or the folder that holds it. It leaves evaluation.json and
-predictions.csv in scored/.
+model is the artifact's folder, or model.tar.gz, or the folder that holds it. It leaves evaluation.json,
+predictions.csv and mistakes/, thumbnails of the worst mistakes, in scored/.
 """
 
 from __future__ import annotations
@@ -23,14 +23,17 @@ from typing import Any
 import numpy as np
 import torch
 from artifact import inference_module, unpack_artifact
-from data import DatasetError, images_of, read_manifest, spread_over_classes
+from calibration import softmax
+from data import DatasetError, decode, images_of, read_manifest, spread_over_classes
 from documents import read_document, write_document
 from job import run
+from measures import measure, measure_confidence
 from options import OptionsError, Parser, number
 
-BINS = 15  # of the calibration error, as in Guo et al. 2017
 SAMPLES = 10
-WORST_MISTAKES = 20
+MOST_MISTAKES = 24
+THUMBNAIL_PX = 128  # of its short side, at most
+LONGEST_THUMBNAIL_PX = 512
 PREDICTIONS_FILE = "predictions.csv"
 
 
@@ -95,10 +98,12 @@ def evaluate(options: Options) -> None:
         "weights_sha256": description["weights_sha256"],
         "predictions_file": PREDICTIONS_FILE,
         **measure(probabilities, labels, manifest["classes"]),
+        **measure_confidence(logits, labels, description["temperature"], description["confidence_threshold"]),
         **choose_examples(probabilities, entries, manifest["classes"]),
         "champion": champion,
     }
     write_document(options.model_dir / "evaluation.json", document, "evaluation")
+    write_thumbnails(options.model_dir, options.dataset, document["mistakes"])
     _write_predictions(options.model_dir / PREDICTIONS_FILE, probabilities, entries, manifest["classes"])
     print(
         f"{options.split}: accuracy={document['accuracy']:.4f} macro_f1={document['macro_f1']:.4f} "
@@ -168,63 +173,32 @@ def score(
         torch.set_num_threads(threads)
 
 
-def softmax(logits: np.ndarray) -> np.ndarray:
-    """Return probabilities, (N, C), rows sum to 1."""
-    exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return exponentials / exponentials.sum(axis=1, keepdims=True)
-
-
-def measure(probabilities: np.ndarray, labels: np.ndarray, classes: Sequence[str]) -> dict[str, Any]:
-    """Return evaluation.json's figures. probabilities: (N, C); labels: (N,), class indices."""
-    predicted = probabilities.argmax(axis=1)
-    matrix = np.zeros((len(classes), len(classes)), dtype=int)
-    np.add.at(matrix, (labels, predicted), 1)
-    right = np.diag(matrix).astype(float)
-    precision = _ratio(right, matrix.sum(axis=0))
-    recall = _ratio(right, matrix.sum(axis=1))
-    f1 = _ratio(2 * precision * recall, precision + recall)
-    best = np.argsort(-probabilities, axis=1, kind="stable")[:, :5]
-    return {
-        "classes": list(classes),
-        "images": len(labels),
-        "majority_share": float(matrix.sum(axis=1).max() / len(labels)),
-        "accuracy": float((predicted == labels).mean()),
-        "top5_accuracy": float((best == labels[:, None]).any(axis=1).mean()),
-        "macro_f1": float(f1.mean()),
-        "calibration_error": calibration_error(probabilities, labels),
-        "per_class": [
-            {
-                "label": name,
-                "images": int(matrix[index].sum()),
-                "precision": float(precision[index]),
-                "recall": float(recall[index]),
-                "f1": float(f1[index]),
-            }
-            for index, name in enumerate(classes)
-        ],
-        "confusion_matrix": matrix.tolist(),
-    }
-
-
-def calibration_error(probabilities: np.ndarray, labels: np.ndarray) -> float:
-    """Return the expected calibration error: 15 bins of equal width over the confidence (Guo et al. 2017)."""
-    confidence = probabilities.max(axis=1)
-    right = probabilities.argmax(axis=1) == labels
-    bins = np.minimum((confidence * BINS).astype(int), BINS - 1)
-    gaps = [abs(right[bins == bin].mean() - confidence[bins == bin].mean()) * (bins == bin).mean() for bin in set(bins)]
-    return float(sum(gaps))
-
-
 def choose_examples(
     probabilities: np.ndarray, entries: Sequence[dict[str, Any]], classes: Sequence[str]
 ) -> dict[str, Any]:
-    """Return evaluation.json's samples, spread over the classes, and its worst mistakes."""
+    """Return evaluation.json's samples, spread over the classes, and the mistakes that were made most confidently."""
     rows = _rows(probabilities, entries, classes)
     row_of = {row["path"]: row for row in rows}
     wrong = sorted((row for row in rows if row["label"] != row["predicted"]), key=lambda row: -row["probability"])
-    mistakes = [{name: row[name] for name in ("path", "label", "predicted", "probability")} for row in wrong]
+    mistakes = [
+        {
+            **{name: row[name] for name in ("path", "label", "predicted", "probability")},
+            "thumbnail": f"mistakes/{number:04}.jpg",
+        }
+        for number, row in enumerate(wrong[:MOST_MISTAKES], 1)
+    ]
     samples = [row_of[entry["path"]] for entry in spread_over_classes(entries, SAMPLES)]
-    return {"samples": samples, "worst_mistakes": mistakes[:WORST_MISTAKES]}
+    return {"samples": samples, "mistakes": mistakes}
+
+
+def write_thumbnails(folder: Path, dataset: Path, mistakes: Sequence[dict[str, Any]]) -> None:
+    """Write the mistakes' pictures, small, where each of them names its thumbnail."""
+    for mistake in mistakes:
+        path = folder / mistake["thumbnail"]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        picture = decode((dataset / mistake["path"]).read_bytes(), at_least_px=THUMBNAIL_PX)
+        scale = min(THUMBNAIL_PX / min(picture.size), LONGEST_THUMBNAIL_PX / max(picture.size), 1)
+        picture.resize([max(1, round(side * scale)) for side in picture.size]).save(path, quality=85)
 
 
 def _rows(probabilities: np.ndarray, entries: Sequence[dict[str, Any]], classes: Sequence[str]) -> list[dict[str, Any]]:
@@ -257,11 +231,6 @@ def _read(dataset: Path, entry: dict[str, Any]) -> bytes:
     if hashlib.sha256(content).hexdigest() != entry["sha256"]:
         raise DatasetError(f"{entry['path']} has changed since PrepareDataset: start a new run")
     return content
-
-
-def _ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
-    """Divide; where there is nothing to divide by, the answer is 0."""
-    return np.divide(numerator, denominator, out=np.zeros(len(numerator)), where=denominator > 0)
 
 
 if __name__ == "__main__":

@@ -107,8 +107,7 @@ def _evaluation(evaluation: dict[str, Any], verdict: dict[str, Any] | None) -> s
         for one in evaluation["per_class"]
     ]
     mistakes = [
-        (one["path"], one["label"], one["predicted"], f"{one['probability']:.4f}")
-        for one in evaluation["worst_mistakes"]
+        (one["path"], one["label"], one["predicted"], f"{one['probability']:.4f}") for one in evaluation["mistakes"]
     ]
     return (
         f"<h2>Evaluation</h2>{said}{_table((), scores)}{_confusion_matrix(evaluation)}"

@@ -126,8 +126,8 @@ def test_a_document_that_breaks_its_contract_is_told_and_the_rest_is_shown(app, 
 def test_everything_shown_is_escaped_and_nothing_is_fetched(app, context, put, example, plan, page):
     evil = "<script>alert(1)</script><img src=http://x onerror=alert(1)>&'\""
     evaluation = example("evaluation")
-    evaluation["classes"][0] = evaluation["per_class"][0]["label"] = evaluation["worst_mistakes"][0]["label"] = evil
-    evaluation["worst_mistakes"][0]["path"] = evil
+    evaluation["classes"][0] = evaluation["per_class"][0]["label"] = evaluation["mistakes"][0]["label"] = evil
+    evaluation["mistakes"][0]["path"] = evil
     put(plan["locations"]["evaluation"], evaluation)
     leaderboard = example("leaderboard")
     leaderboard["trials"][1]["failure_reason"] = evil

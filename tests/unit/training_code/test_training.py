@@ -22,9 +22,10 @@ from artifact import ArtifactError
 from data import DatasetError
 from documents import read_document
 from engine import TrainingDiverged
-from evaluate import calibration_error, evaluate, measure, softmax
+from evaluate import evaluate, write_thumbnails
 from evaluate import read_options as evaluate_options
 from options import OptionsError
+from PIL import Image
 from prepare_dataset import prepare
 from prepare_dataset import read_options as prepare_options
 from safetensors.torch import load_file
@@ -278,25 +279,19 @@ def test_a_champion_of_other_classes_is_not_scored(final: dict[str, Any], argume
     assert (compared["same_classes"], compared["wins"], compared["losses"]) == (False, 0, 0)
 
 
-def test_figures_of_an_evaluation() -> None:
-    labels = np.array([0, 0, 1, 1])
-    probabilities = np.array([[0.9, 0.1], [0.4, 0.6], [0.2, 0.8], [0.3, 0.7]])
+def test_mistakes_are_shown_small(tmp_path: Path) -> None:
+    for name, size in {"wide.png": (600, 300), "ribbon.png": (4000, 10), "tiny.png": (20, 10)}.items():
+        Image.new("RGB", size).save(tmp_path / name)
+    mistakes = [
+        {"path": name, "thumbnail": f"mistakes/000{number}.jpg"}
+        for number, name in enumerate(("wide.png", "ribbon.png", "tiny.png"), 1)
+    ]
 
-    figures = measure(probabilities, labels, ["a", "b"])
+    write_thumbnails(tmp_path / "scored", tmp_path, mistakes)
 
-    assert figures["confusion_matrix"] == [[1, 1], [0, 2]]
-    assert (figures["accuracy"], figures["top5_accuracy"], figures["majority_share"]) == (0.75, 1.0, 0.5)
-    assert figures["per_class"][0] == {
-        "label": "a",
-        "images": 2,
-        "precision": 1.0,
-        "recall": 0.5,
-        "f1": pytest.approx(2 / 3),
-    }
-    assert figures["macro_f1"] == pytest.approx((2 / 3 + 0.8) / 2)
-    assert calibration_error(np.array([[0.75, 0.25]] * 4), np.array([0, 0, 0, 1])) == 0
-    assert calibration_error(np.array([[1.0, 0.0]] * 4), np.array([0, 0, 1, 1])) == 0.5
-    assert softmax(np.array([[1e4, 0.0]])).tolist() == [[1.0, 0.0]]
+    for mistake, size in zip(mistakes, [(256, 128), (512, 1), (20, 10)], strict=True):
+        with Image.open(tmp_path / "scored" / mistake["thumbnail"]) as thumbnail:
+            assert thumbnail.size == size
 
 
 def test_a_failing_job_leaves_its_reason(dataset: Path, tmp_path: Path) -> None:
