@@ -14,7 +14,6 @@ from kelpie.commands.terminal import INTERRUPTED, fail
 from kelpie.errors import CloudUnavailable, KelpieError, RunFailed
 
 application = typer.Typer(
-    add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,

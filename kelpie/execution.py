@@ -25,6 +25,8 @@ class StateVisit:
     name: str
     entered: datetime.datetime
     left: datetime.datetime | None
+    failed: bool = False
+    """What it did failed in the end, and a Catch took over."""
 
 
 @dataclass(frozen=True)
@@ -88,6 +90,16 @@ def recent(stack: Stack, count: int) -> list[dict[str, Any]]:
     return sorted(listed, key=lambda execution: execution["startDate"], reverse=True)
 
 
+def running(stack: Stack) -> list[dict[str, Any]]:
+    """Return the executions that have not ended, oldest first, as ListExecutions has them."""
+    pages = (
+        stack.client("stepfunctions")
+        .get_paginator("list_executions")
+        .paginate(stateMachineArn=stack.state_machine_arn, statusFilter="RUNNING")
+    )
+    return sorted((one for page in pages for one in page["executions"]), key=lambda one: one["startDate"])
+
+
 def run_id(arn: str) -> str:
     """The id that the execution's jobs, objects and documents carry: derived from its ARN, as PlanRun does."""
     return hashlib.sha256(arn.encode()).hexdigest()[:12]
@@ -96,13 +108,17 @@ def run_id(arn: str) -> str:
 def state_visits(events: Iterable[dict[str, Any]]) -> list[StateVisit]:
     """Return the states in the order in which an execution's history entered them."""
     visits: list[StateVisit] = []
+    failed = False
     for event in events:
         if event["type"].endswith("StateEntered"):
             visits.append(StateVisit(event["stateEnteredEventDetails"]["name"], event["timestamp"], None))
+            failed = False
         elif event["type"].endswith("StateExited"):
             name = event["stateExitedEventDetails"]["name"]
             at = max(index for index, visit in enumerate(visits) if visit.name == name and visit.left is None)
-            visits[at] = StateVisit(name, visits[at].entered, event["timestamp"])
+            visits[at] = StateVisit(name, visits[at].entered, event["timestamp"], failed)
+        elif event["type"].endswith(("Failed", "TimedOut", "Scheduled", "Succeeded")):
+            failed = event["type"].endswith(("Failed", "TimedOut"))
     return visits
 
 
@@ -115,8 +131,18 @@ def seconds_by_state(visits: list[StateVisit], ended: datetime.datetime) -> list
 
 
 def history(stack: Stack, arn: str) -> list[dict[str, Any]]:
-    pages = stack.client("stepfunctions").get_paginator("get_execution_history").paginate(executionArn=arn)
+    pages = (
+        stack.client("stepfunctions")
+        .get_paginator("get_execution_history")
+        .paginate(executionArn=arn, includeExecutionData=False, PaginationConfig={"PageSize": 1000})
+    )
     return [event for page in pages for event in page["events"]]
+
+
+def definition(stack: Stack, arn: str) -> dict[str, Any]:
+    """Return the state machine that an execution runs, whatever a later deploy has made of it."""
+    described = stack.client("stepfunctions").describe_state_machine_for_execution(executionArn=arn)
+    return json.loads(described["definition"])
 
 
 def trials(stack: Stack, run: str) -> list[Trial]:
@@ -132,20 +158,18 @@ def trials(stack: Stack, run: str) -> list[Trial]:
     return [_trial(summary) for summary in sorted(found, key=lambda summary: summary["CreationTime"])]
 
 
-def jobs_in_progress(stack: Stack, run: str) -> list[str]:
-    """Return the names of the run's training jobs, trials included, that are not at their end, newest first."""
-    return _jobs(stack, run, "InProgress")
-
-
-def failed_jobs(stack: Stack, run: str) -> list[str]:
-    """Return the names of the run's training jobs, trials included, that failed, newest first."""
-    return _jobs(stack, run, "Failed")
-
-
-def _jobs(stack: Stack, run: str, status: str) -> list[str]:
-    paginator = stack.client("sagemaker").get_paginator("list_training_jobs")
-    pages = paginator.paginate(NameContains=run, StatusEquals=status, SortBy="CreationTime", SortOrder="Descending")
-    return [summary["TrainingJobName"] for page in pages for summary in page["TrainingJobSummaries"]]
+def jobs(stack: Stack, run: str) -> dict[str, str]:
+    """Return the run's training jobs, trials included, with the status of each, newest first."""
+    pages = (
+        stack.client("sagemaker")
+        .get_paginator("list_training_jobs")
+        .paginate(NameContains=run, SortBy="CreationTime", SortOrder="Descending", PaginationConfig={"PageSize": 100})
+    )
+    return {
+        summary["TrainingJobName"]: summary["TrainingJobStatus"]
+        for page in pages
+        for summary in page["TrainingJobSummaries"]
+    }
 
 
 class JobLogs:

@@ -50,6 +50,11 @@ def _is_weights_file(assignment: str) -> bool:
     return assignment.startswith(WEIGHTS) and Path(assignment.removeprefix(WEIGHTS)).is_file()
 
 
+def rules() -> dict[str, dict[str, Any]]:
+    """Return the schema of each setting by its dotted key, in the schema's order; the data set is none."""
+    return {key: rule for key, rule in _leaves(json.loads(SCHEMA_FILE.read_text())) if key != "dataset"}
+
+
 def _rule(key: str, schema: dict[str, Any]) -> dict[str, Any]:
     settable = {name: rule for name, rule in _leaves(schema) if name != "dataset"}
     if key in settable:

@@ -108,7 +108,7 @@ def _training_job(stack: Stack, plan: dict[str, Any]) -> dict[str, Any] | None:
 
 
 def _failed_job(stack: Stack, run: str) -> dict[str, Any] | None:
-    names = execution.failed_jobs(stack, run)
+    names = [name for name, status in execution.jobs(stack, run).items() if status == "Failed"]
     if not names:
         return None
     return {"name": names[0], "last_lines": execution.last_lines(stack, names[0], LAST_LINES)}

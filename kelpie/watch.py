@@ -1,112 +1,157 @@
-"""Shows a run while it goes on: states as they are entered and left, trials as they end, epochs as they are logged."""
+"""Shows runs while they go on: a live tree of states, trials and epochs on a terminal, elsewhere a line an event."""
 
 from __future__ import annotations
 
-import contextlib
 import time
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Sequence
 
-from rich.console import Console
+from rich.console import Console, Group
+from rich.live import Live
+from rich.text import Text
+from rich.tree import Tree
 
-from kelpie import execution
-from kelpie.execution import EPOCH, JobLogs, LogLine, StateVisit, Trial
+from kelpie.execution import Trial
+from kelpie.graph import Node
+from kelpie.progress import TUNING_STATE, Epoch, Follower, Progress, is_final_training
 from kelpie.stack import Stack
 
 POLL_SECONDS = 1.0
-TUNING_STATE = "TuneHyperparameters"
+MOST_TRIALS = 6
+MOST_EPOCHS = 4
+MOST_BEFORE = 5
+MOST_AHEAD = 3
+TRAINING_STATE = "TrainModel"
+STYLES = {"done": "green", "now": "bold cyan", "failed": "bold red", "ahead": "dim"}
 
 
-def follow(stack: Stack, arn: str, console: Console) -> dict[str, Any]:
-    """Show the execution until it has ended, and return it as DescribeExecution has it.
+def follow(stack: Stack, arns: Sequence[str], console: Console) -> list[Progress]:
+    """Show the executions until all have ended, and return what they came to, in the given order.
 
-    KeyboardInterrupt passes through: the execution goes on.
+    KeyboardInterrupt passes through: the executions go on.
     """
-    with _footer(console) as footer:
-        watch = _Watch(stack, arn, console)
-        while True:
-            described = stack.client("stepfunctions").describe_execution(executionArn=arn)
-            footer(watch.show_news())
-            if described["status"] not in ("RUNNING", "PENDING_REDRIVE"):
-                return described
-            time.sleep(POLL_SECONDS)
+    followers = [Follower(stack, arn) for arn in arns]
+    if console.is_terminal:
+        with Live(console=console, auto_refresh=False, vertical_overflow="ellipsis") as live:
+            return _until_over(followers, lambda readings: live.update(Group(*map(tree, readings)), refresh=True))
+    news = [News(arn.rpartition(":")[2] if len(arns) > 1 else "") for arn in arns]
+
+    def print_lines(readings: list[Progress]) -> None:
+        for one, reading in zip(news, readings, strict=True):
+            for line in one.lines(reading):
+                console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+    return _until_over(followers, print_lines)
 
 
-class _Watch:
-    """What has been shown, so that each piece of news is shown once."""
+def _until_over(followers: list[Follower], show: Callable[[list[Progress]], None]) -> list[Progress]:
+    while True:
+        readings = [follower.read() for follower in followers]
+        show(readings)
+        if all(reading.over for reading in readings):
+            return readings
+        time.sleep(POLL_SECONDS)
 
-    def __init__(self, stack: Stack, arn: str, console: Console):
-        self._stack = stack
-        self._arn = arn
-        self._run = execution.run_id(arn)
-        self._console = console
+
+class News:
+    """Says each piece of news once, as lines of text."""
+
+    def __init__(self, prefix: str = ""):
+        self._prefix = f"{prefix}  " if prefix else ""
         self._entered: set[str] = set()
         self._left: set[str] = set()
-        self._trials: dict[str, Trial] = {}
-        self._logs: dict[str, JobLogs] = {}
-        self._epochs: dict[str, str] = {}
+        self._trials: set[str] = set()
+        self._epochs: dict[str, int] = {}
 
-    def show_news(self) -> str:
-        """Print what is new, and return one line that says what goes on now."""
-        visits = execution.state_visits(execution.history(self._stack, self._arn))
-        self._show_epochs()
-        if any(visit.name == TUNING_STATE for visit in visits) and TUNING_STATE not in self._left:
-            self._show_trials()
-        self._show_states(visits)
-        return self._now(visits)
+    def lines(self, progress: Progress) -> list[str]:
+        found = [*self._epoch_lines(progress), *self._trial_lines(progress), *self._state_lines(progress)]
+        return [f"{self._prefix}{line}" for line in found]
 
-    def _show_states(self, visits: list[StateVisit]) -> None:
-        """A state that is visited again and again, such as one that polls, is shown the first time only."""
-        for visit in visits:
+    def _state_lines(self, progress: Progress) -> list[str]:
+        """A state that is visited again and again, such as one that polls, is told of the first time only."""
+        lines = []
+        for visit in progress.visits:
             if visit.name not in self._entered and visit.left is None:
-                self._console.print(
-                    f"{visit.entered.astimezone():%H:%M:%S}  {visit.name} ...", highlight=False, soft_wrap=True
-                )
+                lines.append(f"{visit.entered.astimezone():%H:%M:%S}  {visit.name} ...")
             if visit.name not in self._left and visit.left is not None:
                 seconds = (visit.left - visit.entered).total_seconds()
-                self._console.print(
-                    f"{visit.left.astimezone():%H:%M:%S}  {visit.name}  {seconds:.1f} s", highlight=False
-                )
+                failed = "  failed" if visit.failed else ""
+                lines.append(f"{visit.left.astimezone():%H:%M:%S}  {visit.name}  {seconds:.1f} s{failed}")
                 self._left.add(visit.name)
             self._entered.add(visit.name)
+        return lines
 
-    def _show_trials(self) -> None:
-        for number, trial in enumerate(execution.trials(self._stack, self._run), start=1):
-            known = self._trials.get(trial.name)
-            self._trials[trial.name] = trial
-            if trial.ended and not (known and known.ended):
-                self._console.print(f"          {describe_trial(number, trial)}", highlight=False, soft_wrap=True)
+    def _trial_lines(self, progress: Progress) -> list[str]:
+        lines = []
+        for number, trial in enumerate(progress.trials, start=1):
+            if trial.ended and trial.name not in self._trials:
+                self._trials.add(trial.name)
+                lines.append(f"          {describe_trial(number, trial)}")
+        return lines
 
-    def _show_epochs(self) -> None:
-        """Read the logs of the jobs in progress, and once more those of the ones that have ended since."""
-        running = execution.jobs_in_progress(self._stack, self._run)
-        for job in running:
-            self._logs.setdefault(job, JobLogs(self._stack, f"{job}/"))
-        for job, logs in list(self._logs.items()):
-            for line in logs.read():
-                self._show_epoch(job, line)
-            if job not in running:
-                del self._logs[job]
-                self._epochs.pop(job, None)
+    def _epoch_lines(self, progress: Progress) -> list[str]:
+        lines = []
+        for job, epochs in progress.epochs.items():
+            if is_final_training(job, progress.run):
+                lines += [f"          {epoch.line}" for epoch in epochs[self._epochs.get(job, 0) :]]
+            self._epochs[job] = len(epochs)
+        return lines
 
-    def _show_epoch(self, job: str, line: LogLine) -> None:
-        epoch = EPOCH.match(line.message)
-        if not epoch:
-            return
-        self._epochs[job] = f"epoch {epoch['epoch']}/{epoch['epochs']}"
-        if f"-{self._run}-train-" in job:
-            self._console.print(f"          {line.message}", highlight=False, soft_wrap=True)
 
-    def _now(self, visits: list[StateVisit]) -> str:
-        names = [visit.name for visit in visits if visit.left is None]
-        parts = [", ".join(names)]
-        if TUNING_STATE in names and self._trials:
-            ended = [trial for trial in self._trials.values() if trial.ended]
-            scores = [trial.objective for trial in ended if trial.objective is not None]
-            parts.append(f"{len(ended)} trials ended, {len(self._trials) - len(ended)} running")
-            parts += [f"best {max(scores):.4f}"] if scores else []
-        parts += sorted(set(self._epochs.values()))
-        return " · ".join(part for part in parts if part)
+def tree(progress: Progress) -> Tree:
+    """Return the run as it stands: every state of its path, below them the trials and the last epochs."""
+    name = progress.described["name"]
+    root = Tree(Text.assemble((name, "bold"), f"  {progress.status}  {duration(progress.seconds)}"), guide_style="dim")
+    for node in progress.path if progress.over else _around_now(progress.path):
+        if isinstance(node, int):
+            root.add(Text(f"{node} more", style="dim"))
+            continue
+        branch = root.add(_state(node))
+        if node.name == TUNING_STATE:
+            _add_trials(branch, progress)
+        if node.name == TRAINING_STATE:
+            for job in sorted(job for job in progress.epochs if is_final_training(job, progress.run)):
+                for epoch in progress.epochs[job][-MOST_EPOCHS:]:
+                    branch.add(Text(epoch.line, overflow="ellipsis", no_wrap=True))
+            for finding in progress.findings:
+                if finding["status"] == "IssuesFound":
+                    branch.add(Text(f"{finding['rule']}: {finding['message']}", style="yellow"))
+    return root
+
+
+def _around_now(path: list[Node]) -> list[Node | int]:
+    """What fits on a screen: the states just before and after the present one, and how many each side has beyond."""
+    entered = sum(node.standing != "ahead" for node in path)
+    first, last = max(0, entered - MOST_BEFORE), min(len(path), entered + MOST_AHEAD)
+    before: list[Node | int] = [first] if first else []
+    after: list[Node | int] = [len(path) - last] if last < len(path) else []
+    return [*before, *path[first:last], *after]
+
+
+def _state(node: Node) -> Text:
+    text = Text(node.name, style=STYLES[node.standing])
+    if node.seconds is not None:
+        text.append(f"  {duration(node.seconds)}", style="default")
+    if node.standing in ("now", "failed"):
+        text.append("  failed" if node.standing == "failed" else "  ...")
+    return text
+
+
+def _add_trials(branch: Tree, progress: Progress) -> None:
+    """The running trials and the best of the ended; how many there are in all is said in a line."""
+    ended = [trial for trial in progress.trials if trial.ended]
+    best = sorted(ended, key=lambda trial: -1.0 if trial.objective is None else trial.objective, reverse=True)
+    numbers = {trial.name: number for number, trial in enumerate(progress.trials, start=1)}
+    if progress.trials:
+        branch.add(f"{len(ended)} of {len(progress.trials)} trials ended" + ("; the best:" if ended else ""))
+    for trial in best[:MOST_TRIALS]:
+        branch.add(Text(describe_trial(numbers[trial.name], trial), overflow="ellipsis", no_wrap=True))
+    for trial in progress.trials:
+        if not trial.ended:
+            branch.add(Text(describe_trial(numbers[trial.name], trial) + _at(progress.epochs.get(trial.name)), "cyan"))
+
+
+def _at(epochs: list[Epoch] | None) -> str:
+    return f"  epoch {epochs[-1].number}/{epochs[-1].of}" if epochs else ""
 
 
 def describe_trial(number: int, trial: Trial) -> str:
@@ -124,11 +169,11 @@ def short_number(text: str) -> str:
         return text
 
 
-@contextlib.contextmanager
-def _footer(console: Console) -> Iterator[Any]:
-    """Yield a function that shows a line below what is printed; off a terminal it shows nothing."""
-    if not console.is_terminal:
-        yield lambda _line: None
-        return
-    with console.status("") as status:
-        yield status.update
+def duration(seconds: float) -> str:
+    """`8.4 s`, `3:07 min` or `2:05:09 h`."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes}:{rest:02d} min"
+    return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d} h"

@@ -12,6 +12,7 @@ import typer
 
 from kelpie import execution, launch, local, status, summary, watch
 from kelpie import logs as job_logs
+from kelpie.commands.completion import execution_names, setting_keys
 from kelpie.commands.terminal import (
     INTERRUPTED,
     Json,
@@ -34,11 +35,17 @@ def run(
     assignments: Annotated[
         list[str] | None,
         typer.Option(
-            "--set", metavar="KEY=VALUE", help="A setting of contracts/execution_input.schema.json; repeatable."
+            "--set",
+            metavar="KEY=VALUE",
+            help="A setting of contracts/execution_input.schema.json; repeatable.",
+            autocompletion=setting_keys,
         ),
     ] = None,
     attach: Annotated[
-        str | None, typer.Option(metavar="EXECUTION", help="Follow an execution that was started before.")
+        str | None,
+        typer.Option(
+            metavar="EXECUTION", help="Follow an execution that was started before.", autocompletion=execution_names
+        ),
     ] = None,
     stack_name: StackName = None,
     as_json: Json = False,
@@ -49,7 +56,7 @@ def run(
     stack, arn = _attach(attach, stack_name) if attach else _start(dataset or "", assignments or [], stack_name)
     console = progress_console()
     try:
-        described = watch.follow(stack, arn, console)
+        (progress,) = watch.follow(stack, [arn], console)
     except KeyboardInterrupt:
         name = arn.rpartition(":")[2] + (f" --stack {shlex.quote(stack_name)}" if stack_name else "")
         fail(
@@ -60,7 +67,7 @@ def run(
         raise CloudUnavailable(
             f"the cloud stopped answering while it was followed ({error}): run `kelpie up`, then `kelpie status`"
         ) from error
-    document = summary.summarise(stack, described)
+    document = summary.summarise(stack, progress.described)
     if as_json:
         print_json(document)
     else:
@@ -71,16 +78,29 @@ def run(
 
 
 def stop(
-    name: Annotated[str, typer.Argument(metavar="EXECUTION", help="Name or ARN of an execution.")],
+    name: Annotated[
+        str, typer.Argument(metavar="EXECUTION", help="Name or ARN of an execution.", autocompletion=execution_names)
+    ],
     stack_name: StackName = None,
 ) -> None:
     """Stop an execution, and with it its jobs. What is in service stays in service."""
     execution.stop(connect(stack_name), name)
 
 
-def show_status(stack_name: StackName = None, as_json: Json = False) -> None:
+def show_status(
+    watching: Annotated[
+        bool, typer.Option("--watch", help="Follow the executions that run, until none does. Ctrl-C ends only this.")
+    ] = False,
+    stack_name: StackName = None,
+    as_json: Json = False,
+) -> None:
     """Show what is up, what is in service and the latest executions."""
-    document = status.read(connect(stack_name), None if stack_name else str(local.cloud().home))
+    stack = connect(stack_name)
+    if watching:
+        running = [listed["executionArn"] for listed in execution.running(stack)]
+        if running:
+            watch.follow(stack, running, progress_console())
+    document = status.read(stack, None if stack_name else str(local.cloud().home))
     if as_json:
         print_json(document)
     else:
@@ -90,7 +110,10 @@ def show_status(stack_name: StackName = None, as_json: Json = False) -> None:
 def logs(
     name: Annotated[
         str | None,
-        typer.Argument(help="A job, a function, an endpoint or an execution. Default: the newest execution's jobs."),
+        typer.Argument(
+            help="A job, a function, an endpoint or an execution. Default: the newest execution's jobs.",
+            autocompletion=execution_names,
+        ),
     ] = None,
     lines: Annotated[int, typer.Option("--lines", "-n", min=0, help="Newest lines to show; 0 for all.")] = 200,
     stack_name: StackName = None,
