@@ -36,7 +36,7 @@ def read(stack: Stack, home: str | None) -> dict[str, Any]:
 
 
 def endpoint(stack: Stack) -> dict[str, Any] | None:
-    """Return name, status, config and model of the endpoint that the inbox asks, or None if there is none."""
+    """Return the endpoint that the inbox asks, with the lineage of what it serves, or None if there is none."""
     sagemaker = stack.client("sagemaker")
     names = [
         listed["EndpointName"]
@@ -47,12 +47,31 @@ def endpoint(stack: Stack) -> dict[str, Any] | None:
         return None
     described = sagemaker.describe_endpoint(EndpointName=stack.endpoint_name)
     config = sagemaker.describe_endpoint_config(EndpointConfigName=described["EndpointConfigName"])
+    model = config["ProductionVariants"][0]["ModelName"]
     return {
         "name": described["EndpointName"],
         "status": described["EndpointStatus"],
         "config": described["EndpointConfigName"],
-        "model": config["ProductionVariants"][0]["ModelName"],
+        "model": model,
         "failure_reason": described.get("FailureReason"),
+        "lineage": lineage(sagemaker, model),
+    }
+
+
+def lineage(sagemaker: Any, model: str) -> dict[str, Any] | None:
+    """Return where a model came from, by its package; None for one that no run registered.
+
+    Keys: package_arn, approval, and what RegisterModel wrote of it: run_id, execution_arn, data_digest and so on.
+    """
+    container = sagemaker.describe_model(ModelName=model).get("PrimaryContainer", {})
+    package_arn = container.get("Environment", {}).get("MODEL_PACKAGE_ARN")
+    if package_arn is None:
+        return None
+    package = sagemaker.describe_model_package(ModelPackageName=package_arn)
+    return {
+        "package_arn": package_arn,
+        "approval": package["ModelApprovalStatus"],
+        **package["CustomerMetadataProperties"],
     }
 
 
@@ -62,6 +81,7 @@ def show(status: dict[str, Any], console: Console) -> None:
         f"Stack      {status['stack']['name']}: {status['stack']['status']}",
         *(f"           {name}={value}" for name, value in sorted(status["stack"]["outputs"].items())),
         f"Endpoint   {_endpoint_line(status['endpoint'])}",
+        *_lineage_lines(status["endpoint"]),
     ]
     for line in lines:
         console.print(line, highlight=False, markup=False, soft_wrap=True)
@@ -83,3 +103,12 @@ def _endpoint_line(described: dict[str, Any] | None) -> str:
     return (
         f"{described['name']}: {described['status']}{reason}, config {described['config']}, model {described['model']}"
     )
+
+
+def _lineage_lines(described: dict[str, Any] | None) -> list[str]:
+    if described is None or described["lineage"] is None:
+        return []
+    came = described["lineage"]
+    package = came["package_arn"].rpartition("model-package/")[2]
+    source = f"run {came['run_id']}, data {came['data_digest'][:12]}, accuracy {float(came['accuracy']):.4f}"
+    return [f"           from package {package} ({came['approval']}), {source}"]

@@ -1,22 +1,26 @@
-"""ClearUp: with the stack goes what CloudFormation leaves behind, if the stack was told so: endpoints, objects, bucket.
+"""ClearUp: with the stack goes what its runs left, if the stack was told so: jobs, endpoints, models, objects, bucket.
 
 A custom resource of the template: https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/crpg-ref.html
-It acts on the stack's deletion alone, and only where OnStackDeletion is Delete. The bucket itself is retained by its
-DeletionPolicy, so it is deleted here, once it is empty.
+It acts on the stack's deletion alone, and only where OnStackDeletion is Delete. The bucket and the model package group
+are retained by their DeletionPolicy, so they are deleted here, once they are empty.
 """
 
+import contextlib
 import functools
 import json
 import re
+import time
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import boto3
 from aws_lambda_powertools import Logger
 from botocore.exceptions import ClientError
 
-CHAMPION = re.compile(r"endpoints/(?P<endpoint>[^/]+)/champion\.json")
+RUN_ID = "[0-9a-f]{12}"
+MOVING = ("Creating", "Updating", "SystemUpdating", "RollingBack")
+POLL_SECONDS = 2.0
 LEAST_MILLISECONDS = 20_000
 """What is left of the function's time when it gives up in good order."""
 
@@ -32,21 +36,87 @@ def handler(event: dict[str, Any], context: Any) -> None:
     properties, status, reason = event["ResourceProperties"], "SUCCESS", ""
     try:
         if event["RequestType"] == "Delete" and properties["OnStackDeletion"] == "Delete":
-            clear_up(properties["Bucket"], client("s3"), client("sagemaker"), context.get_remaining_time_in_millis)
+            clear_up(properties, context.get_remaining_time_in_millis)
     except Exception as error:  # noqa: BLE001 - CloudFormation waits an hour for an answer that does not come
         Logger().exception("not cleared up")
         status, reason = "FAILED", f"{type(error).__name__}: {error}"[:MOST_REASON]
     answer(event, {"Status": status, "Reason": reason, "PhysicalResourceId": f"contents of {properties['Bucket']}"})
 
 
-def clear_up(bucket: str, s3: Any, sagemaker: Any, milliseconds_left: Callable[[], int]) -> None:
-    """Delete the endpoints that runs brought into service, every version of every object, and the bucket.
+def clear_up(properties: dict[str, str], milliseconds_left: Callable[[], int]) -> None:
+    """Delete all that runs left, what costs money first. What is gone already is as good.
 
-    A bucket that is gone already is as good. Raises NotEmptied, or what S3 and SageMaker answer.
+    Raises NotEmptied, or what AWS answers.
     """
+    prefix, sagemaker = properties["NamePrefix"], client("sagemaker")
+    stop_runs(client("stepfunctions"), properties["StateMachineArn"])
+    stop_jobs(sagemaker, prefix)
+    delete_endpoints(sagemaker, prefix, milliseconds_left)
+    delete_models(sagemaker, prefix)
+    delete_packages(sagemaker, properties["ModelPackageGroupArn"])
+    empty(client("s3"), properties["Bucket"], milliseconds_left)
+
+
+def stop_runs(stepfunctions: Any, state_machine_arn: str) -> None:
     try:
-        for endpoint in endpoints(s3, bucket):
-            delete_endpoint(sagemaker, endpoint)
+        pages = stepfunctions.get_paginator("list_executions").paginate(
+            stateMachineArn=state_machine_arn, statusFilter="RUNNING"
+        )
+        for execution in [item for page in pages for item in page["executions"]]:
+            stepfunctions.stop_execution(executionArn=execution["executionArn"], cause="The stack is deleted.")
+    except ClientError as error:
+        if error.response["Error"]["Code"] != "StateMachineDoesNotExist":
+            raise
+
+
+def stop_jobs(sagemaker: Any, prefix: str) -> None:
+    """Stop what a run left that was stopped while it waited for an adopted job. A tuning job stops its trials."""
+    for job in listed(sagemaker.get_paginator("list_hyper_parameter_tuning_jobs"), prefix, StatusEquals="InProgress"):
+        with gone_is_as_good():
+            sagemaker.stop_hyper_parameter_tuning_job(HyperParameterTuningJobName=job["HyperParameterTuningJobName"])
+    for job in listed(sagemaker.get_paginator("list_training_jobs"), prefix, StatusEquals="InProgress"):
+        with gone_is_as_good():
+            sagemaker.stop_training_job(TrainingJobName=job["TrainingJobName"])
+
+
+def delete_endpoints(sagemaker: Any, prefix: str, milliseconds_left: Callable[[], int]) -> None:
+    """Delete the endpoints that run a configuration of this stack's runs, each once it stands still."""
+    for endpoint in listed(sagemaker.get_paginator("list_endpoints"), prefix):
+        name = endpoint["EndpointName"]
+        if not re.fullmatch(f"{prefix}(-.+)?", name):
+            continue
+        while (live := sagemaker.describe_endpoint(EndpointName=name))["EndpointStatus"] in MOVING:
+            if milliseconds_left() < LEAST_MILLISECONDS:
+                raise NotEmptied(f"the endpoint {name} is still {live['EndpointStatus']}: delete the stack once more")
+            time.sleep(POLL_SECONDS)
+        if re.fullmatch(f"{prefix}-{RUN_ID}", live["EndpointConfigName"]):
+            with gone_is_as_good():
+                sagemaker.delete_endpoint(EndpointName=name)
+
+
+def delete_models(sagemaker: Any, prefix: str) -> None:
+    for config in listed(sagemaker.get_paginator("list_endpoint_configs"), prefix):
+        if re.fullmatch(f"{prefix}-{RUN_ID}", config["EndpointConfigName"]):
+            with gone_is_as_good():
+                sagemaker.delete_endpoint_config(EndpointConfigName=config["EndpointConfigName"])
+    for model in listed(sagemaker.get_paginator("list_models"), prefix):
+        if re.fullmatch(f"{prefix}-{RUN_ID}", model["ModelName"]):
+            with gone_is_as_good():
+                sagemaker.delete_model(ModelName=model["ModelName"])
+
+
+def delete_packages(sagemaker: Any, group_arn: str) -> None:
+    """Delete the group with every version in it."""
+    with gone_is_as_good():
+        pages = sagemaker.get_paginator("list_model_packages").paginate(ModelPackageGroupName=group_arn)
+        for package in [item for page in pages for item in page["ModelPackageSummaryList"]]:
+            sagemaker.delete_model_package(ModelPackageName=package["ModelPackageArn"])
+        sagemaker.delete_model_package_group(ModelPackageGroupName=group_arn)
+
+
+def empty(s3: Any, bucket: str, milliseconds_left: Callable[[], int]) -> None:
+    """Delete every version of every object, and the bucket. Raises NotEmptied."""
+    try:
         for page in s3.get_paginator("list_object_versions").paginate(Bucket=bucket):
             delete_versions(s3, bucket, page.get("Versions", []) + page.get("DeleteMarkers", []))
             if milliseconds_left() < LEAST_MILLISECONDS:
@@ -57,18 +127,22 @@ def clear_up(bucket: str, s3: Any, sagemaker: Any, milliseconds_left: Callable[[
             raise
 
 
-def endpoints(s3: Any, bucket: str) -> list[str]:
-    """Return the endpoints of which the stack's runs keep a champion."""
-    pages = s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix="endpoints/")
-    keys = [item["Key"] for page in pages for item in page.get("Contents", [])]
-    return [found["endpoint"] for found in map(CHAMPION.fullmatch, keys) if found]
+def listed(paginator: Any, prefix: str, **filters: str) -> list[dict[str, Any]]:
+    """Return the summaries of what bears the stack's prefix: all of them first, since what is deleted moves pages."""
+    pages = paginator.paginate(NameContains=prefix, **filters)
+    members = ((page, next(name for name in page if isinstance(page[name], list))) for page in pages)
+    found = [item for page, member in members for item in page[member]]
+    names = [next(value for key, value in item.items() if key.endswith("Name")) for item in found]
+    return [item for item, name in zip(found, names, strict=True) if name == prefix or name.startswith(f"{prefix}-")]
 
 
-def delete_endpoint(sagemaker: Any, name: str) -> None:
+@contextlib.contextmanager
+def gone_is_as_good() -> Iterator[None]:
     try:
-        sagemaker.delete_endpoint(EndpointName=name)
+        yield
     except ClientError as error:
-        if error.response["Error"]["Code"] != "ValidationException":  # SageMaker's answer for one that is not there
+        # SageMaker's answers for what is not there, or has ended.
+        if error.response["Error"]["Code"] not in ("ValidationException", "ResourceNotFound"):
             raise
 
 

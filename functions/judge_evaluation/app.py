@@ -54,6 +54,8 @@ def judge(evaluation: dict[str, Any], gate: dict[str, Any]) -> dict[str, Any]:
         "reason": reason,
         "accuracy": evaluation["accuracy"],
         "images": evaluation["images"],
+        "data_digest": evaluation["data_digest"],
+        "weights_sha256": evaluation["weights_sha256"],
         "checks": checks,
         "comparison": comparison,
     }

@@ -1,6 +1,6 @@
 """VerifyEndpoint: the live endpoint gives the answers that the evaluation gave; only then does the champion move.
 
-Event: {"plan_uri": ..., "model_data": s3:// URI of model.tar.gz}. Answer: the verification,
+Event: {"plan_uri": ..., "model_data": s3:// URI of model.tar.gz, "model_package_arn": ...}. Answer: the verification,
 contracts/verification.schema.json.
 """
 
@@ -58,7 +58,7 @@ def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
     documents.write(s3, f"{run}/verification.json", "verification", verification)
     check_answers(verification, evaluation["weights_sha256"])
     champion_uri = f"s3://{plan['bucket']}/endpoints/{plan['names']['endpoint']}/champion.json"
-    documents.write(s3, champion_uri, "champion", champion(plan, evaluation, event["model_data"]))
+    documents.write(s3, champion_uri, "champion", champion(plan, evaluation, event))
     return verification
 
 
@@ -129,14 +129,15 @@ def check_answers(verification: dict[str, Any], weights_sha256: str) -> None:
         )
 
 
-def champion(plan: dict[str, Any], evaluation: dict[str, Any], model_data: str) -> dict[str, Any]:
+def champion(plan: dict[str, Any], evaluation: dict[str, Any], event: dict[str, Any]) -> dict[str, Any]:
     """Return the pointer to what the endpoint serves and where it came from."""
     return {
         "version": 1,
         "endpoint": plan["names"]["endpoint"],
         "endpoint_config": plan["names"]["endpoint_config"],
         "model": plan["names"]["model"],
-        "model_data": model_data,
+        "model_data": event["model_data"],
+        "model_package_arn": event["model_package_arn"],
         "run_id": plan["run_id"],
         "execution_arn": plan["execution_arn"],
         "evaluation": plan["locations"]["evaluation"],

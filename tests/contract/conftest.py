@@ -21,6 +21,7 @@ SUBSTITUTIONS = {
     "JobRoleArn": "arn:aws:iam::123456789012:role/jobs",
     "EvaluationRoleArn": "arn:aws:iam::123456789012:role/evaluation",
     "ServingRoleArn": "arn:aws:iam::123456789012:role/serving",
+    "ModelPackageGroupName": f"{LONGEST_PREFIX}-0123456789ab",
     "JobVolumeSizeInGB": "50",
     "EndpointDeadlineSeconds": "3600",
 }

@@ -66,6 +66,8 @@ IAM_NAMES = {
     ("s3", "DeleteObjects"): {"s3:DeleteObject"},
     ("stepfunctions", "DescribeExecution"): {"states:DescribeExecution"},
     ("stepfunctions", "GetExecutionHistory"): {"states:GetExecutionHistory"},
+    ("stepfunctions", "ListExecutions"): {"states:ListExecutions"},
+    ("stepfunctions", "StopExecution"): {"states:StopExecution"},
     ("sagemaker-runtime", "InvokeEndpoint"): {"sagemaker:InvokeEndpoint"},
 }
 
@@ -211,6 +213,10 @@ def test_nothing_is_granted_on_everything_but_what_knows_no_resources(resources)
         | TRACING
         | {
             "sagemaker:ListEndpoints",
+            "sagemaker:ListEndpointConfigs",
+            "sagemaker:ListModels",
+            "sagemaker:ListTrainingJobs",
+            "sagemaker:ListHyperParameterTuningJobs",
             "cloudwatch:PutMetricData",
             "ecr:GetAuthorizationToken",
         }

@@ -38,6 +38,7 @@ DESIGNED = [
     "LockEndpoint",
     "EvaluateModel",
     "JudgeEvaluation",
+    "RegisterModel",
     "CreateModel",
     "CreateEndpointConfig",
     "DeployEndpoint",
@@ -54,7 +55,7 @@ DESIGNED = [
 TRANSIENT = re.compile(
     r"Lambda\.(ServiceException|AWSLambdaException|SdkClientException|TooManyRequestsException)"
     # Throttling has no class of its own in SageMaker's model, so that it comes under the base class's name.
-    r"|SageMaker\.(AmazonSageMakerException|SageMakerException|SdkClientException|ResourceLimitExceededException)"
+    r"|SageMaker\.(AmazonSageMakerException|SageMakerException|SdkClientException|ResourceLimitExceededException|ConflictException)"
     r"|EventBridge\.(FailedEntry|AmazonEventBridgeException)"
 )
 

@@ -217,8 +217,16 @@ def test_a_deploy_after_a_deletion_that_kept_the_bucket_makes_another(resources)
     assert resources["Contents"]["Properties"] == {
         "ServiceToken": {"Fn::GetAtt": ["ClearUpFunction", "Arn"]},
         "Bucket": {"Ref": "Bucket"},
+        "ModelPackageGroupArn": {"Ref": "ModelPackageGroup"},
+        "NamePrefix": {"Ref": "NamePrefix"},
+        "StateMachineArn": {"Ref": "TrainAndDeploy"},
         "OnStackDeletion": {"Ref": "OnStackDeletion"},
     }
+    group = resources["ModelPackageGroup"]
+    assert (
+        group["Properties"]["ModelPackageGroupName"]["Fn::Sub"][1] == bucket["Properties"]["BucketName"]["Fn::Sub"][1]
+    )
+    assert (group["DeletionPolicy"], group["UpdateReplacePolicy"]) == ("RetainExceptOnCreate", "Retain")
 
 
 def test_what_the_live_endpoint_needs_never_expires(resources):

@@ -88,7 +88,11 @@ def test_status_shows_what_is_in_service(trained, live):
     assert (endpoint["name"], endpoint["status"]) == ("kelpie", "InService")
     assert endpoint["config"].startswith(run)
     assert endpoint["model"].startswith(run)
+    lineage = endpoint["lineage"]
+    assert (lineage["approval"], lineage["run_id"]) == ("Approved", trained["run_id"])
+    assert len(lineage["data_digest"]) == 64
     assert trained["execution_name"] in [execution["name"] for execution in status["executions"]]
+    assert f"run {trained['run_id']}, data {lineage['data_digest'][:12]}" in live.ok("status")
     assert trained["execution_name"] in live.ok("status")
 
 

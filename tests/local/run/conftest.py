@@ -118,6 +118,17 @@ class Stack:
             assert time.monotonic() < deadline, self.endpoint()
             time.sleep(0.1)
 
+    def package(self, execution: str) -> dict[str, Any]:
+        """What RegisterModel left of an execution's model."""
+        sagemaker = self.client("sagemaker")
+        (group,) = sagemaker.list_model_package_groups(NameContains=f"{self.name}-")["ModelPackageGroupSummaryList"]
+        pages = sagemaker.get_paginator("list_model_packages").paginate(
+            ModelPackageGroupName=group["ModelPackageGroupName"]
+        )
+        arns = [package["ModelPackageArn"] for page in pages for package in page["ModelPackageSummaryList"]]
+        packages = [sagemaker.describe_model_package(ModelPackageName=arn) for arn in arns]
+        return next(one for one in packages if one["MetadataProperties"]["GeneratedBy"] == execution)
+
     def jobs(self) -> list[str]:
         """The names of all training jobs, trials included, and tuning jobs that this stack has paid for."""
         sagemaker = self.client("sagemaker")

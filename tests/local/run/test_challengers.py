@@ -20,6 +20,9 @@ def test_a_challenger_serves_unless_it_is_worse_beyond_doubt(champion, mistakes,
     ended = champion.end_of(execution)
     assert (ended["status"], ended.get("error")) == (("SUCCEEDED", None) if accepted else ("FAILED", "ModelRejected"))
     assert (champion.endpoint()["EndpointConfigName"] == before) is not accepted
+    package = champion.package(execution)
+    assert package["ModelApprovalStatus"] == ("Approved" if accepted else "Rejected")
+    assert package["CustomerMetadataProperties"]["execution_arn"] == execution
     if not accepted:
         assert "the champion alone on 20" in ended["cause"]
         assert "CreateModel" not in champion.states(execution)

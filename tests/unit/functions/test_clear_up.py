@@ -4,24 +4,74 @@ import threading
 from types import SimpleNamespace
 
 import pytest
+from botocore.exceptions import ClientError
 
 BUCKET = "kelpie-123456789012-eu-west-1"
 PATIENT = SimpleNamespace(get_remaining_time_in_millis=lambda: 900_000)
 
 
-class NoEndpoints:
-    """SageMaker without the endpoints that are to be deleted, which moto answers as SageMaker does not."""
+PROPERTIES = {
+    "Bucket": BUCKET,
+    "NamePrefix": "kelpie",
+    "StateMachineArn": "arn:aws:states:eu-west-1:123456789012:stateMachine:kelpie-train-and-deploy",
+    "ModelPackageGroupArn": "arn:aws:sagemaker:eu-west-1:123456789012:model-package-group/kelpie-0123456789ab",
+}
+OURS, SOMEBODYS = "kelpie-3f2a9c0d1e4b", "kelpie-by-hand"
+
+
+class Runs:
+    """SageMaker and Step Functions with what runs, and others, left: moto does not answer these as AWS does."""
 
     def __init__(self):
-        self.deleted = []
+        self.configs = {"kelpie": OURS, "kelpie-cats": SOMEBODYS, "kelpies": OURS}
+        self.gone = []
+        self.looks = 0
 
-    def delete_endpoint(self, EndpointName):  # noqa: N803 - AWS's name
-        self.deleted.append(EndpointName)
+    def get_paginator(self, operation):
+        names = {
+            "list_executions": ("executions", "executionArn", ["arn:run"]),
+            "list_training_jobs": ("TrainingJobSummaries", "TrainingJobName", [f"{OURS}-train-1", "kelpies-job"]),
+            "list_hyper_parameter_tuning_jobs": (
+                "HyperParameterTuningJobSummaries",
+                "HyperParameterTuningJobName",
+                [f"{OURS}-tune-1"],
+            ),
+            "list_endpoints": ("Endpoints", "EndpointName", list(self.configs)),
+            "list_endpoint_configs": ("EndpointConfigs", "EndpointConfigName", [OURS, SOMEBODYS]),
+            "list_models": ("Models", "ModelName", [OURS, SOMEBODYS]),
+            "list_model_packages": ("ModelPackageSummaryList", "ModelPackageArn", ["arn:package/1", "arn:package/2"]),
+        }
+        member, key, found = names[operation]
+        return SimpleNamespace(paginate=lambda **_: [{"NextToken": "n", member: [{key: name} for name in found]}])
+
+    def describe_endpoint(self, EndpointName):  # noqa: N803 - AWS's name
+        self.looks += 1
+        status = "Updating" if self.looks == 1 else "InService"
+        return {"EndpointStatus": status, "EndpointConfigName": self.configs[EndpointName]}
+
+    def __getattr__(self, operation):
+        def act(**names):
+            (name,) = [value for key, value in names.items() if key != "cause"]
+            self.gone.append((operation, name))
+            if operation == "stop_training_job":
+                code = {"Error": {"Code": "ValidationException", "Message": "The request was rejected: it has ended"}}
+                raise ClientError(code, "StopTrainingJob")
+
+        return act
 
 
 @pytest.fixture
 def app(load):
-    return load("clear_up")
+    module = load("clear_up")
+    module.POLL_SECONDS = 0
+    return module
+
+
+@pytest.fixture
+def runs(app, monkeypatch, aws):
+    found = Runs()
+    monkeypatch.setattr(app, "client", lambda service: aws("s3") if service == "s3" else found)
+    return found
 
 
 @pytest.fixture
@@ -57,14 +107,14 @@ def answers(monkeypatch):
     server.server_close()
 
 
-def event(request_type, on_stack_deletion, url, bucket=BUCKET):
+def event(request_type, on_stack_deletion, url):
     return {
         "RequestType": request_type,
         "ResponseURL": url,
         "StackId": "arn:aws:cloudformation:eu-west-1:123456789012:stack/kelpie/1",
         "RequestId": "r",
         "LogicalResourceId": "Contents",
-        "ResourceProperties": {"Bucket": bucket, "OnStackDeletion": on_stack_deletion},
+        "ResourceProperties": PROPERTIES | {"OnStackDeletion": on_stack_deletion},
     }
 
 
@@ -76,23 +126,34 @@ def test_nothing_goes_but_with_the_stack_and_only_if_it_was_told_so(app, filled,
     assert [answer["Status"] for answer in heard] == ["SUCCESS"]
 
 
-def test_the_bucket_goes_with_every_version_and_so_do_the_endpoints(app, filled):
-    sagemaker = NoEndpoints()
-    app.clear_up(BUCKET, filled, sagemaker, PATIENT.get_remaining_time_in_millis)
+def test_all_that_runs_left_goes_and_nothing_of_others(app, filled, runs):
+    app.clear_up(PROPERTIES, PATIENT.get_remaining_time_in_millis)
     assert filled.list_buckets()["Buckets"] == []
-    assert sagemaker.deleted == ["kelpie"]
+    assert runs.gone == [
+        ("stop_execution", "arn:run"),
+        ("stop_hyper_parameter_tuning_job", f"{OURS}-tune-1"),
+        ("stop_training_job", f"{OURS}-train-1"),
+        ("delete_endpoint", "kelpie"),
+        ("delete_endpoint_config", OURS),
+        ("delete_model", OURS),
+        ("delete_model_package", "arn:package/1"),
+        ("delete_model_package", "arn:package/2"),
+        ("delete_model_package_group", PROPERTIES["ModelPackageGroupArn"]),
+    ]
 
 
-def test_a_second_try_finds_nothing_left_to_do(app, filled, answers):
+def test_a_second_try_finds_nothing_left_to_do(app, filled, runs, answers):  # noqa: ARG001
     url, heard = answers
-    app.clear_up(BUCKET, filled, NoEndpoints(), PATIENT.get_remaining_time_in_millis)
+    app.clear_up(PROPERTIES, PATIENT.get_remaining_time_in_millis)
     app.handler(event("Delete", "Delete", url), PATIENT)
     assert heard[0]["Status"] == "SUCCESS"
 
 
-def test_it_gives_up_while_it_can_still_say_why(app, filled):
+@pytest.mark.parametrize("looks", [0, 1])
+def test_it_gives_up_while_it_can_still_say_why(app, filled, runs, looks):
+    runs.looks = looks
     with pytest.raises(app.NotEmptied, match="delete the stack once more"):
-        app.clear_up(BUCKET, filled, NoEndpoints(), lambda: 5_000)
+        app.clear_up(PROPERTIES, lambda: 5_000)
     assert filled.list_buckets()["Buckets"] != []
 
 

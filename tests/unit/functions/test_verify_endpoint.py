@@ -7,6 +7,7 @@ from botocore.exceptions import ClientError
 
 WEIGHTS = "0" * 64
 MODEL_DATA = "s3://kelpie-123456789012-eu-west-1/runs/3f2a9c0d1e4b/jobs/t/output/model.tar.gz"
+PACKAGE = "arn:aws:sagemaker:eu-west-1:123456789012:model-package/kelpie-0123456789ab/1"
 
 
 @pytest.fixture
@@ -59,7 +60,7 @@ def verify(app, event, context, monkeypatch, s3, evaluation):  # noqa: ARG001 - 
     def verify(endpoint):
         clients = {"s3": s3, "sagemaker": endpoint, "sagemaker-runtime": endpoint}
         monkeypatch.setattr(app, "client", clients.__getitem__)
-        return app.handler({**event, "model_data": MODEL_DATA}, context)
+        return app.handler({**event, "model_data": MODEL_DATA, "model_package_arn": PACKAGE}, context)
 
     return verify
 
