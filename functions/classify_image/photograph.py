@@ -28,7 +28,8 @@ def body_of(image: bytes, content_type: str, most_bytes: int, short_side_px: int
     """Return body and content type for the endpoint, at most `most_bytes`.
 
     A JPEG or PNG that fits goes as it is. Other formats are converted, unscaled if they then fit. What does not fit is
-    scaled down, its short side to `short_side_px` or more. Raises ContentRejected.
+    scaled down: its short side to less than twice `short_side_px`, which a JPEG's decoder does on its way, and only if
+    that does not fit to `short_side_px` itself. Raises ContentRejected.
     """
     if content_type in TAKEN_BY_ENDPOINT and len(image) <= most_bytes:
         return image, content_type
@@ -38,16 +39,21 @@ def body_of(image: bytes, content_type: str, most_bytes: int, short_side_px: int
         body, body_type = _unscaled(picture, most_bytes)
         if len(body) <= most_bytes:
             return body, body_type
-    factor = short_side_px / min(picture.size)
-    if factor < 1:
-        width, height = picture.size
-        picture = picture.resize((math.ceil(width * factor), math.ceil(height * factor)), reducing_gap=3.0)
-    body = _encoded(picture, "JPEG", quality=QUALITY)
+    if min(picture.size) < 2 * short_side_px:
+        body = _encoded(picture, "JPEG", quality=QUALITY)
+        if len(body) <= most_bytes:
+            return body, "image/jpeg"
+    body = _encoded(_scaled_down(picture, short_side_px), "JPEG", quality=QUALITY)
     if len(body) > most_bytes:
         raise ContentRejected(
             "TooLarge", f"{len(body)} bytes after scaling down: the endpoint takes at most {most_bytes}"
         )
     return body, "image/jpeg"
+
+
+def _scaled_down(picture: "Image.Image", short_side_px: int) -> "Image.Image":
+    factor = min(1.0, short_side_px / min(picture.size))
+    return picture.resize((math.ceil(picture.width * factor), math.ceil(picture.height * factor)), reducing_gap=3.0)
 
 
 def _unscaled(picture: "Image.Image", most_bytes: int) -> tuple[bytes, str]:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ministack import app
-from ministack.core import iam_evaluator
+from ministack.core import iam_actions, iam_evaluator
 from ministack.core.iam_actions import identity_denial_message
 from ministack.services import iam, sts
 
@@ -85,6 +85,19 @@ def _pin_request_origin(original: Callable[[str, bool], None]) -> Callable[[str,
     return pin_request_origin
 
 
+def _extract_iam_action(original: Callable[..., str | None]) -> Callable[..., str | None]:
+    """Several messages in one request need what one message needs: IAM knows no sqs:SendMessageBatch and its like.
+
+    https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-api-permissions-reference.html"""
+
+    @functools.wraps(original)
+    def extract_iam_action(service: str, *request: Any, **named: Any) -> str | None:
+        action = original(service, *request, **named)
+        return action.removesuffix("Batch") if service == "sqs" and action else action
+
+    return extract_iam_action
+
+
 REPAIRS = [
     Repair(
         "every policy that asks for TLS denies all requests",
@@ -92,5 +105,12 @@ REPAIRS = [
         "pin_request_origin",
         "de819c1bd9ac",
         _pin_request_origin,
+    ),
+    Repair(
+        "batches of messages need actions that IAM does not know",
+        iam_actions.__name__,
+        "extract_iam_action",
+        "ec476b92d969",
+        _extract_iam_action,
     ),
 ]

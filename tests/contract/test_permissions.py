@@ -64,6 +64,8 @@ IAM_NAMES = {
     ("s3", "ListObjectVersions"): {"s3:ListBucketVersions"},
     # https://docs.aws.amazon.com/AmazonS3/latest/API/API_DeleteObjects.html: with a VersionId, DeleteObjectVersion
     ("s3", "DeleteObjects"): {"s3:DeleteObject"},
+    # https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-api-permissions-reference.html
+    ("sqs", "SendMessageBatch"): {"sqs:SendMessage"},
     ("stepfunctions", "DescribeExecution"): {"states:DescribeExecution"},
     ("stepfunctions", "GetExecutionHistory"): {"states:GetExecutionHistory"},
     ("stepfunctions", "ListExecutions"): {"states:ListExecutions"},

@@ -109,6 +109,24 @@ def test_pages_are_followed_in_one_sweep(sweep, drop, small_pages):  # noqa: ARG
     assert sweep() == {"checked": 5, "queued": 5, "ended": "reached the end", "next_key": None}
 
 
+def test_more_than_one_request_holds_are_all_queued(sweep, drop, queue):
+    for number in range(23):
+        drop(f"inbox/{number}.jpg")
+    assert sweep()["queued"] == 23
+    assert len({body["Records"][0]["s3"]["object"]["key"] for body in queue.received()}) == 23
+
+
+def test_where_the_queue_refuses_some_the_same_page_is_swept_again(sweep, drop, monkeypatch):
+    drop("inbox/a.jpg")
+    app = sys.modules["app"]
+    answer = {"Failed": [{"Id": "0", "Code": "InternalError", "SenderFault": False}]}
+    monkeypatch.setattr(app.client("sqs"), "send_message_batch", lambda **_: answer)
+    with pytest.raises(app.NotQueued, match="1 of 1 messages were not taken"):
+        sweep()
+    monkeypatch.undo()
+    assert app.read_markers(app.client("s3"), f"s3://{BUCKET}/{app.STATE_KEY}") == {}
+
+
 def test_what_has_only_just_come_is_left_to_its_event(sweep, drop, monkeypatch):
     drop("inbox/a.jpg")
     monkeypatch.setenv("YOUNGEST_MINUTES", "15")
