@@ -6,17 +6,18 @@ run failed, the URIs are null if it failed and could not be reported on.
 """
 
 import hashlib
+import json
 import os
-from datetime import datetime
 from typing import Any
 
 import documents
 from botocore.exceptions import ClientError
 from failure import Failure, explain
+from history import Course, read_course
 from invocation import client, log
+from left import gather
 from page import render
-
-DOCUMENTS = ("leaderboard", "debugger_review", "verdict", "verification")
+from run import Run
 
 
 def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
@@ -25,7 +26,7 @@ def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
     logger.info("reporting", extra={"failure": failure})
     uris: dict[str, str | None] = {"report": None, "summary": None}
     try:
-        uris |= report(client("s3"), client("stepfunctions"), os.environ["BUCKET"], event["execution_arn"], failure)
+        uris |= report(client("s3"), client("stepfunctions"), client("logs"), event["execution_arn"], failure)
     except (ClientError, documents.DocumentInvalid):
         # A run that failed still ends with its own failure, readable, where no page can be written.
         if failure is None:
@@ -34,83 +35,54 @@ def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
     return {**uris, "error": failure.error if failure else None, "cause": failure.cause if failure else None}
 
 
-def report(s3: Any, stepfunctions: Any, bucket: str, execution_arn: str, failure: Failure | None) -> dict[str, str]:
+def report(s3: Any, stepfunctions: Any, logs: Any, execution_arn: str, failure: Failure | None) -> dict[str, str]:
     """Write page and summary and return their URIs."""
     run_id = hashlib.sha256(execution_arn.encode()).hexdigest()[:12]
-    run_uri = f"s3://{bucket}/runs/{run_id}"
-    left, unread = left_by(s3, run_uri)
-    summary = summarise(run_id, execution_arn, failure, left, states_of(stepfunctions, execution_arn))
-    documents.write(s3, f"{run_uri}/report/summary.json", "summary", summary)
+    run_uri = f"s3://{os.environ['BUCKET']}/runs/{run_id}"
+    left = gather(s3, logs, run_uri, failure)
+    course, definition = course_of(stepfunctions, execution_arn), definition_of(stepfunctions, execution_arn)
+    run = Run(run_id, execution_arn, failure, course, definition, left)
+    documents.write(s3, f"{run_uri}/report/summary.json", "summary", summarise(run))
+    bucket, prefix = documents.split_uri(f"{run_uri}/report")
     s3.put_object(
         Bucket=bucket,
-        Key=f"runs/{run_id}/report/index.html",
-        Body=render(summary, left, unread).encode(),
+        Key=f"{prefix}/index.html",
+        Body=render(run).encode(),
         ContentType="text/html; charset=utf-8",
     )
     return {"report": f"{run_uri}/report/index.html", "summary": f"{run_uri}/report/summary.json"}
 
 
-def left_by(s3: Any, run_uri: str) -> tuple[dict[str, Any], list[str]]:
-    """Return the documents that a run left, by contract, and what could not be read, in sentences."""
-    left: dict[str, Any] = {}
-    unread: list[str] = []
-    locations = {"plan": f"{run_uri}/plan.json"} | {name: f"{run_uri}/{name}.json" for name in DOCUMENTS}
-    _read_into(left, unread, s3, locations)
-    if "plan" in left:
-        _read_into(left, unread, s3, {"evaluation": left["plan"]["locations"]["evaluation"]})
-    return left, unread
-
-
-def states_of(stepfunctions: Any, execution_arn: str) -> list[dict[str, Any]]:
-    """Return the states in the order in which they were entered, with seconds and visits summed over their visits.
-
-    A state that is not left yet, which is the one that writes this, has its seconds null.
-    """
-    states: dict[str, dict[str, Any]] = {}
-    entered: dict[str, datetime] = {}
+def course_of(stepfunctions: Any, execution_arn: str) -> Course:
+    """Return what the execution has done so far; the state that asks is not left yet."""
     pages = stepfunctions.get_paginator("get_execution_history").paginate(
         executionArn=execution_arn, includeExecutionData=False
     )
-    for event in (event for page in pages for event in page["events"]):
-        if details := event.get("stateEnteredEventDetails"):
-            state = states.setdefault(details["name"], {"name": details["name"], "seconds": None, "visits": 0})
-            state["visits"] += 1
-            entered[details["name"]] = event["timestamp"]
-        elif details := event.get("stateExitedEventDetails"):
-            state = states[details["name"]]
-            spent = (event["timestamp"] - entered[details["name"]]).total_seconds()
-            state["seconds"] = round((state["seconds"] or 0) + spent, 3)
-    return list(states.values())
+    return read_course(event for page in pages for event in page["events"])
 
 
-def summarise(
-    run_id: str, execution_arn: str, failure: Failure | None, left: dict[str, Any], states: list[dict[str, Any]]
-) -> dict[str, Any]:
+def definition_of(stepfunctions: Any, execution_arn: str) -> dict[str, Any]:
+    """Return the state machine as this execution runs it, whatever has been deployed since it began."""
+    described = stepfunctions.describe_state_machine_for_execution(executionArn=execution_arn)
+    definition: dict[str, Any] = json.loads(described["definition"])
+    return definition
+
+
+def summarise(run: Run) -> dict[str, Any]:
     """Return the summary. What the run did not come to is null."""
-    leaderboard = left.get("leaderboard", {"trials": [], "chosen": None})
-    plan, evaluation = left.get("plan"), left.get("evaluation")
+    leaderboard, plan, evaluation = run.document("leaderboard"), run.plan, run.document("evaluation")
     return {
         "version": 1,
-        "run_id": run_id,
-        "execution_arn": execution_arn,
-        "status": "failed" if failure else "succeeded",
-        "state": failure.state if failure else None,
-        "error": failure.error if failure else None,
-        "cause": failure.cause if failure else None,
-        "endpoint": plan["names"]["endpoint"] if plan else None,
-        "verified": left.get("verification", {"verified": False})["verified"],
-        "test_accuracy": evaluation["accuracy"] if evaluation else None,
-        "chosen": leaderboard["chosen"],
-        "trials": len(leaderboard["trials"]),
-        "states": states,
+        "run_id": run.run_id,
+        "execution_arn": run.execution_arn,
+        "status": "failed" if run.failure else "succeeded",
+        "state": run.failure.state if run.failure else None,
+        "error": run.failure.error if run.failure else None,
+        "cause": run.failure.cause if run.failure else None,
+        "endpoint": plan.get("names", {}).get("endpoint"),
+        "verified": bool(run.document("verification").get("verified")),
+        "test_accuracy": evaluation.get("accuracy"),
+        "chosen": leaderboard.get("chosen"),
+        "trials": len(leaderboard.get("trials", [])),
+        "states": [{"name": one.name, "seconds": one.seconds, "visits": one.visits} for one in run.course.states],
     }
-
-
-def _read_into(left: dict[str, Any], unread: list[str], s3: Any, locations: dict[str, str]) -> None:
-    for name, uri in locations.items():
-        try:
-            left[name] = documents.read(s3, uri, name)
-        except documents.DocumentMissing:
-            continue
-        except documents.DocumentInvalid as error:
-            unread.append(str(error))

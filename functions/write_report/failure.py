@@ -15,6 +15,8 @@ class Failure:
     state: str
     error: str
     cause: str
+    job: str | None = None
+    """The job that failed, if it was one."""
 
 
 def explain(raw: dict[str, Any]) -> Failure:
@@ -29,7 +31,12 @@ def explain(raw: dict[str, Any]) -> Failure:
     cause = _sentence(raw["Cause"]) or f"{raw['State']} ended with {raw['Error']}"
     if raw.get("RollBack"):
         cause = f"{cause[: LONGEST_CAUSE // 2]} The rollback did not succeed: {raw['RollBack']}"
-    return Failure(raw["State"], error, cause[:LONGEST_CAUSE])
+    return Failure(raw["State"], error, cause[:LONGEST_CAUSE], _job(raw["Cause"]))
+
+
+def _job(cause: str) -> str | None:
+    found = re.search(r'"(?:TrainingJobName|HyperParameterTuningJobName)":\s*"([\w-]+)"|\bjob ([\w-]+) ended\b', cause)
+    return next(filter(None, found.groups())) if found else None
 
 
 def _sentence(cause: str) -> str:

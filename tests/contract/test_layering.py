@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 LAMBDA_HAS = {"boto3", "botocore"}
 HEAVY = {"torch", "torchvision", "smdebug", "ray", "numpy", "pandas", "sagemaker", "localcloud", "kelpie"}
-PACKAGE_OF = {"aws_lambda_powertools": "aws-lambda-powertools", "PIL": "pillow"}
+PACKAGE_OF = {"aws_lambda_powertools": "aws-lambda-powertools", "PIL": "pillow", "vl_convert": "vl-convert-python"}
 BEFORE_AN_IMPORT = {"training_code/debugger.py": {"os.environ.setdefault"}}
 """What a library that is imported next needs to find."""
 FUNCTIONS = sorted(path.parent for path in (ROOT / "functions").glob("*/app.py"))

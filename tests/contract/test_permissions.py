@@ -70,6 +70,7 @@ IAM_NAMES = {
     ("stepfunctions", "GetExecutionHistory"): {"states:GetExecutionHistory"},
     ("stepfunctions", "ListExecutions"): {"states:ListExecutions"},
     ("stepfunctions", "StopExecution"): {"states:StopExecution"},
+    ("stepfunctions", "DescribeStateMachineForExecution"): {"states:DescribeStateMachineForExecution"},
     ("sagemaker-runtime", "InvokeEndpoint"): {"sagemaker:InvokeEndpoint"},
 }
 

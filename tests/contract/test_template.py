@@ -93,7 +93,7 @@ def test_every_function_writes_to_a_log_group_of_its_own_that_expires(functions,
 def test_functions_pin_what_they_install(functions):
     for properties in functions.values():
         for line in (ROOT / properties["CodeUri"] / "requirements.txt").read_text().splitlines():
-            assert re.fullmatch(r"[a-z0-9-]+==[0-9.]+", line)
+            assert re.fullmatch(r"[a-z0-9-]+==[0-9.]+(post[0-9]+)?", line)
 
 
 def test_functions_install_the_versions_that_the_tests_run_with(functions):

@@ -16,33 +16,69 @@ DESCRIPTION = {
 }
 
 
-class History:
-    def __init__(self, *moves):
-        """moves: (seconds, name, entered)"""
-        self.events = [
-            {
-                "timestamp": START + timedelta(seconds=seconds),
-                "stateEnteredEventDetails" if entered else "stateExitedEventDetails": {"name": name},
-            }
-            for seconds, name, entered in moves
-        ]
+DEFINITION = {
+    "StartAt": "PlanRun",
+    "States": {
+        "PlanRun": {"Type": "Task", "Next": "WaitForEndpoint"},
+        "WaitForEndpoint": {"Type": "Choice", "Choices": [{"Next": "WaitForEndpoint"}], "Default": "WriteReport"},
+        "WriteReport": {"Type": "Task", "End": True},
+        "FailRun": {"Type": "Fail"},
+    },
+}
+
+
+def moment(seconds, **details):
+    return {"timestamp": START + timedelta(seconds=seconds), **details}
+
+
+def entered(seconds, name):
+    return moment(seconds, stateEnteredEventDetails={"name": name})
+
+
+def exited(seconds, name):
+    return moment(seconds, stateExitedEventDetails={"name": name})
+
+
+class Execution:
+    """Step Functions and CloudWatch Logs, as far as they are asked."""
+
+    def __init__(self, events, log):
+        self.events, self.log = events, log
 
     def get_paginator(self, operation):
         assert operation == "get_execution_history"
         return self
 
     def paginate(self, **_):
-        return [{"events": [event]} for event in self.events] + [{"events": [{"timestamp": START}]}]
+        return [{"events": [event]} for event in self.events]
+
+    def describe_state_machine_for_execution(self, executionArn):  # noqa: N803 - AWS's name
+        assert executionArn == ARN
+        return {"definition": json.dumps(DEFINITION)}
+
+    def describe_log_streams(self, logGroupName, logStreamNamePrefix=""):  # noqa: N803
+        streams = [name for name in self.log.get(logGroupName, {}) if name.startswith(logStreamNamePrefix)]
+        return {"logStreams": [{"logStreamName": name} for name in streams]}
+
+    def get_log_events(self, logGroupName, logStreamName, **_):  # noqa: N803
+        return {"events": [{"message": line} for line in self.log[logGroupName][logStreamName]]}
 
 
 @pytest.fixture
-def app(load, monkeypatch, s3):
+def log():
+    """Lines by log group and stream; a test may add to it."""
+    return {}
+
+
+@pytest.fixture
+def app(load, monkeypatch, s3, log):
     monkeypatch.setenv("BUCKET", BUCKET)
     app = load("write_report")
-    moves = [(0, "PlanRun", True), (1.5, "PlanRun", False)]
+    events = [moment(0), entered(0, "PlanRun"), exited(1.5, "PlanRun")]
     for second in (2, 4):
-        moves += [(second, "WaitForEndpoint", True), (second + 1, "WaitForEndpoint", False)]
-    clients = {"s3": s3, "stepfunctions": History(*moves, (6, "WriteReport", True))}
+        events += [entered(second, "WaitForEndpoint"), exited(second + 1, "WaitForEndpoint")]
+    execution = Execution([*events, entered(6, "WriteReport")], log)
+    clients = {"s3": s3, "stepfunctions": execution, "logs": execution}
     monkeypatch.setattr(app, "client", clients.__getitem__)
     return app
 
@@ -54,6 +90,9 @@ def left(put, plan, example):
     put(f"{run}/plan.json", plan)
     for name in ("leaderboard", "debugger_review", "verdict", "verification"):
         put(f"{run}/{name}.json", example(name))
+    put(plan["locations"]["manifest"] + "manifest.json", example("manifest"))
+    for name in ("findings", "training_history"):
+        put(f"{plan['locations']['train_checkpoints']}{name}.json", example(name))
     put(plan["locations"]["evaluation"], example("evaluation"))
 
 
@@ -83,12 +122,15 @@ def test_a_run_that_succeeded(app, context, get, page):
         {"name": "WriteReport", "seconds": None, "visits": 1},
     ]
     html = page(answer)
+    sections = ("path", "data", "tuning", "training", "evaluation", "gate", "deployment", "lineage")
+    assert [name for name in sections if f'<section id="{name}"' not in html] == []
     for shown in (
-        "0.7500",
+        "75.0\u00a0%",
         "002.Afghan_hound",
         "kelpie-3f2a9c0d1e4b-tune-1-002-1a2b3c4d",
         "The loss became NaN",
-        "PlanRun",
+        "image file is truncated",
+        "a tenth of the tuned one",
     ):
         assert shown in html
 
@@ -119,7 +161,25 @@ def test_a_document_that_breaks_its_contract_is_told_and_the_rest_is_shown(app, 
     put(f"s3://{BUCKET}/runs/{RUN_ID}/verdict.json", {"version": 1, "verdict": "maybe"})
     html = page(app.handler({"execution_arn": ARN}, context))
     assert "verdict.json does not keep the contract verdict" in html
+    assert "The section Gate is missing" in html
     assert "Confusion matrix" in html
+
+
+@pytest.mark.usefixtures("left")
+def test_a_document_of_an_older_form_is_shown_as_far_as_it_goes(app, context, put, example, plan, page):
+    evaluation = example("evaluation")
+    for name in ("accuracy_interval", "macro_f1_interval", "calibration", "answered"):
+        del evaluation[name]
+    for one in evaluation["per_class"]:
+        del one["recall_interval"]
+    evaluation["worst_mistakes"] = evaluation.pop("mistakes")
+    put(plan["locations"]["evaluation"], evaluation)
+    html = page(app.handler({"execution_arn": ARN}, context))
+    assert "does not keep the contract evaluation" in html
+    assert "30.1\u00a0% to 95.4\u00a0%" in html  # Wilson 1927: 3 of 4
+    assert "Recall by class" in html
+    assert "Reliability" not in html
+    assert "taken for" in html
 
 
 @pytest.mark.usefixtures("left")
@@ -136,9 +196,13 @@ def test_everything_shown_is_escaped_and_nothing_is_fetched(app, context, put, e
     html = page(app.handler({"execution_arn": ARN, "failure": failure}, context))
     tags = Tags()
     tags.feed(html)
-    assert not tags.seen & {"script", "img", "link", "iframe", "a"}
-    assert not tags.attributes & {"src", "href", "onerror"}
-    assert tags.text.count(evil) == 7  # cause, trial, head and row of the matrix, class, path and label of a mistake
+    assert not tags.seen & {"script", "iframe", "object", "link", "form"}
+    assert [name for name, _ in tags.attributes if name.startswith("on")] == []
+    addresses = [value for name, value in tags.attributes if name in ("href", "src", "xlink:href")]
+    assert [address for address in addresses if not address.startswith(("#", "data:image/", "https://"))] == []
+    assert all(".console.aws.amazon.com/" in address for address in addresses if address.startswith("https://"))
+    assert [value for name, value in tags.attributes if name == "style" and evil in value] == []
+    assert tags.text.count(evil) > 6  # cause, trial, matrix, recalls, classes, path and label of a mistake
 
 
 class Tags(HTMLParser):
@@ -148,10 +212,59 @@ class Tags(HTMLParser):
 
     def handle_starttag(self, tag, attrs):
         self.seen.add(tag)
-        self.attributes |= {name for name, _ in attrs}
+        self.attributes |= set(attrs)
 
     def handle_data(self, data):
         self.text += data
+
+
+def test_the_log_of_the_job_that_failed_ends_with_its_last_traceback(app, context, log, page):
+    traceback = ["Traceback (most recent call last):", *(f'  File "{n}.py"' for n in range(60)), "MemoryError: <none>"]
+    log["/aws/sagemaker/TrainingJobs"] = {
+        "kelpie-1-train-1/algo-1-1": ["epoch 1/2", *traceback],
+        "kelpie-1-train-10/algo-1-1": ["of another job"],
+    }
+    failure = {"State": "TrainModel", "Error": "States.TaskFailed", "Cause": json.dumps(DESCRIPTION)}
+    html = page(app.handler({"execution_arn": ARN, "failure": failure}, context))
+    assert "MemoryError: &lt;none&gt;" in html
+    assert "Traceback (most recent call last):\n… 23 lines …\n" in html
+    assert "epoch 1/2" not in html
+    assert "of another job" not in html
+
+
+def test_a_picture_beside_the_evaluation_is_on_the_page(app, context, s3, plan, page, request):
+    request.getfixturevalue("left")
+    folder = plan["locations"]["evaluation"].removeprefix(f"s3://{BUCKET}/").rpartition("/")[0]
+    s3.put_object(Bucket=BUCKET, Key=f"{folder}/mistakes/0001.jpg", Body=b"a picture")
+    html = page(app.handler({"execution_arn": ARN}, context))
+    assert '<img src="data:image/jpeg;base64,YSBwaWN0dXJl" alt="test/001.Affenpinscher/d.jpg">' in html
+
+
+def test_the_course_of_an_execution_tells_visits_times_retries_and_errors(load):
+    failed = {"error": "SageMaker.AmazonSageMakerException"}
+    scheduled = {"taskScheduledEventDetails": {}}
+    course = load("write_report", "history").read_course(
+        [
+            entered(0, "CreateModel"),
+            moment(0, **scheduled),
+            moment(1, taskFailedEventDetails=failed),
+            moment(2, **scheduled),
+            exited(3, "CreateModel"),
+            entered(3, "TrainModel"),
+            moment(3, **scheduled),
+            moment(9, taskFailedEventDetails={"error": "States.TaskFailed"}),
+            exited(9, "TrainModel"),
+            entered(9, "WriteFailureReport"),
+        ]
+    )
+    told = [(one.name, one.visits, one.seconds, one.retries, one.error) for one in course.states]
+    assert told == [
+        ("CreateModel", 1, 3.0, 1, None),
+        ("TrainModel", 1, 6.0, 0, "States.TaskFailed"),
+        ("WriteFailureReport", 1, None, 0, None),
+    ]
+    assert course.steps[("TrainModel", "WriteFailureReport")] == 1
+    assert course.seconds == 9
 
 
 @pytest.mark.parametrize(
@@ -212,10 +325,11 @@ def test_a_rollback_that_failed_is_told_even_after_a_long_cause(load):
     assert len(explained.cause) <= 4_000
 
 
-def test_the_matrix_of_very_many_classes_is_left_to_its_document(load, example):
-    page = load("write_report", "page")
+def test_a_matrix_of_very_many_classes_is_shown_whole_and_by_its_most_confused(load, example):
     labels = [f"class {number}" for number in range(50)]
-    evaluation = {**example("evaluation"), "classes": labels, "confusion_matrix": [[0] * 50] * 50}
-    summary = {**example("summary"), "status": "succeeded", "test_accuracy": None}
-    html = page.render(summary, {"evaluation": evaluation}, [])
-    assert "50 classes is in evaluation.json" in html
+    matrix = [[0] * 50 for _ in labels]
+    matrix[7][9] = 5
+    evaluation = {**example("evaluation"), "classes": labels, "confusion_matrix": matrix}
+    whole, confused = load("write_report", "evaluation").matrices(evaluation)
+    assert (whole.title, "class 7" in whole.svg) == ("Confusion matrix of all 50 classes", False)
+    assert ">class 7<" in confused.svg

@@ -1,0 +1,173 @@
+"""What a run left behind: its documents, its pictures, its last words. Each may be missing, or of an older form."""
+
+import base64
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import documents
+from botocore.exceptions import ClientError
+from failure import Failure
+from wording import counted
+
+LARGEST_DOCUMENT_BYTES = 48_000_000
+"""A manifest of some 150,000 images; the rest of Lambda's memory is for reading it."""
+LARGEST_PICTURE_BYTES = 60_000
+PICTURES_BYTES = 1_200_000
+"""Of all pictures together: as text they are a third larger, and the page stays below 3 MB."""
+OF_TRAINING = ("findings", "training_history")
+LOG_LINES, LONGEST_LINE = 40, 500
+JOBS_LOG_GROUP = "/aws/sagemaker/TrainingJobs"
+ENDPOINTS_LOG_GROUP = "/aws/sagemaker/Endpoints"
+AFTER_THE_UPDATE = ("DescribeEndpoint", "HasEndpointSettled", "VerifyEndpoint")
+
+
+@dataclass
+class Left:
+    run_uri: str
+    documents: dict[str, Any] = field(default_factory=dict)
+    """By contract's name; `champion` is the champion's evaluation."""
+    uris: dict[str, str] = field(default_factory=dict)
+    """Where each of them is."""
+    problems: list[str] = field(default_factory=list)
+    """What could not be read, in sentences."""
+    pictures: dict[str, str] = field(default_factory=dict)
+    """data: URIs by s3:// URI."""
+    log: "Log | None" = None
+
+    def picture(self, document: str, path: str) -> str | None:
+        """Return the picture of that path beside a document, as a data: URI."""
+        return self.pictures.get(beside(self.uris[document], path)) if path else None
+
+
+@dataclass(frozen=True)
+class Log:
+    group: str
+    stream: str
+    lines: Sequence[str]
+
+
+def gather(s3: Any, logs: Any, run_uri: str, failure: Failure | None) -> Left:
+    """Read whatever is there."""
+    left = Left(run_uri)
+    for name in ("plan", "leaderboard", "debugger_review", "verdict", "verification"):
+        _read(left, s3, name, f"{run_uri}/{name}.json")
+    plan = left.documents.get("plan")
+    if isinstance(plan, dict):
+        locations = plan.get("locations", {})
+        attempts = left.documents.get("debugger_review", {}).get("attempts") or [{}]
+        checkpoints = attempts[-1].get("checkpoints") or locations.get("train_checkpoints")
+        folders = {"manifest": locations.get("manifest")} | dict.fromkeys(OF_TRAINING, checkpoints)
+        for name, folder in folders.items():
+            if folder:
+                _read(left, s3, name, beside(folder, f"{name}.json"))
+        if "evaluation" in locations:
+            _read(left, s3, "evaluation", locations["evaluation"])
+    _read_champion(left, s3)
+    for uri in _pictures_named(left):
+        _read_picture(left, s3, uri)
+    if failure:
+        left.log = _last_words(logs, failure, left)
+    return left
+
+
+def beside(uri: str, path: str) -> str:
+    """Return the URI of a path in the folder of a document, or in a folder."""
+    return f"{uri.rpartition('/')[0]}/{path}"
+
+
+def _read(left: Left, s3: Any, name: str, uri: str, contract: str | None = None) -> None:
+    """Read a document. One that breaks its contract is told of, and read all the same: it may be of an older form."""
+    bucket, key = documents.split_uri(uri)
+    try:
+        found = s3.get_object(Bucket=bucket, Key=key)
+        if found["ContentLength"] > LARGEST_DOCUMENT_BYTES:
+            left.problems.append(f"{uri} was not read: it has {found['ContentLength']} bytes.")
+            return
+        document = json.loads(found["Body"].read())
+        documents.checked(document, contract or name, uri)
+    except ClientError as error:
+        if error.response["Error"]["Code"] not in ("NoSuchKey", "404"):
+            left.problems.append(f"{uri} could not be read: {error}")
+        return
+    except ValueError as error:
+        left.problems.append(f"{uri} is not JSON: {error}")
+        return
+    except documents.DocumentInvalid as error:
+        left.problems.append(str(error))
+        if not isinstance(document, dict):
+            return
+    left.documents[name], left.uris[name] = document, uri
+
+
+def _read_champion(left: Left, s3: Any) -> None:
+    """Read the evaluation of the model that served when this run's was judged: its run is named in ours."""
+    run_id = (left.documents.get("evaluation", {}).get("champion") or {}).get("run_id")
+    bucket, _ = documents.split_uri(left.run_uri)
+    if run_id:
+        theirs = Left(f"s3://{bucket}/runs/{run_id}")
+        _read(theirs, s3, "plan", f"{theirs.run_uri}/plan.json")
+        uri = theirs.documents.get("plan", {}).get("locations", {}).get("evaluation")
+        if uri:
+            _read(left, s3, "champion", uri, "evaluation")
+
+
+def _pictures_named(left: Left) -> Iterator[str]:
+    """Yield the pictures that the page has room for: mistakes first, then samples, one of each class after another."""
+    evaluation, manifest = left.documents.get("evaluation", {}), left.documents.get("manifest", {})
+    for mistake in evaluation.get("mistakes", []):
+        if mistake.get("thumbnail"):
+            yield beside(left.uris["evaluation"], mistake["thumbnail"])
+    by_class: dict[str, list[str]] = {}
+    for sample in manifest.get("samples", []):
+        by_class.setdefault(sample["label"], []).append(beside(left.uris["manifest"], sample["thumbnail"]))
+    for turn in range(max(map(len, by_class.values()), default=0)):
+        yield from (uris[turn] for uris in by_class.values() if turn < len(uris))
+
+
+def _read_picture(left: Left, s3: Any, uri: str) -> None:
+    if sum(map(len, left.pictures.values())) * 3 / 4 > PICTURES_BYTES:
+        return
+    bucket, key = documents.split_uri(uri)
+    try:
+        content = s3.get_object(Bucket=bucket, Key=key)["Body"].read(LARGEST_PICTURE_BYTES + 1)
+    except ClientError:
+        return  # the page names the picture instead
+    if len(content) <= LARGEST_PICTURE_BYTES:
+        left.pictures[uri] = f"data:image/jpeg;base64,{base64.b64encode(content).decode()}"
+
+
+def _last_words(logs: Any, failure: Failure, left: Left) -> Log | None:
+    """Return the end of the log of what failed: a job, a trial or the endpoint."""
+    job = failure.job
+    trials = left.documents.get("leaderboard", {}).get("trials", [])
+    if failure.state == "TuneHyperparameters":
+        job = next((trial["job"] for trial in trials if trial["status"] == "Failed"), job)
+    group, prefix = JOBS_LOG_GROUP, f"{job}/"
+    if not job:
+        if failure.state not in AFTER_THE_UPDATE or "plan" not in left.documents:
+            return None
+        group, prefix = f"{ENDPOINTS_LOG_GROUP}/{left.documents['plan']['names']['endpoint']}", ""
+    try:
+        streams = logs.describe_log_streams(logGroupName=group, **({"logStreamNamePrefix": prefix} if prefix else {}))
+        names = [stream["logStreamName"] for stream in streams["logStreams"]]
+        if not names:
+            return None
+        found = logs.get_log_events(logGroupName=group, logStreamName=names[-1], limit=400, startFromHead=False)
+    except ClientError as error:
+        if error.response["Error"]["Code"] != "ResourceNotFoundException":
+            left.problems.append(f"The log {group} {prefix} could not be read: {error}")
+        return None
+    return Log(group, names[-1], telling(event["message"] for event in found["events"]))
+
+
+def telling(messages: Iterable[str]) -> list[str]:
+    """Return the lines of a log's end that matter: the last traceback and what follows it, or just the last lines."""
+    lines = [line.rstrip()[:LONGEST_LINE] for message in messages for line in message.splitlines()]
+    starts = [number for number, line in enumerate(lines) if "Traceback (most recent call last)" in line]
+    end = lines[starts[-1] :] if starts else lines[-LOG_LINES:]
+    if len(end) <= LOG_LINES:
+        return end
+    # The error itself stands at the end of its traceback.
+    return [end[0], f"… {counted(len(end) - LOG_LINES + 1, 'line')} …", *end[2 - LOG_LINES :]]

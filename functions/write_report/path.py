@@ -1,0 +1,53 @@
+"""The path: the state machine with the way that the run took, and how long each state took."""
+
+from typing import Any
+
+import graph
+from charts import Figure, Table, bars, draw
+from run import Run
+from wording import counted, duration
+
+LONGEST = 10
+
+
+def section(run: Run) -> dict[str, Any] | None:
+    states = run.course.states
+    if not states:
+        return None
+    retries = sum(state.retries for state in states)
+    said = f"{counted(len(states), 'state')} in {duration(run.course.seconds)}"
+    said += f", with {counted(retries, 'retry', 'retries')}" if retries else ", without a retry"
+    return {
+        "sentence": f"{said}.",
+        "graph": _graph(run),
+        "times": _times(run),
+        "states": Table(
+            ("state", "time", "visits", "retries", "error"),
+            [(one.name, duration(one.seconds), one.visits, one.retries, one.error or "–") for one in states],
+        ),
+        "undrawn": graph.undrawn(run.course, run.definition),
+    }
+
+
+def _graph(run: Run) -> Figure:
+    states = run.course.states
+    way = " → ".join(state.name for state in states)
+    description = f"The state machine's graph with the path taken: {way}."
+    drawing = draw(graph.spec(run.course, run.definition), description)
+    return Figure(
+        "The path taken", description, drawing, note="Blue was taken, red ended in an error, grey was not needed."
+    )
+
+
+def _times(run: Run) -> list[Figure]:
+    longest = sorted((one for one in run.course.states if one.seconds), key=lambda one: -(one.seconds or 0))[:LONGEST]
+    if not longest:
+        return []
+    rows = [{"state": one.name, "seconds": one.seconds, "text": duration(one.seconds)} for one in longest]
+    top = longest[0]
+    description = (
+        f"Time by state, longest first: {top.name} took {duration(top.seconds)} of {duration(run.course.seconds)}."
+    )
+    longest_seconds = top.seconds or 0
+    spec = bars(rows, "state", "seconds", "seconds", domain=[0, 1.25 * longest_seconds])
+    return [Figure("Time by state", description, draw(spec, description))]

@@ -1,0 +1,530 @@
+"""Runs that never were: the documents, pictures, history and log of each kind of run, made from a seed.
+
+Every document is held against its contract before it is put, so the page is drawn from what a run may really leave.
+"""
+
+import hashlib
+import io
+import json
+import math
+import random
+import re
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import fastjsonschema
+from PIL import Image, ImageDraw
+
+ROOT = Path(__file__).parents[2]
+BUCKET = "kelpie-123456789012-eu-west-1"
+START = datetime(2026, 11, 22, 12, tzinfo=UTC)
+DIGITS = [f"digit-{digit}" for digit in range(10)]
+HOSTILE = "<script>alert(1)</script><img src=http://x.example/ onerror=alert(2)>&'\"\\ ${7*7} {{7*7}} ]]>"
+
+
+@dataclass
+class ExampleRun:
+    """What one run left. `put` puts it into a bucket; `stepfunctions` and `logs` answer as AWS's clients do."""
+
+    name: str
+    classes: list[str]
+    trials: int = 4
+    images_per_class: int = 36
+    accuracy: float = 0.94
+    path: list[tuple[str, float]] = field(default_factory=list)
+    """(state, seconds) in the order in which they were entered."""
+    failures: dict[str, str] = field(default_factory=dict)
+    """The error with which a state's last task failed."""
+    retried: dict[str, str] = field(default_factory=dict)
+    """An error that a state's task failed with before it was tried again."""
+    failure: dict[str, str] | None = None
+    """What the state machine tells WriteReport."""
+    log: list[str] = field(default_factory=list)
+    documents: dict[str, Any] = field(default_factory=dict)
+    """By URI."""
+    pictures: dict[str, bytes] = field(default_factory=dict)
+
+    def __post_init__(self):
+        self.execution_arn = f"arn:aws:states:eu-west-1:123456789012:execution:kelpie-train-and-deploy:{self.name}"
+        self.run_id = hashlib.sha256(self.execution_arn.encode()).hexdigest()[:12]
+        self.random = random.Random(self.name)
+        self.plan = self._plan()
+
+    def put(self, s3: Any) -> None:
+        for uri, document in self.documents.items():
+            _put(s3, uri, json.dumps(document).encode())
+        for uri, content in self.pictures.items():
+            _put(s3, uri, content)
+
+    def add(self, contract: str, document: dict[str, Any], uri: str | None = None) -> None:
+        """Take a document that the run left. Raises fastjsonschema's error if it breaks its contract."""
+        schema = json.loads((ROOT / "contracts" / f"{contract}.schema.json").read_text())
+        fastjsonschema.validate(schema, document)
+        self.documents[uri or f"s3://{BUCKET}/runs/{self.run_id}/{contract}.json"] = document
+
+    # ---- Step Functions and CloudWatch Logs, as far as WriteReport asks them
+
+    def get_paginator(self, _operation: str) -> "ExampleRun":
+        return self
+
+    def paginate(self, **_: Any) -> list[dict[str, Any]]:
+        return [{"events": list(self._events())}]
+
+    def describe_state_machine_for_execution(self, **_: Any) -> dict[str, str]:
+        text = (ROOT / "statemachine" / "train_and_deploy.asl.json").read_text()
+        return {"definition": re.sub(r"\$\{\w+\}", "1", text)}
+
+    def describe_log_streams(self, **_: Any) -> dict[str, Any]:
+        return {
+            "logStreams": [{"logStreamName": f"{self.plan['names']['train']}/algo-1-1795348800"}] if self.log else []
+        }
+
+    def get_log_events(self, **_: Any) -> dict[str, Any]:
+        return {"events": [{"message": line} for line in self.log]}
+
+    def _events(self) -> Iterator[dict[str, Any]]:
+        at = START
+        yield {"timestamp": at}
+        for state, seconds in self.path:
+            yield {"timestamp": at, "stateEnteredEventDetails": {"name": state}}
+            if state in self.retried:
+                yield {"timestamp": at, "taskScheduledEventDetails": {}}
+                yield {"timestamp": at, "taskFailedEventDetails": {"error": self.retried[state]}}
+            yield {"timestamp": at, "taskScheduledEventDetails": {}}
+            at += timedelta(seconds=seconds)
+            if state in self.failures:
+                yield {"timestamp": at, "taskFailedEventDetails": {"error": self.failures[state]}}
+            if (state, seconds) != self.path[-1]:
+                yield {"timestamp": at, "stateExitedEventDetails": {"name": state}}
+
+    # ---- Documents
+
+    def _plan(self) -> dict[str, Any]:
+        text = (ROOT / "contracts" / "examples" / "plan.json").read_text().replace("3f2a9c0d1e4b", self.run_id)
+        plan = json.loads(text)
+        plan["execution_arn"] = self.execution_arn
+        plan["dataset"]["classes"] = self.classes
+        shares = {"train": 1.0, "valid": 0.25, "test": 0.25}
+        for split, share in shares.items():
+            counts = {
+                label: max(1, int(self.images_per_class * share * self.random.uniform(0.6, 1.4)))
+                for label in self.classes
+            }
+            plan["dataset"]["splits"][split] = {"images": sum(counts.values()), "images_by_class": counts}
+        plan["input"] |= {
+            "model": {"architecture": "resnet18", "weights": "default", "image_size_px": 224},
+            "gate": {"max_regression": 0.05},
+        }
+        return plan
+
+    def counts(self, split: str) -> dict[str, int]:
+        counts: dict[str, int] = self.plan["dataset"]["splits"][split]["images_by_class"]
+        return counts
+
+    def add_plan(self) -> None:
+        self.add("plan", self.plan)
+
+    def add_manifest(self) -> None:
+        example = _example("manifest")
+        splits = ("train", "valid", "test")
+        images = [
+            {**example["images"][0], "path": f"{split}/{label}/{number:04}.jpg", "split": split, "class_index": index}
+            for split in splits
+            for index, label in enumerate(self.classes)
+            for number in range(self.counts(split)[label])
+        ]
+        document = example | {
+            "classes": self.classes,
+            "counts": {split: self.counts(split) for split in splits},
+            "images": images,
+            "unreadable": [{"path": f"train/{self.classes[0]}/broken.jpg", "reason": "image file is truncated"}],
+        }
+        self.add("manifest", document, self.plan["locations"]["manifest"] + "manifest.json")
+
+    def add_leaderboard(self) -> None:
+        tuning_job = self.plan["names"]["tune"]
+        trials = []
+        for number in range(1, self.trials + 1):
+            rate, decay = 10 ** self.random.uniform(-5, -1), 10 ** self.random.uniform(-3, -1)
+            objective = self.accuracy - 0.04 * abs(math.log10(rate) + 2.6) ** 1.5 + self.random.gauss(0, 0.012)
+            failed = rate > 0.06
+            trials.append(
+                {
+                    "rank": None,
+                    "job": f"{tuning_job}-{number:03}-{self.random.randrange(16**8):08x}",
+                    "status": "Failed" if failed else "Completed",
+                    "objective": None if failed else round(max(0.05, min(0.995, objective)), 4),
+                    "hyperparameters": {
+                        "learning_rate": repr(rate),
+                        "eps": repr(10 ** self.random.uniform(-9, -8)),
+                        "weight_decay": repr(decay),
+                        "batch_size": self.random.choice(["64", "128"]),
+                    },
+                    "seconds": round(self.random.uniform(70, 110), 3),
+                    "failure_reason": "AlgorithmError: the loss became nan at step 12" if failed else None,
+                }
+            )
+        trials.sort(key=lambda trial: (trial["objective"] is None, -(trial["objective"] or 0)))
+        for rank, trial in enumerate(trials, start=1):
+            trial["rank"] = rank if trial["objective"] is not None else None
+        best = trials[0]["job"] if trials[0]["rank"] else None
+        self.add("leaderboard", {"version": 1, "tuning_job": tuning_job, "chosen": best, "trials": trials})
+
+    def add_evaluation(self) -> None:
+        counts = self.counts("test")
+        size = len(self.classes)
+        matrix = [[0] * size for _ in self.classes]
+        for index, label in enumerate(self.classes):
+            right = self.random.betavariate(14 * self.accuracy, 14 * (1 - self.accuracy) + 0.2)
+            for _ in range(counts[label]):
+                away = self.random.choice([-3, -2, -1, 1, 1, 2]) if size > 3 else 1
+                matrix[index][index if self.random.random() < right else (index + away) % size] += 1
+        per_class = [self._class(matrix, index) for index in range(size)]
+        images = sum(map(sum, matrix))
+        folder = self.plan["locations"]["evaluation"].rpartition("/")[0]
+        mistakes = [
+            {
+                "path": f"test/{self.classes[i]}/{number:04}.jpg",
+                "label": self.classes[i],
+                "predicted": self.classes[j],
+                "probability": round(0.995 - 0.012 * number, 4),
+                "thumbnail": f"mistakes/{number:04}.jpg",
+            }
+            for number, (i, j) in enumerate(
+                [(i, j) for i in range(size) for j in range(size) if i != j and matrix[i][j]][:24], start=1
+            )
+        ]
+        document = _example("evaluation") | {
+            "run_id": self.run_id,
+            "classes": self.classes,
+            "majority_share": max(counts.values()) / images,
+            "images": images,
+            "accuracy": sum(matrix[i][i] for i in range(size)) / images,
+            "top5_accuracy": 0.993,
+            "macro_f1": sum(one["f1"] for one in per_class) / size,
+            "accuracy_interval": [0.9 * self.accuracy, 1.03 * self.accuracy],
+            "macro_f1_interval": [0.89 * self.accuracy, 1.03 * self.accuracy],
+            "calibration_error": 0.0213,
+            "calibration": {
+                "temperature": 1.37,
+                "before": {"error": 0.0641, "log_loss": 0.31, "bins": self._bins(0.12)},
+                "after": {"error": 0.0213, "log_loss": 0.24, "bins": self._bins(0.02)},
+            },
+            "answered": {"confidence_threshold": 0.42, "images": int(0.96 * images), "accuracy": 0.975},
+            "per_class": per_class,
+            "confusion_matrix": matrix,
+            "mistakes": mistakes,
+        }
+        self.pictures |= {f"{folder}/{one['thumbnail']}": picture(number) for number, one in enumerate(mistakes)}
+        self.add("evaluation", document, self.plan["locations"]["evaluation"])
+
+    def _class(self, matrix: list[list[int]], index: int) -> dict[str, Any]:
+        right, asked, answered = matrix[index][index], sum(matrix[index]), sum(row[index] for row in matrix)
+        precision, recall = right / (answered or 1), right / (asked or 1)
+        f1 = 2 * precision * recall / ((precision + recall) or 1)
+        return {
+            "label": self.classes[index],
+            "images": asked,
+            "predicted": answered,
+            "precision": precision,
+            "precision_interval": [max(0, precision - 0.08), min(1, precision + 0.05)],
+            "recall": recall,
+            "recall_interval": [max(0, recall - 0.1), min(1, recall + 0.06)],
+            "f1": f1,
+        }
+
+    def _bins(self, gap: float) -> list[dict[str, Any]]:
+        """Return 15 bins of a model that says so much more than it knows."""
+        bins = []
+        for number in range(15):
+            low, high = number / 15, (number + 1) / 15
+            confidence, images = (low + high) / 2, max(0, int((number - 3) ** 2.2)) if number > 3 else 0
+            accuracy = min(1.0, max(0.0, confidence - gap * (1 - confidence) * 3))
+            some = (
+                {"confidence": confidence, "accuracy": accuracy}
+                if images
+                else dict.fromkeys(("confidence", "accuracy"))
+            )
+            bins.append({"low": low, "high": high, "images": images, **some})
+        return bins
+
+    def add_history(self, epochs: int) -> None:
+        example = _example("training_history")
+        rows = [
+            {
+                **example["epochs"][1],
+                "epoch": epoch,
+                "phase": "head" if epoch <= 2 else "fine_tune",
+                "train_loss": 2.2 * math.exp(-epoch / 5) + self.random.uniform(0.05, 0.12),
+                "train_accuracy": 1 - 0.85 * math.exp(-epoch / 4),
+                "valid_loss": 2.0 * math.exp(-epoch / 4) + 0.2 + 0.006 * epoch + self.random.uniform(0, 0.06),
+                "valid_accuracy": self.accuracy - 0.75 * math.exp(-epoch / 3.5) + self.random.gauss(0, 0.008),
+                "learning_rate": 0.002 * min(1, epoch / 4) * 0.5 * (1 + math.cos(math.pi * max(0, epoch - 4) / epochs)),
+                "images_per_second": self.random.gauss(310, 12),
+            }
+            for epoch in range(1, epochs + 1)
+        ]
+        best = max(rows, key=lambda row: row["valid_accuracy"])["epoch"]
+        folder = self.plan["locations"]["train_checkpoints"]
+        self.add("training_history", example | {"best_epoch": best, "epochs": rows}, f"{folder}training_history.json")
+
+    def add_review(self, verdict: str, found: dict[str, tuple[int, str]]) -> None:
+        """found: step and sentence by rule."""
+        rules = (
+            "Hooks",
+            "LossNotDecreasing",
+            "ExplodingTensor",
+            "VanishingGradient",
+            "Overfit",
+            "DeadRelu",
+            "ClassImbalance",
+        )
+        findings = [
+            {
+                "rule": rule,
+                "status": "IssuesFound" if rule in found else "NoIssuesFound",
+                "step": found[rule][0] if rule in found else None,
+                "tensor": "CrossEntropyLoss_output_0" if rule in found else None,
+                "values": {"value": 812.4} if rule in found else {},
+                "message": found[rule][1] if rule in found else "Nothing of the kind.",
+            }
+            for rule in rules
+        ]
+        reason = "; ".join(sentence for _, sentence in found.values()) or f"{len(rules)} rules ran and found no issue."
+        job = self.plan["names"]["train"]
+        self.add(
+            "debugger_review", {"version": 1, "job": job, "verdict": verdict, "reason": reason, "findings": findings}
+        )
+
+    def add_verdict(self, accepted: bool) -> None:
+        evaluation = self.documents[self.plan["locations"]["evaluation"]]
+        accuracy, images = evaluation["accuracy"], evaluation["images"]
+        checks = [
+            {
+                "name": "min_accuracy",
+                "passed": True,
+                "value": accuracy,
+                "threshold": 0,
+                "statement": f"accuracy {accuracy:.4f} is not below min_accuracy 0",
+            },
+            {
+                "name": "max_regression",
+                "passed": accepted,
+                "value": 0.004 if accepted else -0.081,
+                "threshold": -0.05,
+                "statement": "against the champion the accuracy changes by no less than "
+                + ("+0.0040" if accepted else "-0.0810"),
+            },
+        ]
+        begins = "Accepted" if accepted else "Rejected"
+        document = _example("verdict") | {
+            "run_id": self.run_id,
+            "verdict": "accept" if accepted else "reject",
+            "reason": f"{begins} with accuracy {accuracy:.4f} on {images} images of test: {checks[1]['statement']}.",
+            "accuracy": accuracy,
+            "images": images,
+            "checks": checks,
+            "comparison": {
+                "case": "compared",
+                "champion_run_id": "0123456789ab",
+                "images": images,
+                "left_out": 0,
+                "wins": 14 if accepted else 3,
+                "losses": 6 if accepted else 22,
+                "difference": 0.022 if accepted else -0.053,
+                "lower_bound": 0.004 if accepted else -0.081,
+                "p_value": 0.115 if accepted else 0.00015,
+            },
+        }
+        self.add("verdict", document)
+
+    def add_verification(self) -> None:
+        example = _example("verification")
+        answers = [
+            {
+                **example["answers"][0],
+                "path": f"test/{label}/0001.jpg",
+                "expected": label,
+                "answered": label,
+                "milliseconds": round(self.random.uniform(35, 70), 1),
+            }
+            for label in self.classes[:10]
+        ]
+        self.add("verification", example | {"run_id": self.run_id, "answers": answers})
+
+
+def _put(s3: Any, uri: str, content: bytes) -> None:
+    bucket, _, key = uri.removeprefix("s3://").partition("/")
+    s3.put_object(Bucket=bucket, Key=key, Body=content)
+
+
+def _example(name: str) -> dict[str, Any]:
+    example: dict[str, Any] = json.loads((ROOT / "contracts" / "examples" / f"{name}.json").read_text())
+    return example
+
+
+# ---- The kinds of runs
+
+PREPARED = [("PlanRun", 2.4), ("PrepareDataset", 41.2), ("IsDatasetPrepared", 0.0)]
+TRAINED = [
+    *PREPARED,
+    ("TuneHyperparameters", 412.5),
+    ("ChooseHyperparameters", 1.1),
+    ("TrainModel", 188.0),
+    ("IsModelTrained", 0.0),
+    ("ReviewDebugger", 0.9),
+    ("IsTrainingSound", 0.0),
+]
+EVALUATED = [
+    *TRAINED,
+    ("LockEndpoint", 0.6),
+    ("IsEndpointLocked", 0.0),
+    ("EvaluateModel", 55.3),
+    ("IsModelEvaluated", 0.0),
+    ("JudgeEvaluation", 0.8),
+    ("IsModelAccepted", 0.0),
+]
+DEPLOYED = [
+    *EVALUATED,
+    ("CreateModel", 0.4),
+    ("CreateEndpointConfig", 0.3),
+    ("FindEndpoint", 0.2),
+    ("DeployEndpoint", 0.0),
+    ("CreateEndpoint", 0.3),
+    *[("WaitForEndpoint", 15.0), ("DescribeEndpoint", 0.2), ("HasEndpointSettled", 0.0)] * 6,
+    ("VerifyEndpoint", 3.9),
+    ("UnlockEndpoint", 0.5),
+    ("WriteReport", 0.0),
+]
+FAILED = [("WriteFailureReport", 0.0)]
+
+
+def success(name: str = "success", classes: list[str] | None = None, **sizes: Any) -> ExampleRun:
+    run = ExampleRun(
+        name, classes or DIGITS, path=DEPLOYED, retried={"CreateModel": "SageMaker.AmazonSageMakerException"}, **sizes
+    )
+    run.add_plan()
+    run.add_manifest()
+    run.add_leaderboard()
+    run.add_history(20)
+    run.add_review(
+        "accept", {"Overfit": (420, "The validation loss rises while the training loss falls: train fewer epochs.")}
+    )
+    run.add_evaluation()
+    run.add_verdict(accepted=True)
+    run.add_verification()
+    return run
+
+
+def rejection() -> ExampleRun:
+    failure = {"State": "IsModelAccepted", "Error": "ModelRejected"}
+    run = ExampleRun("rejection", DIGITS, accuracy=0.81, path=EVALUATED + FAILED, failure=failure)
+    run.add_plan()
+    run.add_manifest()
+    run.add_leaderboard()
+    run.add_history(12)
+    run.add_review("accept", {})
+    run.add_evaluation()
+    run.add_verdict(accepted=False)
+    failure["Cause"] = next(one["reason"] for uri, one in run.documents.items() if uri.endswith("verdict.json"))
+    return run
+
+
+def debugger_stop() -> ExampleRun:
+    said = "The loss became NaN at step 40: lower the learning rate."
+    failure = {
+        "State": "IsTrainingSound",
+        "Error": "TrainingStopped",
+        "Cause": f"ExplodingTensor (IssuesFound): {said}",
+    }
+    run = ExampleRun("debugger-stop", DIGITS, path=TRAINED + FAILED, failure=failure)
+    run.add_plan()
+    run.add_manifest()
+    run.add_leaderboard()
+    run.add_review("stop", {"ExplodingTensor": (40, said)})
+    return run
+
+
+def failed_job() -> ExampleRun:
+    run = ExampleRun(
+        "failed-job",
+        DIGITS,
+        path=[*PREPARED, ("TuneHyperparameters", 400.0), ("ChooseHyperparameters", 1.0), ("TrainModel", 9.0), *FAILED],
+    )
+    run.failures["TrainModel"] = "States.TaskFailed"
+    description = {
+        "TrainingJobName": run.plan["names"]["train"],
+        "TrainingJobStatus": "Failed",
+        "FailureReason": "AlgorithmError: RuntimeError: not enough memory: you tried to allocate 3.2 GB, exit code: 1",
+    }
+    run.failure = {"State": "TrainModel", "Error": "States.TaskFailed", "Cause": json.dumps(description)}
+    run.log = [
+        *(
+            f"epoch {epoch}/20 train_loss={2.3 / epoch:.4f} valid_accuracy={1 - 0.9 / epoch:.4f}"
+            for epoch in range(1, 9)
+        ),
+        "Traceback (most recent call last):",
+        '  File "/opt/ml/code/train.py", line 401, in <module>',
+        "    run(lambda: main(read_options(None)))",
+        '  File "/opt/ml/code/engine.py", line 130, in fit',
+        "    loss.backward()",
+        "RuntimeError: not enough memory: you tried to allocate 3.2 GB",
+    ]
+    run.add_plan()
+    run.add_manifest()
+    run.add_leaderboard()
+    return run
+
+
+def large() -> ExampleRun:
+    words = ("river", "stone", "maple", "amber", "cedar", "coral", "ember", "fjord", "grove", "heath", "ivory", "lilac")
+    classes = [f"{number:03}.{words[number % 12].title()}_{words[number * 5 % 11]}" for number in range(1, 134)]
+    return success("large", classes, trials=100, images_per_class=50, accuracy=0.88)
+
+
+def hostile() -> ExampleRun:
+    """A run whose class names, paths and reasons would do harm if any of them reached the page unescaped."""
+    run = success("hostile", [HOSTILE, "{{ 7 * 7 }}", "a].b[0]", "'+alert(3)+'"])
+    run.failure = {"State": "VerifyEndpoint", "Error": "EndpointAnswersDiffer", "Cause": HOSTILE}
+    run.log = [HOSTILE]
+    return run
+
+
+KINDS = {kind.__name__: kind for kind in (success, rejection, debugger_stop, failed_job, large, hostile)}
+
+
+# ---- Their reports
+
+
+def write_report(run: ExampleRun, s3: Any) -> str:
+    """Put what the run left into BUCKET, let the function write its report, and return the page."""
+    folder = str(ROOT / "functions" / "write_report")
+    sys.path.insert(0, folder)
+    try:
+        import app
+        from failure import explain
+    finally:
+        sys.path.remove(folder)
+    run.put(s3)
+    written = app.report(s3, run, run, run.execution_arn, explain(run.failure) if run.failure else None)
+    key = written["report"].removeprefix(f"s3://{BUCKET}/")
+    page: str = s3.get_object(Bucket=BUCKET, Key=key)["Body"].read().decode()
+    return page
+
+
+def picture(seed: int, size_px: int = 96) -> bytes:
+    """Return a JPEG of a few shapes."""
+    choose = random.Random(seed)
+    colours = [tuple(choose.randrange(40, 230) for _ in range(3)) for _ in range(5)]
+    image = Image.new("RGB", (size_px, size_px), colours[0])
+    draw = ImageDraw.Draw(image)
+    for colour in colours[1:]:
+        x, y = choose.randrange(size_px), choose.randrange(size_px)
+        draw.ellipse((x - 22, y - 22, x + 22, y + 22), fill=colour)
+    content = io.BytesIO()
+    image.save(content, "JPEG", quality=80)
+    return content.getvalue()
