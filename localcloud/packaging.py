@@ -102,12 +102,9 @@ def _is_local(value: Any) -> bool:
 def function_package(name: str, source: Path) -> bytes:
     if source.is_file():
         return source.read_bytes()
-    files = dict(_files(source))
     requirements = source / "requirements.txt"
-    if requirements.exists():
-        installed = installed_requirements(name, requirements)
-        files = dict(_files(installed)) | files
-    return zipped(files)
+    packages = packed_requirements(name, requirements) if requirements.exists() else b""
+    return zipped(dict(_files(source)), packages)
 
 
 def layer_package(_name: str, source: Path) -> bytes:
@@ -121,6 +118,17 @@ def definition(name: str, source: Path) -> bytes:
     except ValueError as error:
         raise PackagingFailed(f"{name}: {source} is not JSON: {error}") from error
     return content
+
+
+def packed_requirements(name: str, requirements: Path) -> bytes:
+    """Return the packages of a requirements.txt as an archive, packed once: that takes seconds for the larger ones."""
+    installed = installed_requirements(name, requirements)
+    packed = installed.with_name(f"{installed.name}.zip")
+    if not packed.exists():
+        with tempfile.NamedTemporaryFile(dir=packed.parent, delete=False) as unfinished:
+            unfinished.write(zipped(dict(_files(installed))))
+        Path(unfinished.name).replace(packed)
+    return packed.read_bytes()
 
 
 def installed_requirements(name: str, requirements: Path) -> Path:
@@ -173,10 +181,13 @@ def _files(folder: Path) -> Iterator[tuple[str, Path]]:
                 yield path.relative_to(folder).as_posix(), path
 
 
-def zipped(files: dict[str, Path]) -> bytes:
-    """The same files give the same bytes, so that an unchanged function is not updated."""
-    content = io.BytesIO()
-    with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+def zipped(files: dict[str, Path], onto: bytes = b"") -> bytes:
+    """Return an archive of the files, added to those of the archive `onto`.
+
+    The same files give the same bytes, so that an unchanged function is not updated.
+    """
+    content = io.BytesIO(onto)
+    with zipfile.ZipFile(content, "a", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
         for name, path in sorted(files.items()):
             entry = zipfile.ZipInfo(name)
             entry.external_attr = (path.stat().st_mode & 0o755 | 0o644) << 16
