@@ -3,7 +3,7 @@
 The artifact (model.tar.gz, unpacked) carries this file below code/ and, at its root, model.json, which is all that is
 known here about the model: contracts/model.schema.json describes it. deployment.py serves it, the evaluation job scores
 through it, and the training job takes the answers of the golden images from it: one function, `predict_logits`, gives
-the logits of all three.
+the logits of all three. OptimizeModel adds serving.json (contracts/serving.schema.json): the variant that serves.
 
 By hand, on an unpacked artifact, in an environment with torch, torchvision, Pillow, safetensors and fastjsonschema:
 
@@ -12,63 +12,22 @@ By hand, on an unpacked artifact, in an environment with torch, torchvision, Pil
 
 from __future__ import annotations
 
-import hashlib
-import io
 import json
 import sys
-from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import fastjsonschema
 import numpy as np
-import torch
-import torchvision
-from PIL import Image, ImageOps
-from safetensors import SafetensorError
-from safetensors.torch import load
+from artifacts import ArtifactError, read_document, read_file
+from decoding import BadRequest, UnsupportedMediaType, check_signature, preprocess
+from engines import Cores, Engine, EngineUnavailable, open_engine
 
-SCHEMA = Path(__file__).parent / "contracts" / "model.schema.json"
 CONTENT_TYPES = ("image/jpeg", "image/png", "application/x-image")
 MOST_PREDICTIONS = 5
-AUXILIARY = ("googlenet", "inception_v3")  # their classifiers for training only are not part of an artifact
-MOST_PIXELS = 64_000_000  # of an image, before it is decoded: 200 MB in memory; SageMaker lets through 6 MiB of a file
-INTERPOLATIONS = {
-    "nearest": Image.Resampling.NEAREST,
-    "bilinear": Image.Resampling.BILINEAR,
-    "bicubic": Image.Resampling.BICUBIC,
-}
-SIGNATURES = (  # what a file begins with; the first two are served, the others are named when they are refused
-    (b"\xff\xd8\xff", "JPEG"),
-    (b"\x89PNG\r\n\x1a\n", "PNG"),
-    (b"GIF8", "GIF"),
-    (b"BM", "BMP"),
-    (b"II*\0", "TIFF"),
-    (b"MM\0*", "TIFF"),
-    (b"%PDF", "PDF"),
-)
-
-
-class ArtifactError(Exception):
-    """The artifact cannot be served: incomplete, inconsistent, or it does not give its own golden answers."""
-
-
-class BadRequest(Exception):
-    """Base of what can be wrong with a request: `status` is the HTTP status, the message the reason."""
-
-    status = 400
-
-
-class UnreadableImage(BadRequest):
-    """The bytes are not an image that can be decoded whole."""
-
-
-class UnsupportedMediaType(BadRequest):
-    """Declared, or by its content, something other than a JPEG or PNG image."""
-
-    status = 415
+FLOAT32: dict[str, Any] = {"variant": "float32", "engine": "torch", "precision": "float32"}
+"""What serves where serving.json names nothing else, or nothing that runs here."""
 
 
 class NotAcceptable(BadRequest):
@@ -79,30 +38,58 @@ class NotAcceptable(BadRequest):
 
 @dataclass(frozen=True)
 class Model:
-    """A network in eval mode, what model.json says about it, and the model package that it was deployed from."""
+    """An engine, what model.json and serving.json say about it, and the model package that it was deployed from."""
 
-    network: torch.nn.Module
+    engine: Engine
     description: dict[str, Any]
+    serving: dict[str, Any]
     package_arn: str | None = None
 
 
-def model_fn(model_dir: str | Path, package_arn: str | None = None) -> Model:
-    """Load the artifact unpacked at `model_dir`. package_arn: told with every answer. Raises ArtifactError."""
+def model_fn(model_dir: str | Path, package_arn: str | None = None, cores: Cores | None = None) -> Model:
+    """Load the artifact unpacked at `model_dir`: what serving.json names, or float32 where that does not run.
+
+    package_arn: told with every answer. cores: how the engine may use them. Raises ArtifactError.
+    """
+    root, description = Path(model_dir), _read_description(Path(model_dir))
+    if (root / "serving.json").is_file():
+        serving = read_document(root, "serving")
+        if serving["weights_sha256"] != description["weights_sha256"]:
+            raise ArtifactError(f"{root}/serving.json is of other weights than model.json: optimise the artifact again")
+        try:
+            return Model(open_engine(root, description, serving, cores), description, serving, package_arn)
+        except EngineUnavailable as missing:
+            print(f"serving float32 instead of {serving['variant']}: {missing}", flush=True)
+    return Model(open_engine(root, description, FLOAT32, cores), description, FLOAT32, package_arn)
+
+
+def serving_settings(model_dir: str | Path) -> dict[str, int]:
+    """Return how the cores are used best, as serving.json says: threads of an answer and images at once.
+
+    Without it, one thread an answer, for as many answers at once as there are cores: the least work an image.
+    """
     root = Path(model_dir)
-    description = _read_description(root)
-    weights = _below(root, description["weights_file"])
-    tensors = weights.read_bytes()
-    digest, expected = hashlib.sha256(tensors).hexdigest(), description["weights_sha256"]
-    if digest != expected:
-        raise ArtifactError(f"{weights} has the SHA-256 {digest}, model.json says {expected}: rebuild the artifact")
-    network = _build_network(description)
+    if not (root / "serving.json").is_file():
+        return {"threads": 1, "batch_size": 1}
+    return read_document(root, "serving")["settings"]
+
+
+def verified_model(model_dir: str | Path, package_arn: str | None, cores: Cores | None) -> Model:
+    """Load the artifact as model_fn does, and have it answer its golden images, which warms it up, too.
+
+    A variant that answers them otherwise than where it was made gives way to float32. Raises ArtifactError.
+    """
+    model = model_fn(model_dir, package_arn, cores)
     try:
-        network.load_state_dict(load(tensors))
-    except (SafetensorError, RuntimeError) as error:
-        raise ArtifactError(
-            f"{weights} does not fit the {description['architecture']} of model.json: {error}"
-        ) from error
-    return Model(network.eval().to(memory_format=torch.channels_last), description, package_arn)
+        verify_golden_images(model, model_dir)
+    except ArtifactError as error:
+        if model.serving is FLOAT32:
+            raise
+        print(f"serving float32 instead of {model.serving['variant']}: {error}", flush=True)
+        engine = open_engine(Path(model_dir), model.description, FLOAT32, cores)
+        model = Model(engine, model.description, FLOAT32, package_arn)
+        verify_golden_images(model, model_dir)
+    return model
 
 
 def input_fn(request_body: bytes, content_type: str | None) -> bytes:
@@ -113,7 +100,7 @@ def input_fn(request_body: bytes, content_type: str | None) -> bytes:
     declared = (content_type or "").partition(";")[0].strip().lower()
     if declared not in CONTENT_TYPES:
         raise UnsupportedMediaType(f"Content-Type is {content_type or 'missing'}, expected {', '.join(CONTENT_TYPES)}")
-    _check_signature(request_body)
+    check_signature(request_body)
     return request_body
 
 
@@ -122,9 +109,14 @@ def predict_fn(image: bytes, model: Model) -> dict[str, Any]:
 
     Raises UnreadableImage, UnsupportedMediaType.
     """
+    return interpret(predict_logits(model, [image])[0], model)
+
+
+def interpret(logits: np.ndarray, model: Model) -> dict[str, Any]:
+    """Return the answer to an image that has these logits, (C,), before temperature."""
     description = model.description
-    logits = predict_logits(model, [image])[0].astype(np.float64) / description["temperature"]
-    exponentials = np.exp(logits - logits.max())
+    scaled = logits.astype(np.float64) / description["temperature"]
+    exponentials = np.exp(scaled - scaled.max())
     probabilities = exponentials / exponentials.sum()
     best = np.argsort(-probabilities, kind="stable")[:MOST_PREDICTIONS]
     return {
@@ -153,147 +145,48 @@ def predict_logits(model: Model, images: Sequence[bytes]) -> np.ndarray:
     UnsupportedMediaType.
     """
     preprocessing = model.description["preprocessing"]
-    batch = torch.stack([preprocess(image, preprocessing) for image in images])
-    with torch.inference_mode():
-        logits = model.network(batch.contiguous(memory_format=torch.channels_last))
-    return logits.float().numpy()
-
-
-def preprocess(image: bytes, preprocessing: dict[str, Any]) -> torch.Tensor:
-    """Return an encoded image as the network wants it, (3, S, S) float32, S = image_size_px.
-
-    Short side to resize_px (Pillow's filters, which do not alias), the centre square, 0..1, minus mean, by std. Sizes
-    are rounded as torchvision's Resize and CenterCrop do it. Raises UnreadableImage, UnsupportedMediaType.
-    """
-    picture = decode(image)
-    short, size = preprocessing["resize_px"], preprocessing["image_size_px"]
-    width, height = picture.size
-    scaled = (short, int(short * height / width)) if width <= height else (int(short * width / height), short)
-    if scaled[0] * scaled[1] > MOST_PIXELS:
-        raise UnreadableImage(
-            f"the image has {width} x {height} pixels, which is too narrow to be scaled to {short} px"
-        )
-    picture = picture.resize(scaled, INTERPOLATIONS[preprocessing["interpolation"]])
-    left, top = round((scaled[0] - size) / 2), round((scaled[1] - size) / 2)
-    square = np.array(picture.crop((left, top, left + size, top + size)))
-    pixels = torch.from_numpy(square).permute(2, 0, 1).float().div_(255)
-    mean, std = (torch.tensor(preprocessing[name]).view(3, 1, 1) for name in ("mean", "std"))
-    return pixels.sub_(mean).div_(std)
-
-
-def decode(image: bytes) -> Image.Image:
-    """Decode a JPEG or PNG file to an upright RGB picture: EXIF orientation, transparency on white, 16 bits to 8.
-
-    Raises UnreadableImage, before anything is decoded if it has more than MOST_PIXELS pixels, and UnsupportedMediaType.
-    """
-    _check_signature(image)
-    try:
-        picture = Image.open(io.BytesIO(image), formats=("JPEG", "PNG"))
-        width, height = picture.size
-        if width * height > MOST_PIXELS:
-            raise UnreadableImage(f"the image has {width} x {height} pixels, at most {MOST_PIXELS} in all are accepted")
-        return _to_rgb(ImageOps.exif_transpose(picture))
-    except (UnreadableImage, MemoryError):
-        raise
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise UnreadableImage(f"at most {MOST_PIXELS} pixels in all are accepted: {error}") from error
-    except Exception as error:  # Pillow's decoders raise whatever a broken file leads them to
-        raise UnreadableImage(f"the image cannot be decoded: {error}") from error
+    return model.engine.logits(np.stack([preprocess(image, preprocessing) for image in images]))
 
 
 def verify_golden_images(model: Model, model_dir: str | Path) -> int:
     """Answer the artifact's golden images and return their number.
 
-    Raises ArtifactError if there are none, or a logit is off by more than golden_tolerance.
+    Raises ArtifactError if there are none, or a logit is off by more than the tolerance of the variant that serves.
     """
-    golden, tolerance = model.description["golden"], model.description["golden_tolerance"]
+    golden = model.description["golden"]
     if not golden:
         raise ArtifactError("model.json has no golden images: nothing shows that this is the model that was trained")
-    for example in golden:
-        try:
-            logits = predict_logits(model, [_below(Path(model_dir), example["file"]).read_bytes()])[0]
-        except BadRequest as error:
-            raise ArtifactError(f"golden image {example['file']} cannot be read: {error}") from error
-        expected = np.asarray(example["logits"], dtype=np.float32)
-        if logits.shape != expected.shape:
-            raise ArtifactError(f"golden image {example['file']} has {expected.size} logits, the network {logits.size}")
-        difference = float(np.abs(logits - expected).max())
-        if not difference <= tolerance:  # a NaN is no answer either
-            raise ArtifactError(
-                f"a logit of golden image {example['file']} is {difference:.3g} off what model.json says, at most "
-                f"{tolerance} is allowed: weights, preprocessing or network are not those that were trained"
-            )
+    said, tolerance = [example["logits"] for example in golden], model.description["golden_tolerance"]
+    if model.serving is not FLOAT32:
+        said, tolerance = model.serving["golden_logits"], model.serving["golden_tolerance"]
+    for example, logits in zip(golden, said, strict=True):
+        _verify_golden_image(model, Path(model_dir), example["file"], np.asarray(logits, dtype=np.float32), tolerance)
     return len(golden)
 
 
+def _verify_golden_image(model: Model, root: Path, file: str, expected: np.ndarray, tolerance: float) -> None:
+    try:
+        logits = predict_logits(model, [read_file(root, file)])[0]
+    except BadRequest as error:
+        raise ArtifactError(f"golden image {file} cannot be read: {error}") from error
+    if logits.shape != expected.shape:
+        raise ArtifactError(f"golden image {file} has {expected.size} logits, the network {logits.size}")
+    difference = float(np.abs(logits - expected).max())
+    if not difference <= tolerance:  # a NaN is no answer either
+        raise ArtifactError(
+            f"a logit of golden image {file} is {difference:.3g} off what model.json says, at most "
+            f"{tolerance} is allowed: weights, preprocessing or network are not those that were trained"
+        )
+
+
 def _read_description(root: Path) -> dict[str, Any]:
-    path = root / "model.json"
-    try:
-        description = json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
-        raise ArtifactError(f"{path} cannot be read: {error}") from error
-    try:
-        fastjsonschema.compile(json.loads(SCHEMA.read_bytes()))(description)
-    except fastjsonschema.JsonSchemaException as error:
-        raise ArtifactError(f"{path} does not keep contracts/model.schema.json: {error}") from error
+    description = read_document(root, "model")
     short, size = (description["preprocessing"][name] for name in ("resize_px", "image_size_px"))
     if short < size:
-        raise ArtifactError(f"{path} scales the short side to {short} px, from which no square of {size} px can be cut")
-    return description
-
-
-def _below(root: Path, name: str) -> Path:
-    path = (root / name).resolve()
-    if not path.is_relative_to(root.resolve()) or not path.is_file():
-        raise ArtifactError(f"model.json names {name!r}, which is not a file of the artifact at {root}")
-    return path
-
-
-def _build_network(description: dict[str, Any]) -> torch.nn.Module:
-    """Build torchvision's network with the seed's two fully connected layers in place of its classifier."""
-    architecture, head = description["architecture"], description["head"]
-    try:
-        options = {"aux_logits": False, "init_weights": False} if architecture in AUXILIARY else {}
-        network = torchvision.models.get_model(architecture, weights=None, **options)
-        replaced = network.get_submodule(head["path"])
-    except (ValueError, AttributeError) as error:
         raise ArtifactError(
-            f"torchvision {torchvision.__version__} has no {architecture} with a layer {head['path']}: {error}"
-        ) from error
-    if getattr(replaced, "in_features", None) != head["in_features"]:
-        raise ArtifactError(f"{head['path']} of {architecture} is {replaced}, expected {head['in_features']} inputs")
-    parent, _, name = head["path"].rpartition(".")
-    layers = OrderedDict(
-        hidden=torch.nn.Linear(head["in_features"], head["hidden_units"]),
-        activation=torch.nn.ReLU(),
-        dropout=torch.nn.Dropout(head["dropout"]),
-        output=torch.nn.Linear(head["hidden_units"], len(description["classes"])),
-    )
-    setattr(network.get_submodule(parent), name, torch.nn.Sequential(layers))
-    return network
-
-
-def _check_signature(image: bytes) -> None:
-    if not image:
-        raise UnreadableImage("the body is empty")
-    kind = next((name for signature, name in SIGNATURES if image.startswith(signature)), None)
-    if image[8:12] == b"WEBP":
-        kind = "WebP"
-    elif image[4:8] == b"ftyp":
-        kind = "HEIF or a video"
-    if kind is None:
-        raise UnreadableImage(f"the body of {len(image)} bytes is neither JPEG nor PNG")
-    if kind not in ("JPEG", "PNG"):
-        raise UnsupportedMediaType(f"the body is {kind}, send JPEG or PNG")
-
-
-def _to_rgb(picture: Image.Image) -> Image.Image:
-    if picture.mode.startswith("I"):  # 16 bits of grey, which Pillow would clip at 255
-        return Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8)).convert("RGB")
-    if picture.has_transparency_data:
-        white = Image.new("RGBA", picture.size, "white")
-        return Image.alpha_composite(white, picture.convert("RGBA")).convert("RGB")
-    return picture.convert("RGB")
+            f"{root}/model.json scales the short side to {short} px, from which no square of {size} px can be cut"
+        )
+    return description
 
 
 if __name__ == "__main__":

@@ -351,7 +351,9 @@ def _describe(
 def _answer(model: Model, device: torch.device, dataset: Path, golden: list[dict[str, Any]]) -> np.ndarray:
     """Return the trained network's own answers to the golden images, (N, C)."""
     size = model.preprocessing["image_size_px"]
-    squares = [to_square(decode((dataset / entry["path"]).read_bytes()), size, size) for entry in golden]
+    squares = [
+        to_square(decode((dataset / entry["path"]).read_bytes(), at_least_px=size), size, size) for entry in golden
+    ]
     with torch.inference_mode():
         answers = [model.network.eval()(normalise(square[None], model.preprocessing, device)) for square in squares]
     return np.concatenate([answer.cpu().numpy() for answer in answers]) if answers else np.empty((0, 0))

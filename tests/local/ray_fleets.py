@@ -1,5 +1,6 @@
-"""Start the two fleets of test_ray_serving.py and wait to be killed: FOLDER MARK '{"name": port, ...}'.
+"""Start the fleets of test_ray_serving.py and wait to be killed: FOLDER MARK '{"name": port, ...}'.
 
+Those named lean* have a backend of their own, at the same port of the container, as all of a stack's endpoints have.
 FOLDER/<name> is the unpacked artifact; FOLDER/<name>.log gets the server's lines, FOLDER/<name>.spec.json what was
 started.
 """
@@ -24,6 +25,8 @@ def start(folder: Path, name: str, port: int, mark: str) -> Supervised:
     serving = ray_image(Environments()).serving
     assert serving is not None
     environment = {"PATH": os.environ["PATH"], "LANG": "C.UTF-8", "MARK": mark}
+    if name.startswith("lean"):
+        environment["RAYSERVE_BACKEND_URL"] = "http://127.0.0.1:8001"
     spec = serving(ServingContainer(folder / name, port, work_folder, environment, print))
     (folder / f"{name}.spec.json").write_text(json.dumps(dataclasses.asdict(spec), default=str))
     return spawn(spec, lambda line: print(line, file=log))

@@ -1,6 +1,7 @@
-"""The Ray image's launcher and our serving code on real Ray: two fleets at once, one of an artifact that is broken.
+"""The Ray image's launcher and our serving code on real Ray: fleets side by side, with a backend of their own and
+behind Ray's proxy, and one of an artifact that is broken for each way.
 
-Both are started from what is in model.tar.gz, by a process of their own, so that it can be killed.
+All are started from what is in model.tar.gz, by a process of their own, so that it can be killed.
 """
 
 import contextlib
@@ -28,6 +29,8 @@ from localcloud.containers.environments import Environment, Environments
 
 ROOT = Path(__file__).parents[2]
 HERE = Path(__file__).parent
+GOOD, BROKEN = ("good", "lean"), ("broken", "lean-broken")
+NAMES = (*GOOD, *BROKEN)
 START_UP_SECONDS = 240  # 15 on a machine that does nothing else
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="looks at processes through /proc")
 
@@ -46,16 +49,17 @@ def fleets(environment: Environment, tmp_path_factory: pytest.TempPathFactory) -
     archive = folder / "model.tar.gz"
     with tarfile.open(archive, "w:gz") as tar:
         tar.add(made, arcname="")
-    for name in ("good", "broken"):
+    for name in NAMES:
         with tarfile.open(archive) as tar:
             tar.extractall(folder / name, filter="data")
-    path = folder / "broken" / "model.json"
-    description = json.loads(path.read_text())
-    description["golden"][0]["logits"][0] += 0.1
-    path.write_text(json.dumps(description))
+    for name in BROKEN:
+        path = folder / name / "model.json"
+        description = json.loads(path.read_text())
+        description["golden"][0]["logits"][0] += 0.1
+        path.write_text(json.dumps(description))
     started = Fleets.start(folder)
     try:
-        started.wait_until(lambda: started.ping("good") == 200)
+        started.wait_until(lambda: all(started.ping(name) == 200 for name in GOOD))
         yield started
     finally:
         started.cloud.kill()
@@ -90,13 +94,15 @@ def adapter(environment: Environment, backend: http.server.ThreadingHTTPServer) 
 
 @pytest.mark.slow
 class TestFleets:
-    def test_an_image_gets_the_answer_that_the_artifact_has_for_it(self, fleets: "Fleets"):
-        description = json.loads((fleets.folder / "good" / "model.json").read_text())
+    @pytest.mark.parametrize("name", GOOD)
+    def test_an_image_gets_the_answer_that_the_artifact_has_for_it(self, fleets: "Fleets", name: str):
+        description = json.loads((fleets.folder / name / "model.json").read_text())
         for golden in description["golden"]:
-            image = (fleets.folder / "good" / golden["file"]).read_bytes()
-            answer = fleets.post("good", image, golden["content_type"])
+            image = (fleets.folder / name / golden["file"]).read_bytes()
+            answer = fleets.post(name, image, golden["content_type"])
+            assert answer.headers["x-amzn-sagemaker-custom-attributes"] == "variant=float32"
             assert (answer.status, answer.headers["Content-Type"]) == (200, "application/json")
-            exponentials = [math.exp(logit) for logit in golden["logits"]]
+            exponentials = [math.exp(logit / description["temperature"]) for logit in golden["logits"]]
             predictions = json.loads(answer.body)["predictions"]
             assert predictions[0]["label"] == golden["label"]
             assert predictions[0]["probability"] == pytest.approx(max(exponentials) / sum(exponentials), abs=1e-3)
@@ -118,17 +124,28 @@ class TestFleets:
         ],
     )
     def test_bad_input_gets_a_reason(self, fleets: "Fleets", body: bytes, content_type: str, status: int, error: str):
-        answer = fleets.post("good", body, content_type)
-        assert (answer.status, answer.headers["Content-Type"]) == (status, "application/json")
-        assert json.loads(answer.body)["error"] == error
+        for name in GOOD:
+            answer = fleets.post(name, body, content_type)
+            assert (answer.status, answer.headers["Content-Type"]) == (status, "application/json")
+            assert json.loads(answer.body)["error"] == error
 
     def test_an_artifact_with_a_wrong_golden_answer_is_never_healthy(self, fleets: "Fleets"):
-        fleets.wait_until(lambda: "is 0.1 off what model.json says" in fleets.log("broken"))
+        fleets.wait_until(lambda: all("is 0.1 off what model.json says" in fleets.log(name) for name in BROKEN))
         deadline = time.monotonic() + 3
         while time.monotonic() < deadline:
-            assert fleets.ping("broken") != 200
+            assert not any(fleets.ping(name) == 200 for name in BROKEN)
             time.sleep(0.2)
-        assert fleets.ping("good") == 200
+        assert all(fleets.ping(name) == 200 for name in GOOD)
+
+    @LINUX
+    def test_a_replica_that_is_killed_is_replaced(self, fleets: "Fleets"):
+        (replica,) = fleets.replicas("lean")
+        os.kill(replica, signal.SIGKILL)
+        fleets.wait_until(lambda: fleets.replicas("lean") not in ([], [replica]))
+        fleets.wait_until(lambda: fleets.ping("lean") == 200)
+        golden = json.loads((fleets.folder / "lean" / "model.json").read_text())["golden"][0]
+        image = (fleets.folder / "lean" / golden["file"]).read_bytes()
+        assert fleets.post("lean", image, golden["content_type"]).status == 200
 
     def test_nothing_of_the_repository_can_be_imported(self, fleets: "Fleets", environment: Environment):
         spec = json.loads((fleets.folder / "good.spec.json").read_text())
@@ -164,7 +181,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Fleets:
-    """Two servers, good and broken, and the process that started them."""
+    """The servers, and the process that started them."""
 
     folder: Path
     ports: dict[str, int]
@@ -173,7 +190,7 @@ class Fleets:
 
     @classmethod
     def start(cls, folder: Path) -> "Fleets":
-        ports, mark = {name: free_port() for name in ("good", "broken")}, uuid.uuid4().hex
+        ports, mark = {name: free_port() for name in NAMES}, uuid.uuid4().hex
         command = [sys.executable, str(HERE / "ray_fleets.py"), str(folder), mark, json.dumps(ports)]
         return cls(folder, ports, mark, subprocess.Popen(command, env={**os.environ, "PYTHONPATH": str(ROOT)}))
 
@@ -197,10 +214,20 @@ class Fleets:
                 continue
         return found
 
+    def replicas(self, name: str) -> list[int]:
+        """The processes of a fleet that hold a replica, as Ray names them."""
+        own = str(self.folder / f"{name}.work").encode()
+        return [
+            pid
+            for pid in self.processes()
+            if Path(f"/proc/{pid}/comm").read_text().startswith("ray::ServeRepl")
+            and own in Path(f"/proc/{pid}/environ").read_bytes()
+        ]
+
     def wait_until(self, condition: Callable[[], bool], timeout_seconds: float = START_UP_SECONDS) -> None:
         deadline = time.monotonic() + timeout_seconds
         while not condition():
-            assert time.monotonic() < deadline, self.log("good") + self.log("broken")
+            assert time.monotonic() < deadline, "".join(map(self.log, NAMES))
             time.sleep(0.1)
 
 

@@ -22,9 +22,11 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NoReturn
+from urllib.parse import urlsplit
 
 HERE = Path(__file__).resolve().parent
 HOST = "127.0.0.1"
+LOOPBACK_NAMES = (HOST, "localhost", "::1", "0.0.0.0")
 RAY_FOLDERS = Path("/tmp")
 RAY_FOLDER_PREFIX = "localcloud-ray-"
 SMALLEST_OBJECT_STORE_BYTES = 75 * 1024 * 1024  # Ray refuses less
@@ -46,7 +48,8 @@ def main(model_folder: Path, port: int) -> int:
         print(f"ERROR: No Ray Serve application found: neither {model_folder}/config.yaml nor SM_RAYSERVE_APP")
         return 1
     with _ray_folder() as folder:
-        ray_port, dashboard_port, agent_port, serve_port = _free_ports(4)
+        ray_port, dashboard_port, agent_port, serve_port, backend_port = _free_ports(5)
+        backend = _backend(os.environ.get("RAYSERVE_BACKEND_URL"), serve_port, backend_port)
         # fmt: off
         steps = [
             ["ray", "start", "--head", f"--port={ray_port}", "--include-dashboard=False", "--num-gpus=0",
@@ -60,6 +63,7 @@ def main(model_folder: Path, port: int) -> int:
         environment = {
             **os.environ,
             **RAY_ENVIRONMENT,
+            **({"RAYSERVE_BACKEND_URL": backend} if "RAYSERVE_BACKEND_URL" in os.environ else {}),
             "RAY_TMPDIR": str(folder),
             "PYTHONPATH": os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH"), str(HERE / "worker")])),
         }
@@ -72,10 +76,20 @@ def main(model_folder: Path, port: int) -> int:
                 if not _wait_until_listening(serve_port, running):
                     print(f"ERROR: Ray Serve ended with {running.returncode} before it listened")
                     return 1
-                adapter.serve(HOST, port, os.environ.get("RAYSERVE_BACKEND_URL", f"http://{HOST}:{serve_port}"))
+                adapter.serve(HOST, port, backend)
             finally:
                 running.kill()
     return 0
+
+
+def _backend(asked: str | None, serve_port: int, own_port: int) -> str:
+    """Return the URL that the adapter sends requests to, and that the application is told.
+
+    A port of the container's own loopback is one that all containers have; here each gets another for it.
+    """
+    if asked is None:
+        return f"http://{HOST}:{serve_port}"
+    return f"http://{HOST}:{own_port}" if urlsplit(asked).hostname in LOOPBACK_NAMES else asked
 
 
 def _application(model_folder: Path) -> str | None:

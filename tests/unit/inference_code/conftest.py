@@ -1,6 +1,8 @@
 """Fixtures of the tests that need torch: they run in the training or the serving environment."""
 
+import importlib
 import importlib.util
+import sys
 from pathlib import Path
 
 import pytest
@@ -30,6 +32,19 @@ def artifact(tiny, tmp_path_factory):
 def inference(artifact, tiny):
     """The artifact's own code/inference.py."""
     return tiny.load_inference(artifact / "code")
+
+
+@pytest.fixture(scope="session")
+def decoding(inference):
+    """The module decoding that inference.py imports."""
+    return sys.modules[inference.preprocess.__module__]
+
+
+@pytest.fixture(scope="session")
+def networks(inference):
+    """The module networks, which float32 imports, from where inference.py is."""
+    assert inference
+    return importlib.import_module("networks")
 
 
 @pytest.fixture(scope="session")

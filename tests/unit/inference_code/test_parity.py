@@ -45,25 +45,25 @@ def pictures(tiny):
     }
 
 
-def test_the_pixels_that_a_network_is_trained_on_are_those_that_it_is_asked_about(inference, tiny, training):
+def test_the_pixels_that_a_network_is_trained_on_are_those_that_it_is_asked_about(decoding, tiny, training):
     data = training("data")
     preprocessing = {"resize_px": 36, "image_size_px": 32, "interpolation": "bilinear", "mean": [0] * 3, "std": [1] * 3}
     for name, image in pictures(tiny).items():
-        trained = data.to_square(data.decode(image), 36, 32)
-        served = inference.preprocess(image, preprocessing).mul(255).permute(1, 2, 0).numpy()
-        np.testing.assert_allclose(served, trained, atol=1e-3, err_msg=name)
+        trained = data.to_square(data.decode(image, at_least_px=36), 36, 32)
+        served = decoding.preprocess(image, preprocessing).transpose(1, 2, 0) * 255
+        np.testing.assert_allclose(served, trained, atol=2.01, err_msg=name)
 
 
 @pytest.mark.parametrize(
     ("architecture", "image_size_px"),
     [("resnet18", 32), ("mobilenet_v3_small", 32), ("shufflenet_v2_x0_5", 32), ("googlenet", 64), ("vit_b_32", 224)],
 )
-def test_the_network_that_was_trained_is_the_one_that_is_served(inference, training, architecture, image_size_px):
+def test_the_network_that_was_trained_is_the_one_that_is_served(networks, training, architecture, image_size_px):
     network, head = training("network"), training("head")
     trained = network.build_network(architecture, image_size_px, None)
     place = network.find_head(trained, architecture)
     network.replace_classifier(trained, place, head.build_head(place.in_features, 8, 3, 0.5))
-    served = inference._build_network(
+    served = networks.build_network(
         {
             "architecture": architecture,
             "head": {"path": place.path, "in_features": place.in_features, "hidden_units": 8, "dropout": 0.5},

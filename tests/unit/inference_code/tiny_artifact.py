@@ -100,6 +100,8 @@ def load_inference(code: Path) -> Any:
         assert spec is not None
         assert spec.loader is not None
         sys.modules[name] = importlib.util.module_from_spec(spec)
+        if str(code) not in sys.path:
+            sys.path.append(str(code))  # its own modules, which are the same in every artifact
         spec.loader.exec_module(sys.modules[name])
     return sys.modules[name]
 

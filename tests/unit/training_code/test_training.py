@@ -202,10 +202,8 @@ def test_serving_code_that_answers_otherwise_is_refused(
 ) -> None:
     wrong = tmp_path / "wrong"
     shutil.copytree(SERVING_CODE, wrong)
-    code = (wrong / "inference.py").read_text()
-    (wrong / "inference.py").write_text(
-        code.replace("return logits.float().numpy()", "return logits.float().numpy() + 0.1")
-    )
+    code = (wrong / "engines.py").read_text()
+    (wrong / "engines.py").write_text(code.replace(").float().numpy()", ").float().numpy() + 0.1"))
 
     with pytest.raises(ArtifactError, match="its network or preprocessing is not the training's"):
         train(
@@ -236,10 +234,10 @@ def test_the_champion_answers_the_images_that_it_does_not_know_by_its_own_code(
     train(arguments(**final | {"debugger": "false"}))
     champion = tmp_path / "champion"
     shutil.copytree(tmp_path / "model", champion)
-    code = (champion / "code/inference.py").read_text()
-    upside_down = code.replace("return logits.float().numpy()", "return -logits.float().numpy()")
+    code = (champion / "code/engines.py").read_text()
+    upside_down = code.replace("return self._network(images)", "return -self._network(images)")
     assert upside_down != code
-    (champion / "code/inference.py").write_text(upside_down)
+    (champion / "code/engines.py").write_text(upside_down)
     with tarfile.open(tmp_path / "model.tar.gz", "w:gz") as tar:
         tar.add(champion, ".")
     manifest = json.loads((final["manifest"] / "manifest.json").read_text())
