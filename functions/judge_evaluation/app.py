@@ -37,6 +37,7 @@ def judge(evaluation: dict[str, Any], gate: dict[str, Any]) -> dict[str, Any]:
         _at_least("min_accuracy", "accuracy", evaluation["accuracy"], gate["min_accuracy"]),
         _at_least("min_macro_f1", "macro F1", evaluation["macro_f1"], gate["min_macro_f1"]),
         _worst_class(evaluation, gate["min_class_recall"]),
+        _calibrated(evaluation["calibration_error"], gate["max_calibration_error"]),
     ]
     if gate["must_beat_majority"]:
         checks.append(_beats_majority(evaluation))
@@ -154,6 +155,13 @@ def _worst_class(evaluation: dict[str, Any], threshold: float) -> dict[str, Any]
     seen = [one for one in evaluation["per_class"] if one["images"]]
     worst = min(seen, key=lambda one: one["recall"])
     return _at_least("min_class_recall", f"recall of the worst class, {worst['label']},", worst["recall"], threshold)
+
+
+def _calibrated(error: float, threshold: float) -> dict[str, Any]:
+    passed = error <= threshold
+    than = "not above" if passed else "above"
+    statement = f"calibration error {error:.4f} is {than} max_calibration_error {threshold}"
+    return _check("max_calibration_error", passed, error, threshold, statement)
 
 
 def _beats_majority(evaluation: dict[str, Any]) -> dict[str, Any]:

@@ -4,8 +4,11 @@ Event: {"plan_uri": ..., "model_data": s3:// URI of model.tar.gz, "model_package
 contracts/verification.schema.json.
 """
 
+import csv
 import hashlib
 import json
+import random
+import statistics
 import time
 from datetime import UTC, datetime
 from typing import Any
@@ -14,7 +17,8 @@ import documents
 from botocore.exceptions import ClientError
 from invocation import client, log
 
-MOST_IMAGES = 12
+MOST_GOLDEN = 12
+MOST_SAMPLED = 8
 TOLERANCE = 0.01
 """Of a probability. Evaluation and serving differ in versions of torch and in processors."""
 
@@ -35,16 +39,19 @@ class EndpointAnswersDiffer(Exception):
     """The endpoint does not answer as the evaluation did."""
 
 
+class EndpointTooSlow(Exception):
+    """The endpoint takes longer for an answer than the run allows."""
+
+
 def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
     s3 = client("s3")
     plan = documents.read(s3, event["plan_uri"], "plan")
     evaluation = documents.read(s3, plan["locations"]["evaluation"], "evaluation")
     log(plan["execution_arn"], context).info("verifying", extra={"endpoint": plan["names"]["endpoint"]})
     check_live_config(client("sagemaker"), plan["names"])
-    samples = evaluation["samples"][:MOST_IMAGES]
-    if not samples:
-        raise NothingToVerify(f"{plan['locations']['evaluation']} has no samples to ask the endpoint about")
-    answers = [ask(s3, client("sagemaker-runtime"), plan, sample) for sample in samples]
+    images = golden(evaluation, plan) + sampled(s3, evaluation, plan)
+    answers = [ask(s3, client("sagemaker-runtime"), plan, image) for image in images]
+    milliseconds = [answer["milliseconds"] for answer in answers]
     verification = {
         "version": 1,
         "run_id": plan["run_id"],
@@ -52,14 +59,39 @@ def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
         "endpoint_config": plan["names"]["endpoint_config"],
         "tolerance": TOLERANCE,
         "verified": all(answer["matches"] for answer in answers),
+        "latency_milliseconds": {
+            "median": round(statistics.median(milliseconds), 1),
+            "slowest": max(milliseconds),
+            "most": plan["input"]["serving"]["max_latency_milliseconds"],
+        },
         "answers": answers,
     }
     run = f"s3://{plan['bucket']}/{plan['prefix']}"
     documents.write(s3, f"{run}/verification.json", "verification", verification)
     check_answers(verification, evaluation["weights_sha256"])
+    check_latency(verification["latency_milliseconds"], plan["names"]["endpoint"])
     champion_uri = f"s3://{plan['bucket']}/endpoints/{plan['names']['endpoint']}/champion.json"
     documents.write(s3, champion_uri, "champion", champion(plan, evaluation, event))
     return verification
+
+
+def golden(evaluation: dict[str, Any], plan: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the evaluation's own samples, spread over the classes. Raises NothingToVerify."""
+    samples = evaluation["samples"][:MOST_GOLDEN]
+    if not samples:
+        raise NothingToVerify(f"{plan['locations']['evaluation']} has no samples to ask the endpoint about")
+    return [{**sample, "chosen": "golden"} for sample in samples]
+
+
+def sampled(s3: Any, evaluation: dict[str, Any], plan: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return images drawn from all that were evaluated, so that a server cannot know which will be asked."""
+    folder, _, _ = plan["locations"]["evaluation"].rpartition("/")
+    bucket, key = documents.split_uri(f"{folder}/{evaluation['predictions_file']}")
+    lines = s3.get_object(Bucket=bucket, Key=key)["Body"].read().decode().splitlines()
+    known = {sample["path"] for sample in evaluation["samples"]}
+    others = [row for row in csv.DictReader(lines) if row["path"] not in known]
+    drawn = random.Random(plan["run_id"]).sample(others, min(MOST_SAMPLED, len(others)))
+    return [{**row, "probability": float(row["probability"]), "chosen": "sampled"} for row in drawn]
 
 
 def check_live_config(sagemaker: Any, names: dict[str, str]) -> None:
@@ -103,6 +135,7 @@ def compare(sample: dict[str, Any], body: dict[str, Any], milliseconds: float) -
     same_label = first["label"] == sample["predicted"] or first["probability"] - again <= TOLERANCE
     return {
         "path": sample["path"],
+        "chosen": sample["chosen"],
         "expected": sample["predicted"],
         "expected_probability": sample["probability"],
         "answered": first["label"],
@@ -126,6 +159,16 @@ def check_answers(verification: dict[str, Any], weights_sha256: str) -> None:
             f"{len(wrong)} of {len(answers)} test images were answered otherwise than in the evaluation, the first "
             f"{first['path']}: {first['answered']} {first['answered_probability']:.4f}, "
             f"not {first['expected']} {first['expected_probability']:.4f}"
+        )
+
+
+def check_latency(latency: dict[str, float], endpoint: str) -> None:
+    """Raise EndpointTooSlow if the median answer took longer than the run allows."""
+    if latency["median"] > latency["most"]:
+        raise EndpointTooSlow(
+            f"the endpoint {endpoint} takes {latency['median']:.0f} ms for an answer (median; the slowest took "
+            f"{latency['slowest']:.0f} ms), more than serving.max_latency_milliseconds {latency['most']}: choose a "
+            "smaller network or a larger instances.endpoint, or allow more"
         )
 
 

@@ -206,7 +206,7 @@ def stack(make_stack: Callable[[str], Stack]) -> Stack:
 def champion(stack: Stack) -> Stack:
     """The stack with an endpoint that a first run has put into service."""
     ended = stack.run(stack.dataset(mistakes=4))
-    assert ended["status"] == "SUCCEEDED", ended
+    assert ended["status"] == "SUCCEEDED", f"{ended.get('error')}: {ended.get('cause')}"
     return stack
 
 

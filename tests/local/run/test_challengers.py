@@ -9,7 +9,7 @@ IMAGES = 200
 def champion(stack):
     """The stack with a champion that makes 20 mistakes."""
     ended = stack.run(stack.dataset(mistakes=20, images=IMAGES))
-    assert ended["status"] == "SUCCEEDED", ended
+    assert ended["status"] == "SUCCEEDED", f"{ended.get('error')}: {ended.get('cause')}"
     return stack
 
 

@@ -19,7 +19,7 @@ def test_a_run_that_gets_no_reply_to_any_creation_pays_once_and_serves(faulty):
     before = len(faulty.jobs())
     execution = faulty.start(faulty.dataset())
     ended = faulty.end_of(execution)
-    assert ended["status"] == "SUCCEEDED", ended
+    assert ended["status"] == "SUCCEEDED", f"{ended.get('error')}: {ended.get('cause')}"
     assert faulty.cloud.faults() == []
     assert len(faulty.jobs()) - before == PAID_JOBS
     assert faulty.answer()["predictions"][0]["label"] == "cat"
@@ -34,7 +34,7 @@ def test_an_update_whose_reply_is_lost_is_followed_to_its_end(faulty):
     faulty.cloud.inject("LostReply", Action="UpdateEndpoint", Name=faulty.name)
     before = len(faulty.jobs())
     ended = faulty.run(faulty.dataset(mistakes=1))
-    assert ended["status"] == "SUCCEEDED", ended
+    assert ended["status"] == "SUCCEEDED", f"{ended.get('error')}: {ended.get('cause')}"
     assert faulty.endpoint()["EndpointConfigName"] != former
     assert len(faulty.jobs()) - before == PAID_JOBS
 
@@ -44,5 +44,5 @@ def test_throttling_of_every_creation_makes_no_second_job(faulty):
         faulty.cloud.inject("Throttling", Action=action, Name=f"{faulty.name}-*")
     before = len(faulty.jobs())
     ended = faulty.run(faulty.dataset())
-    assert ended["status"] == "SUCCEEDED", ended
+    assert ended["status"] == "SUCCEEDED", f"{ended.get('error')}: {ended.get('cause')}"
     assert len(faulty.jobs()) - before == PAID_JOBS

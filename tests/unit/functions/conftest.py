@@ -87,11 +87,13 @@ def plan(example):
             "min_accuracy": 0,
             "min_macro_f1": 0,
             "min_class_recall": 0,
+            "max_calibration_error": 1,
             "must_beat_majority": True,
             "max_regression": 0.05,
             "confidence": 0.95,
             "min_images": 100,
         },
+        "serving": {"instance_count": 1, "lock_wait_seconds": 14400, "max_latency_milliseconds": 5000},
     }
     return copy.deepcopy(plan)
 

@@ -7,6 +7,7 @@ GATE = {
     "min_accuracy": 0,
     "min_macro_f1": 0,
     "min_class_recall": 0,
+    "max_calibration_error": 1,
     "must_beat_majority": True,
     "max_regression": 0.05,
     "confidence": 0.95,
@@ -21,7 +22,7 @@ def app(load):
 
 @pytest.fixture
 def evaluation(example):
-    return example("evaluation") | {"accuracy": 0.9, "images": 400, "macro_f1": 0.88}
+    return example("evaluation") | {"accuracy": 0.9, "images": 400, "macro_f1": 0.88, "calibration_error": 0.03}
 
 
 def test_the_verdict_is_left_in_s3(app, event, context, put, get, plan, evaluation):
@@ -46,6 +47,7 @@ def test_an_evaluation_of_another_run_is_refused(app, event, context, put, plan,
             {"min_class_recall": 0.6},
             "worst class, 001.Affenpinscher, 0.5000 is below min_class_recall 0.6",
         ),
+        ({"max_calibration_error": 0.02}, "calibration error 0.0300 is above max_calibration_error 0.02"),
     ],
 )
 def test_a_threshold_that_is_missed_rejects_with_its_reason(app, evaluation, gate, said):

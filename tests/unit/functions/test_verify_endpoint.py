@@ -30,7 +30,11 @@ def evaluation(example, plan, put, s3):
         for number in range(3)
     ]
     bucket, _, prefix = plan["dataset"]["uri"].removeprefix("s3://").partition("/")
-    for sample in evaluation["samples"]:
+    others = [{**evaluation["samples"][0], "path": f"test/001.Affenpinscher/other {n}.png"} for n in range(10)]
+    lines = [",".join(map(str, row)) for row in (others[0], *(row.values() for row in evaluation["samples"] + others))]
+    folder = plan["locations"]["evaluation"].removeprefix("s3://").partition("/")[2].rpartition("/")[0]
+    s3.put_object(Bucket=plan["bucket"], Key=f"{folder}/predictions.csv", Body="\r\n".join(lines).encode())
+    for sample in evaluation["samples"] + others:
         s3.put_object(Bucket=bucket, Key=prefix + sample["path"], Body=image)
     put(plan["locations"]["evaluation"], evaluation)
     return evaluation
@@ -87,7 +91,10 @@ RIGHT = answers(("001.Affenpinscher", 0.9302), ("002.Afghan_hound", 0.0698))
 def test_right_answers_move_the_champion(verify, plan, champion, get):
     verification = verify(Endpoint(plan["names"]["endpoint_config"], RIGHT))
     assert verification["verified"] is True
-    assert len(verification["answers"]) == 3
+    chosen = [answer["chosen"] for answer in verification["answers"]]
+    assert (chosen.count("golden"), chosen.count("sampled")) == (3, 8)
+    assert len({answer["path"] for answer in verification["answers"]}) == 11
+    assert 0 <= verification["latency_milliseconds"]["median"] <= verification["latency_milliseconds"]["slowest"]
     assert get(f"s3://{plan['bucket']}/{plan['prefix']}/verification.json") == verification
     moved = champion()
     assert moved["endpoint_config"] == plan["names"]["endpoint_config"]
@@ -123,7 +130,27 @@ def test_an_endpoint_that_is_not_in_service_is_refused(app, verify, champion, pl
 )
 def test_other_answers_are_refused(app, verify, champion, plan, given):
     endpoint = Endpoint(plan["names"]["endpoint_config"], given)
-    assert_refused(verify, champion, app.EndpointAnswersDiffer, endpoint, "3 of 3 test images", "0.png")
+    assert_refused(verify, champion, app.EndpointAnswersDiffer, endpoint, "11 of 11 test images", "0.png")
+
+
+def test_a_server_that_answers_slowly_is_refused_but_for_its_first_answer(app):
+    app.check_latency({"median": 5000.0, "slowest": 9000.0, "most": 5000}, "kelpie")
+    with pytest.raises(app.EndpointTooSlow, match="takes 5001 ms"):
+        app.check_latency({"median": 5001.0, "slowest": 9000.0, "most": 5000}, "kelpie")
+
+
+def test_a_server_that_knows_the_samples_by_heart_is_refused(verify, app, champion, plan, evaluation):
+    endpoint = Endpoint(plan["names"]["endpoint_config"], RIGHT)
+    answered = iter([RIGHT] * len(evaluation["samples"]))
+    wrong = answers(("002.Afghan_hound", 0.93), ("001.Affenpinscher", 0.07))
+    invoke = endpoint.invoke_endpoint
+
+    def invoke_endpoint(**request):
+        endpoint.body["predictions"] = next(answered, wrong)
+        return invoke(**request)
+
+    endpoint.invoke_endpoint = invoke_endpoint
+    assert_refused(verify, champion, app.EndpointAnswersDiffer, endpoint, "8 of 11 test images")
 
 
 def test_other_weights_are_refused_though_they_answer_the_same(app, verify, champion, plan):
@@ -132,7 +159,7 @@ def test_other_weights_are_refused_though_they_answer_the_same(app, verify, cham
 
 
 def test_a_tie_may_fall_either_way(app):
-    sample = {"path": "p", "predicted": "a", "probability": 0.5001}
+    sample = {"path": "p", "chosen": "golden", "predicted": "a", "probability": 0.5001}
     body = {"predictions": answers(("b", 0.5002), ("a", 0.4998)), "model": {"run_id": None, "weights_sha256": WEIGHTS}}
     assert app.compare(sample, body, 1.0)["matches"] is True
 

@@ -1,5 +1,6 @@
 """Stands in for EvaluateModel's job: the model is wrong on the first `mistakes` test images of its .model.json."""
 
+import csv
 import json
 import os
 import tarfile
@@ -28,8 +29,11 @@ per_class = [
     {
         "label": label,
         "images": sum(matrix[i]),
+        "predicted": sum(row[i] for row in matrix),
         "precision": accuracy,
+        "precision_interval": [0.0, 1.0],
         "recall": matrix[i][i] / sum(matrix[i]),
+        "recall_interval": [0.0, 1.0],
         "f1": accuracy,
     }
     for i, label in enumerate(classes)
@@ -48,6 +52,8 @@ if channel := os.environ.get("SM_CHANNEL_CHAMPION"):
         "wins": max(0, other["mistakes"] - model["mistakes"]),
         "losses": max(0, model["mistakes"] - other["mistakes"]),
     }
+bins = [{"low": 0.0, "high": 1.0, "images": len(entries), "confidence": 0.9, "accuracy": accuracy}]
+calibration = {"error": 0.0, "log_loss": 0.1, "bins": bins}
 document = {
     "version": 1,
     "run_id": os.environ["TRAINING_JOB_NAME"].split("-")[1],
@@ -58,14 +64,22 @@ document = {
     "majority_share": max(map(sum, matrix)) / len(entries),
     "images": len(entries),
     "accuracy": accuracy,
+    "accuracy_interval": [0.0, 1.0],
     "top5_accuracy": 1.0,
     "macro_f1": accuracy,
+    "macro_f1_interval": [0.0, 1.0],
     "calibration_error": 0.0,
+    "calibration": {"temperature": 1.0, "before": calibration, "after": calibration},
+    "answered": {"confidence_threshold": 0.0, "images": len(entries), "accuracy": accuracy},
     "per_class": per_class,
     "confusion_matrix": matrix,
     "predictions_file": "predictions.csv",
     "samples": rows[-4:],
-    "worst_mistakes": [],
+    "mistakes": [],
     "champion": champion,
 }
 Path(os.environ["SM_MODEL_DIR"], "evaluation.json").write_text(json.dumps(document))
+with Path(os.environ["SM_MODEL_DIR"], "predictions.csv").open("w", newline="") as file:
+    writer = csv.DictWriter(file, ("path", "sha256", "label", "predicted", "probability"))
+    writer.writeheader()
+    writer.writerows(rows)
