@@ -41,6 +41,11 @@ UNUSED = {
     ("PlanRunRole", "s3:GetObject", "*"): "model.weights names an object in S3",
     ("PlanRunRole", "sagemaker:DescribeEndpoint", "*"): SECOND_RUN,
     ("RecoverDeployRole", "*", "*"): LOST_RUN,
+    (
+        "RetireModelsRole",
+        "sagemaker:Delete*",
+        "*",
+    ): "models beyond KeepModels: tests/unit/functions/test_retire_models.py",
     ("SweepInboxRole", "*", "*"): "every few hours: tests/unit/functions/test_sweep_inbox.py",
     ("TrainAndDeployRole", "logs:*", "*"): LOG_DELIVERY,
     ("TrainAndDeployRole", "events:PutEvents", "*"): "MiniStack does not ask IAM for a state machine's own events",
