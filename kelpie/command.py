@@ -9,7 +9,7 @@ from __future__ import annotations
 import botocore.exceptions
 import typer
 
-from kelpie.commands import cloud, images, runs
+from kelpie.commands import checks, cloud, images, pages, runs
 from kelpie.commands.terminal import INTERRUPTED, fail
 from kelpie.errors import CloudUnavailable, KelpieError, RunFailed
 
@@ -29,6 +29,9 @@ application.command(name="classify")(images.classify)
 application.command(name="inbox")(images.show_inbox)
 application.command(name="status")(runs.show_status)
 application.command(name="logs")(runs.logs)
+application.command(name="ui")(pages.ui)
+application.command(name="report")(pages.report)
+application.command(name="doctor")(checks.doctor)
 application.command(name="down")(cloud.down)
 
 

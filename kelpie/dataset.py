@@ -88,6 +88,12 @@ def upload_weights(s3: Any, bucket: str, file: Path) -> str:
     return f"s3://{bucket}/{key}"
 
 
+def uploaded(s3: Any, bucket: str) -> list[str]:
+    """Return the URIs of the data sets in the bucket, by name."""
+    pages = s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix="datasets/", Delimiter="/")
+    return [f"s3://{bucket}/{found['Prefix']}" for page in pages for found in page.get("CommonPrefixes", [])]
+
+
 def _walk(folder: Path) -> Iterator[LocalFile]:
     for parent, folders, names in os.walk(folder, followlinks=True):
         folders[:] = [name for name in folders if not _is_hidden(name)]

@@ -48,19 +48,54 @@ def check(files: list[str]) -> None:
 
 def drop(stack: Stack, files: list[str], on_progress: Callable[[], None]) -> list[Dropped]:
     """Upload each file to inbox/<unique>/<file name>, several at a time, and return them in the given order."""
-    s3 = stack.client("s3")
-    batch = f"{datetime.datetime.now(datetime.UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(4)}"
+    batch = new_batch()
 
     def put(numbered: tuple[int, str]) -> Dropped:
         number, file = numbered
-        key = f"inbox/{batch}-{number:04d}/{_key_name(file)}"
-        content = Path(file).read_bytes()
-        stored = s3.put_object(Bucket=stack.bucket, Key=key, Body=content, ContentType=content_type(content))
+        dropped = put_one(stack, f"{batch}-{number:04d}", file, Path(file).read_bytes())
         on_progress()
-        return Dropped(file, key, result_key(key, stored.get("VersionId") or stored["ETag"].strip('"')))
+        return dropped
 
     with ThreadPoolExecutor(PARALLEL_REQUESTS) as pool:
         return list(pool.map(put, enumerate(files)))
+
+
+def new_batch() -> str:
+    """Return a name that no other drop has: the folder in the inbox begins with it."""
+    return f"{datetime.datetime.now(datetime.UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(4)}"
+
+
+def put_one(stack: Stack, folder: str, file: str, content: bytes) -> Dropped:
+    """Upload one file's content to inbox/<folder>/<file name>."""
+    key = f"inbox/{folder}/{_key_name(file)}"
+    stored = stack.client("s3").put_object(
+        Bucket=stack.bucket, Key=key, Body=content, ContentType=content_type(content)
+    )
+    return Dropped(file, key, result_key(key, stored.get("VersionId") or stored["ETag"].strip('"')))
+
+
+def answer(stack: Stack, key: str) -> dict[str, Any] | None:
+    """Return the result document at `results/...`, or None if there is none yet."""
+    return documents.read(stack.client("s3"), f"s3://{stack.bucket}/{key}", "classification")
+
+
+def newest_answers(stack: Stack, count: int, most_listed: int | None = None) -> tuple[list[dict[str, Any]], int, bool]:
+    """Return the newest result documents, newest first, how many results were listed, and whether those are all.
+
+    Results lie by digest, so the newest are only found by listing: `most_listed` bounds that.
+    """
+    pages = stack.client("s3").get_paginator("list_objects_v2").paginate(Bucket=stack.bucket, Prefix="results/")
+    listed: list[dict[str, Any]] = []
+    complete = True
+    for page in pages:
+        listed += page.get("Contents", [])
+        if most_listed is not None and len(listed) >= most_listed:
+            complete = not page["IsTruncated"]
+            break
+    newest = sorted(listed, key=lambda found: found["LastModified"], reverse=True)[:count]
+    with ThreadPoolExecutor(PARALLEL_REQUESTS) as pool:
+        answers = [found for found in pool.map(lambda one: answer(stack, one["Key"]), newest) if found]
+    return answers, len(listed), complete
 
 
 def collect(
@@ -70,14 +105,12 @@ def collect(
 
     An image without a result within `timeout_seconds` of the last one that came is `failed`, with the reason NoResult.
     """
-    s3 = stack.client("s3")
     found: dict[str, dict[str, Any]] = {}
     deadline = time.monotonic() + timeout_seconds
     with ThreadPoolExecutor(PARALLEL_REQUESTS) as pool:
         while len(found) < len(dropped) and time.monotonic() < deadline:
             waiting = [image for image in dropped if image.key not in found]
-            uris = [f"s3://{stack.bucket}/{image.result_key}" for image in waiting]
-            results = list(pool.map(lambda uri: documents.read(s3, uri, "classification"), uris))
+            results = list(pool.map(lambda image: answer(stack, image.result_key), waiting))
             for image, result in zip(waiting, results, strict=True):
                 if result is not None:
                     found[image.key] = result

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from urllib.parse import unquote_plus
 
@@ -13,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from kelpie import documents
-from kelpie.inbox import PARALLEL_REQUESTS, result_key
+from kelpie.inbox import newest_answers, result_key
 from kelpie.stack import Stack
 
 MOST_READ = 1000
@@ -27,19 +26,11 @@ def read(stack: Stack) -> dict[str, Any]:
     `waiting` and `dead` are messages, by SQS's approximate counts; `results` counts all, and the statuses those of the
     newest `read` of them. `reasons` are the newest of those that got no label.
     """
-    s3, pages = stack.client("s3"), stack.client("s3").get_paginator("list_objects_v2")
-    listed = [
-        found for page in pages.paginate(Bucket=stack.bucket, Prefix="results/") for found in page.get("Contents", [])
-    ]
-    newest = sorted(listed, key=lambda found: found["LastModified"], reverse=True)[:MOST_READ]
-    uris = [f"s3://{stack.bucket}/{found['Key']}" for found in newest]
-    with ThreadPoolExecutor(PARALLEL_REQUESTS) as pool:
-        results = [result for result in pool.map(lambda uri: documents.read(s3, uri, "classification"), uris) if result]
+    results, listed, _all = newest_answers(stack, MOST_READ)
     counted = Counter(result["status"] for result in results)
     return {
-        "waiting": _messages(stack, "InboxQueueUrl"),
-        "dead": _messages(stack, "DeadLetterQueueUrl"),
-        "results": len(listed),
+        **waiting(stack),
+        "results": listed,
         "read": len(results),
         **{status: counted[status] for status in STATUSES},
         "reasons": [
@@ -48,6 +39,11 @@ def read(stack: Stack) -> dict[str, Any]:
             if result["reason"]
         ][:MOST_REASONS],
     }
+
+
+def waiting(stack: Stack) -> dict[str, int]:
+    """Return how many messages wait, and how many were given up, by SQS's approximate counts."""
+    return {"waiting": _messages(stack, "InboxQueueUrl"), "dead": _messages(stack, "DeadLetterQueueUrl")}
 
 
 def redrive(stack: Stack) -> int:

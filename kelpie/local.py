@@ -15,6 +15,7 @@ from pathlib import Path
 import localcloud
 from kelpie.errors import CloudUnavailable, RunFailed
 from kelpie.stack import Stack
+from localcloud.containers.environments import Environments
 
 TEMPLATE = Path(__file__).parents[1] / "template.yaml"
 STACK_NAME = "kelpie"
@@ -96,3 +97,14 @@ def require_up() -> localcloud.LocalCloud:
 def connect() -> Stack:
     """Return the stack on the running cloud. Raises CloudUnavailable."""
     return Stack.read(require_up().session(), STACK_NAME, REMEDY)
+
+
+def environments_built() -> dict[str, bool]:
+    """Return which of the environments that jobs and the endpoint run in are there, by the image's name."""
+    environments, root = Environments(), TEMPLATE.parent
+    requirements = {"pytorch": root / "training_code", "ray": root / "inference_code"}
+    return {image: environments.built(image, folder / "requirements.txt") for image, folder in requirements.items()}
+
+
+def environments_folder() -> Path:
+    return Environments().root

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,6 +23,7 @@ class Stack:
     status: str
     outputs: dict[str, str]
     _clients: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
+    _lock: Any = field(default_factory=threading.Lock, repr=False, compare=False)
 
     @classmethod
     def read(cls, session: boto3.Session, name: str, remedy: str) -> Stack:
@@ -49,9 +51,10 @@ class Stack:
         return cls(session, name, description["StackStatus"], outputs)
 
     def client(self, service: str) -> Any:
-        if service not in self._clients:
-            self._clients[service] = self.session.client(service, config=CLIENT_SETTINGS)
-        return self._clients[service]
+        with self._lock:  # clients are safe to share between threads, but not to make in several
+            if service not in self._clients:
+                self._clients[service] = self.session.client(service, config=CLIENT_SETTINGS)
+            return self._clients[service]
 
     @property
     def bucket(self) -> str:

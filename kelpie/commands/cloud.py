@@ -7,21 +7,17 @@ import re
 import shlex
 import sys
 from collections.abc import Callable, Iterator
-from typing import Annotated
 
-import typer
 from rich.markup import escape
 
 from kelpie import local
-from kelpie.commands.terminal import Json, print_json, progress_console
+from kelpie.commands.terminal import Json, Port, print_json, progress_console
 
 RESOURCE_DONE = re.compile(r"^\w+_(IN_PROGRESS|COMPLETE) ")
 
 
 def up(
-    port: Annotated[
-        int, typer.Option(min=1, max=65535, envvar="KELPIE_PORT", help="Port of the local cloud on 127.0.0.1.")
-    ] = 4566,
+    port: Port = 4566,
     as_json: Json = False,
 ) -> None:
     """Start a local cloud, deploy the stack to it and leave it running."""

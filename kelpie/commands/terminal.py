@@ -27,6 +27,9 @@ StackName = Annotated[
         help="A stack that ordinary AWS credentials reach. Default: the local cloud's.",
     ),
 ]
+Port = Annotated[
+    int, typer.Option(min=1, max=65535, envvar="KELPIE_PORT", help="Port of the local cloud on 127.0.0.1.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout, and nothing else.")]
 
 

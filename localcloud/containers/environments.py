@@ -59,7 +59,7 @@ class Environments:
 
     def __init__(self, root: Path | None = None, requirements: Path = IMAGE_REQUIREMENTS):
         cache = Path(os.environ.get("LOCALCLOUD_CACHE") or Path.home() / ".cache" / "localcloud")
-        self._root = (root or cache / "environments").resolve()
+        self.root = (root or cache / "environments").resolve()
         self._requirements = requirements
 
     def image(self, name: str, on_progress: Callable[[str], None]) -> Environment:
@@ -74,6 +74,20 @@ class Environments:
             return image
         return self._layer(f"{name}-overlay", requirements, image, on_progress)
 
+    def built(self, name: str, requirements: Path) -> bool:
+        """Whether an image's environment with a requirements.txt on top is there. Nothing is built."""
+        below: Environment | None = None
+        layers = {BASE_LAYER: self._requirements / BASE_LAYER, name: self._requirements / name}
+        files = {layer: folder / "requirements.txt" for layer, folder in layers.items()}
+        if _specifiers(requirements):
+            files[f"{name}-overlay"] = requirements
+        for layer, file in files.items():
+            folder = self.root / f"{layer}-{_digest(file, below)}"
+            if not (folder / COMPLETE).exists():
+                return False
+            below = Environment((folder, *(below.layers if below else ())))
+        return True
+
     def alone(self, name: str, requirements: Path, on_progress: Callable[[str], None]) -> Environment:
         """Return an environment of a requirements.txt and nothing below it. Raises EnvironmentBuildFailed."""
         return self._layer(name, requirements, None, on_progress)
@@ -81,7 +95,7 @@ class Environments:
     def _layer(
         self, name: str, requirements: Path, below: Environment | None, on_progress: Callable[[str], None]
     ) -> Environment:
-        folder = self._root / f"{name}-{_digest(requirements, below)}"
+        folder = self.root / f"{name}-{_digest(requirements, below)}"
         layers = (folder, *(below.layers if below else ()))
         if not (folder / COMPLETE).exists():
             with self._locked(folder, on_progress):
@@ -94,7 +108,7 @@ class Environments:
     @contextmanager
     def _locked(self, folder: Path, on_progress: Callable[[str], None]) -> Iterator[None]:
         """Hold the lock of a layer; the system frees it when its holder ends, however it ends."""
-        self._root.mkdir(parents=True, exist_ok=True)
+        self.root.mkdir(parents=True, exist_ok=True)
         with folder.with_name(f".{folder.name}.lock").open("w") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,0 +1,1 @@
+../functions/write_report/charts.py

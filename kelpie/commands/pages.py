@@ -1,0 +1,60 @@
+"""`kelpie ui` and `kelpie report`: what opens in a browser."""
+
+from __future__ import annotations
+
+import os
+import webbrowser
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from kelpie import execution, local, reports
+from kelpie.commands.completion import execution_names
+from kelpie.commands.terminal import Json, StackName, connect, print_json, progress_console
+
+Browser = Annotated[bool, typer.Option(help="Open the page in the browser.")]
+
+
+def ui(
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port on 127.0.0.1. Default: any that is free.")] = 0,
+    browser: Browser = True,
+    stack_name: StackName = None,
+) -> None:
+    """Serve a page that shows runs, starts them and takes pictures for the inbox, until Ctrl-C."""
+    from kelpie.ui.server import serve  # charts and a server that no other command needs
+
+    stack = connect(stack_name)
+
+    def tell(address: str) -> None:
+        progress_console().print(f"Open {address}\nCtrl-C ends it.", highlight=False, markup=False, soft_wrap=True)
+        if browser:
+            webbrowser.open(address)
+
+    serve(stack, None if stack_name else str(local.cloud().home), port, tell)
+
+
+def report(
+    name: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="EXECUTION",
+            help="Name or ARN of an execution. Default: the newest that has ended.",
+            autocompletion=execution_names,
+        ),
+    ] = None,
+    output: Annotated[Path | None, typer.Option(help="Folder to copy it to. Default: the user's cache.")] = None,
+    browser: Browser = True,
+    stack_name: StackName = None,
+    as_json: Json = False,
+) -> None:
+    """Fetch a run's report, whether it succeeded or failed, and open it."""
+    stack = connect(stack_name)
+    arn = execution.find(stack, name) if name else reports.newest(stack)
+    page = reports.fetch(stack, arn, output or reports.cache_folder(os.environ, arn.rpartition(":")[2]))
+    if as_json:
+        print_json({"execution_arn": arn, "report": str(page)})
+    else:
+        print(page)
+    if browser and not as_json:
+        webbrowser.open(page.resolve().as_uri())
