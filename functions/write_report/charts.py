@@ -18,12 +18,15 @@ TEXT, MUTED, LINE = "var(--text)", "var(--muted)", "var(--line)"
 BAD = "var(--bad)"
 
 CONFIG = {
+    # The drawing as a whole has a name: what is in it need not be spoken of mark by mark.
     "aria": False,
+    "mark": {"aria": False},
     "background": None,
     "padding": {"left": 14, "right": 14, "top": 4, "bottom": 4},
     "font": "system-ui, sans-serif",
     "view": {"stroke": None, "discreteWidth": WIDTH_PX, "continuousWidth": WIDTH_PX, "continuousHeight": HEIGHT_PX},
     "axis": {
+        "aria": False,
         "domainColor": LINE,
         "gridColor": LINE,
         "gridOpacity": 0.6,
@@ -38,6 +41,7 @@ CONFIG = {
     "axisX": {"grid": False},
     "axisY": {"domain": False, "ticks": False},
     "legend": {
+        "aria": False,
         "labelColor": TEXT,
         "labelFontSize": 11,
         "labelLimit": 200,
