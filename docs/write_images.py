@@ -23,9 +23,10 @@ def main() -> int:
     training, serving = (version(tables, *image) for image in (TRAINING, SERVING))
     template = TEMPLATE.read_text()
     for image in (training, serving):
-        if (name := f"/{image['repository']}:{tag(image)}\n") not in template:
-            print(f"template.yaml names another image than the SDK's {name.strip()}", file=sys.stderr)
-            return 1
+        for name in names(image):
+            if f"/{name}\n" not in template:
+                print(f"template.yaml names another image than the SDK's {name}", file=sys.stderr)
+                return 1
     written = MAPPING.sub(mapping(training["registries"], serving["registries"]), template, count=1)
     if written == template:
         return 0
@@ -43,9 +44,11 @@ def version(tables: Path, framework: str, path: tuple[str, ...]) -> dict:
     return found
 
 
-def tag(image: dict) -> str:
-    """The image for CPUs; `tag_prefix` and `container_version` as the SDK joins them."""
-    return f"{image['tag_prefix']}-{image['container_version']['cpu']}"
+def names(image: dict) -> list[str]:
+    """The images for CPUs and for GPUs; `tag_prefix` and `container_version` as the SDK joins them."""
+    return [
+        f"{image['repository']}:{image['tag_prefix']}-{image['container_version'][kind]}" for kind in ("cpu", "gpu")
+    ]
 
 
 def mapping(training: dict[str, str], serving: dict[str, str]) -> str:

@@ -14,6 +14,7 @@ from typing import Any
 import bundles
 import documents
 import endpoints
+import images
 import plan
 import run_input
 from botocore.exceptions import ClientError
@@ -31,18 +32,21 @@ class CodeUploadConflict(Exception):
 class Settings:
     stack: plan.Stack
     instances: dict[str, str]
+    training_images: images.Images
+    serving_images: images.Images
 
 
 def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
     settings = settings_from(os.environ)
     log(event["execution_arn"], context).info("planning", extra={"input": event["input"]})
     completed = run_input.complete(event["input"], settings.stack.name_prefix, settings.instances)
-    run_input.check_images(completed["instances"], settings.stack.training_image, settings.stack.serving_image)
+    chosen_images = images.chosen(completed["instances"], settings.training_images, settings.serving_images)
     s3 = client("s3")
     surveyed = survey(completed["dataset"], listed(s3, completed["dataset"]))
     run_input.check_batch_sizes(completed, surveyed["splits"]["train"]["images"])
     bucket = settings.stack.bucket
     found = plan.Found(
+        images=chosen_images,
         dataset=surveyed,
         training_code_sha256=upload(s3, bucket, "training_code", plan.training_code_key),
         inference_code_sha256=upload(s3, bucket, "inference_code", plan.inference_code_key),
@@ -67,8 +71,6 @@ def settings_from(environment: Mapping[str, str]) -> Settings:
         bucket=environment["BUCKET"],
         region=environment["AWS_REGION"],
         name_prefix=environment["NAME_PREFIX"],
-        training_image=environment["TRAINING_IMAGE_URI"],
-        serving_image=environment["SERVING_IMAGE_URI"],
     )
     instances = {
         "prepare": environment["PREPARE_INSTANCE_TYPE"],
@@ -77,7 +79,12 @@ def settings_from(environment: Mapping[str, str]) -> Settings:
         "evaluate": environment["EVALUATE_INSTANCE_TYPE"],
         "endpoint": environment["ENDPOINT_INSTANCE_TYPE"],
     }
-    return Settings(stack, instances)
+    return Settings(
+        stack,
+        instances,
+        images.Images(environment["TRAINING_IMAGE_URI"], environment["TRAINING_GPU_IMAGE_URI"], "TrainingImageUri"),
+        images.Images(environment["SERVING_IMAGE_URI"], environment["SERVING_GPU_IMAGE_URI"], "ServingImageUri"),
+    )
 
 
 def listed(s3: Any, uri: str) -> Iterator[ListedObject]:

@@ -16,14 +16,15 @@ class Stack:
     bucket: str
     region: str
     name_prefix: str
-    training_image: str
-    serving_image: str
 
 
 @dataclass(frozen=True)
 class Found:
-    """What this run found: the data set's survey, the digests of the bundles, the weights' ETag, the live config."""
+    """What this run found: each step's image, the data set's survey, the bundles' digests, the weights' ETag, the live
+    configuration.
+    """
 
+    images: dict[str, str]
     dataset: dict[str, Any]
     training_code_sha256: str
     inference_code_sha256: str
@@ -72,7 +73,7 @@ def make(run_input: dict[str, Any], execution_arn: str, created_at: str, stack: 
         "input": run_input,
         "dataset": found.dataset,
         "code": code,
-        "images": {"training": stack.training_image, "serving": stack.serving_image},
+        "images": found.images,
         "instances": run_input["instances"],
         "names": {
             **names,

@@ -35,18 +35,6 @@ def complete(given: Any, name_prefix: str, default_instances: dict[str, str]) ->
     return run_input
 
 
-def check_images(instances: dict[str, str], training_image: str, serving_image: str) -> None:
-    """Raise InvalidInput where an image for CPUs would leave a paid GPU idle without a word."""
-    for step, instance_type in instances.items():
-        image = serving_image if step == "endpoint" else training_image
-        if instance_type.startswith(("ml.g", "ml.p")) and "-cpu-" in image:
-            parameter = "ServingImageUri" if step == "endpoint" else "TrainingImageUri"
-            raise InvalidInput(
-                f"instances.{step} {_shown(instance_type)} has a GPU, but the image {image} is for CPUs: "
-                f"deploy the stack with a GPU image as {parameter}, or choose an instance type without a GPU"
-            )
-
-
 def check_batch_sizes(run_input: dict[str, Any], training_images: int) -> None:
     """Raise InvalidInput where a trial could be given a batch that the training split cannot fill."""
     largest = max(run_input["tuning"]["ranges"]["batch_size"])

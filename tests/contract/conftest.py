@@ -71,9 +71,8 @@ def make_plan(plan_module, run_input_module):
         run_input = run_input_module.complete(
             {"dataset": f"s3://{bucket}/datasets/dogs", **given}, LONGEST_PREFIX, instances
         )
-        stack = plan_module.Stack(
-            bucket, "ap-southeast-1", LONGEST_PREFIX, "1.dkr.ecr/pytorch:2.14-cpu", "1.dkr.ecr/ray:serve-cpu"
-        )
+        stack = plan_module.Stack(bucket, "ap-southeast-1", LONGEST_PREFIX)
+        images = {step: f"1.dkr.ecr/{step}:1" for step in instances}
         split = {"images": 128, "images_by_class": {"affenpinscher": 64, "afghan": 64}}
         dataset = {
             "uri": run_input["dataset"],
@@ -82,7 +81,7 @@ def make_plan(plan_module, run_input_module):
             "classes": ["affenpinscher", "afghan"],
             "splits": {"train": split, "valid": split, "test": split},
         }
-        found = plan_module.Found(dataset, "1" * 64, "2" * 64, None, None)
+        found = plan_module.Found(images, dataset, "1" * 64, "2" * 64, None, None)
         arn = f"arn:aws:states:ap-southeast-1:123456789012:execution:{LONGEST_PREFIX}-train-and-deploy:{'e' * 80}"
         return plan_module.make(run_input, arn, "2026-11-22T12:00:00Z", stack, found)
 

@@ -20,6 +20,8 @@ def app(load, monkeypatch):
         "BUCKET": BUCKET,
         "NAME_PREFIX": "kelpie",
         "TRAINING_IMAGE_URI": "1.dkr.ecr.eu-west-1.amazonaws.com/pytorch:2.14-cpu-amzn2023-sagemaker",
+        "TRAINING_GPU_IMAGE_URI": "1.dkr.ecr.eu-west-1.amazonaws.com/pytorch:2.14-cu133-amzn2023-sagemaker",
+        "SERVING_GPU_IMAGE_URI": "1.dkr.ecr.eu-west-1.amazonaws.com/ray:serve-ml-sagemaker-cuda-v1.4",
         "SERVING_IMAGE_URI": "1.dkr.ecr.eu-west-1.amazonaws.com/ray:serve-ml-sagemaker-cpu-v1.4",
         "PREPARE_INSTANCE_TYPE": "ml.m5.xlarge",
         "TUNE_INSTANCE_TYPE": "ml.m5.xlarge",
@@ -205,12 +207,8 @@ def test_a_listing_of_several_pages_is_read_to_its_end(upload, plan_run, get, mo
         ),
         ({"dataset": DATASET, "endpoint_name": "other"}, ["endpoint_name", '"other"', "'kelpie-'"]),
         (
-            {"dataset": DATASET, "instances": {"train": "ml.g5.xlarge"}},
-            ["instances.train", "ml.g5.xlarge", "TrainingImageUri"],
-        ),
-        (
-            {"dataset": DATASET, "instances": {"endpoint": "ml.p3.2xlarge"}},
-            ["instances.endpoint", "ml.p3.2xlarge", "ServingImageUri"],
+            {"dataset": DATASET, "instances": {"endpoint": "ml.inf2.xlarge"}},
+            ["instances.endpoint", "ml.inf2.xlarge", "Inferentia"],
         ),
         ({"dataset": DATASET, "model": {"weights": f"s3://{BUCKET}/none.pth"}}, ["model.weights", "none.pth", "404"]),
         ({"dataset": DATASET}, ["tuning.ranges.batch_size holds 128", "only 4 images"]),
