@@ -80,6 +80,8 @@ def decode(image: bytes, at_least_px: int | None = None) -> Image.Image:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise UnreadableImage(f"at most {MOST_PIXELS} pixels in all are accepted: {error}") from error
+    except Image.UnidentifiedImageError as error:  # whose message is an address in memory
+        raise UnreadableImage("the image's header cannot be read") from error
     except Exception as error:  # Pillow's decoders raise whatever a broken file leads them to
         raise UnreadableImage(f"the image cannot be decoded: {error}") from error
 

@@ -17,10 +17,12 @@ if TYPE_CHECKING:
 TAKEN_BY_ENDPOINT = ("image/jpeg", "image/png")
 QUALITY = 92
 QUALITY_UNSCALED = 95
-MOST_DECODED_BYTES = 400 * 1024 * 1024
+MOST_DECODED_BYTES = 480 * 1024 * 1024
 """Of what decoding is estimated to need: leaves the function's memory (template.yaml) room for the file and Python."""
 BYTES_A_PIXEL = 4
 """Pillow keeps RGB in four bytes: https://pillow.readthedocs.io/en/stable/handbook/concepts.html#modes"""
+COPIES_OF_WEBP = 5
+"""libwebp's canvas, the frame before it and its own working copy, the bytes handed over, and the picture: measured."""
 SIXTEEN_BITS = ("I;16", "I;16L", "I;16B", "I;16N")
 
 
@@ -89,12 +91,16 @@ def _decoded(image: bytes, content_type: str, short_side_px: int | None) -> "Ima
                 scale = min(1.0, short_side_px / min(width, height))
                 picture.draft("RGB", (math.ceil(width * scale), math.ceil(height * scale)))
             copies = 4 if picture.has_transparency_data else 2
+            if content_type == "image/webp":
+                copies = COPIES_OF_WEBP
             _check_memory(width, height, kept + picture.width * picture.height * BYTES_A_PIXEL * copies)
             return _to_rgb(ImageOps.exif_transpose(picture))
     except (ContentRejected, MemoryError):
         raise
     except Image.DecompressionBombError as error:
         raise ContentRejected("TooManyPixels", str(error)) from error
+    except Image.UnidentifiedImageError as error:  # whose message is an address in memory
+        raise ContentRejected("UnreadableImage", f"{content_type} whose header cannot be read") from error
     except Exception as error:
         raise ContentRejected("UnreadableImage", f"{content_type} that cannot be decoded: {error}") from error
 
@@ -102,11 +108,18 @@ def _decoded(image: bytes, content_type: str, short_side_px: int | None) -> "Ima
 def _check_canvas(image: bytes, content_type: str) -> None:
     """Of a WebP before it is opened, for its decoder then takes memory for all that the header promises.
 
-    https://developers.google.com/speed/webp/docs/riff_container#extended_file_format
+    https://developers.google.com/speed/webp/docs/riff_container, RFC 6386 section 9.1, RFC 9649 section 3.4
     """
-    if content_type == "image/webp" and image[12:16] == b"VP8X":
+    if content_type != "image/webp":
+        return
+    if image[12:16] == b"VP8X":
         width, height = (int.from_bytes(image[at : at + 3], "little") + 1 for at in (24, 27))
-        _check_memory(width, height, width * height * BYTES_A_PIXEL * 2)
+    elif image[12:16] == b"VP8L":
+        both = int.from_bytes(image[21:25], "little")
+        width, height = (both & 0x3FFF) + 1, (both >> 14 & 0x3FFF) + 1
+    else:
+        width, height = (int.from_bytes(image[at : at + 2], "little") & 0x3FFF for at in (26, 28))
+    _check_memory(width, height, width * height * BYTES_A_PIXEL * COPIES_OF_WEBP)
 
 
 def _check_memory(width: int, height: int, needed_bytes: int) -> None:
