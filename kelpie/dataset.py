@@ -1,21 +1,25 @@
-"""A folder of labelled images on this machine: checked as far as is cheap, and copied to datasets/ in the bucket."""
+"""Labelled images on this machine, in a folder or an archive: checked as far as is cheap, and copied to datasets/."""
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 import re
+import zipfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kelpie import survey  # PlanRun's own check, by a link
+from kelpie import layout  # PlanRun's own check, by a link
 from kelpie.errors import InvalidInput
 
 PARALLEL_UPLOADS = 16
 READ_BYTES = 1 << 20
+MULTIPART_BYTES = 64 << 20
+LEAST_SHARES = {"valid": 0.0, "test": 0.0}  # one image of each class: no input takes fewer
 
 
 @dataclass(frozen=True)
@@ -33,24 +37,48 @@ class Upload:
     unchanged: int
 
 
-def list_dataset(folder: Path) -> list[LocalFile]:
-    """Return the files of a data set's folder in the order of their names; links are followed. What is no part of the
-    data set, such as hidden files and a README beside the splits, is left out.
+def list_dataset(path: Path) -> list[LocalFile]:
+    """Return the files of a data set in the order of their names: those of its folder, or its archive. Links are
+    followed. What is no part of the data set, such as hidden files and a README beside the splits, is left out.
 
     Raises InvalidInput if it is missing, or if PlanRun would refuse it: then it is not worth copying.
     """
-    if not folder.is_dir():
-        raise InvalidInput(f"{folder}: {'is a file, not a folder' if folder.exists() else 'there is no such folder'}")
-    files = sorted((file for file in _walk(folder) if not survey.is_ignored(file.name)), key=lambda file: file.name)
+    if not path.exists():
+        raise InvalidInput(f"{path}: there is no such folder or archive")
+    if path.is_dir():
+        where, files = f"{path}/", sorted(_walk(path), key=lambda file: file.name)
+    elif path.name.lower().endswith(layout.ARCHIVE_SUFFIX):
+        where, files = str(path), [LocalFile(path, path.name, path.stat().st_size)]
+    else:
+        raise InvalidInput(f"{path}: is a file, neither a folder nor a {layout.ARCHIVE_SUFFIX} archive")
     try:
-        survey.survey(f"{folder}/", [survey.ListedObject(file.name, file.name, "", file.size) for file in files])
-    except survey.DatasetError as error:
+        listed = [layout.File(file.name, file.size) for file in files]
+        archive = layout.find_archive(where, listed)
+        if archive:
+            files = [file for file in files if file.name == archive.path]
+            listed = _members(files[0])
+        found = layout.read_layout(where, listed)
+        layout.refuse_empty_files(where, listed)
+        layout.count_by_split(found, LEAST_SHARES)
+    except layout.LayoutError as error:
         raise InvalidInput(str(error)) from error
-    return files
+    if archive:
+        return files
+    names = {image.path for image in found.images}
+    return [file for file in files if file.name in names]
+
+
+def _members(archive: LocalFile) -> list[layout.File]:
+    try:
+        with zipfile.ZipFile(archive.path) as opened:
+            members = layout.read_members(str(archive.path), opened, archive.size)
+    except zipfile.BadZipFile as error:
+        raise layout.LayoutError(f"{archive.path} is no zip archive: {error}") from error
+    return [layout.File(name, info.file_size) for name, info in members.items()]
 
 
 def upload_dataset(
-    s3: Any, bucket: str, folder: Path, files: list[LocalFile], on_progress: Callable[[str, int], None]
+    s3: Any, bucket: str, dataset: Path, files: list[LocalFile], on_progress: Callable[[str, int], None]
 ) -> Upload:
     """Copy the files to datasets/<name>-<digest of names and contents>/, several at a time, and return where they are.
 
@@ -59,12 +87,16 @@ def upload_dataset(
     """
     with ThreadPoolExecutor(PARALLEL_UPLOADS) as pool:
         digests = list(pool.map(lambda file: _digest(file, on_progress), files))
-        prefix = f"datasets/{_key_name(folder)}-{_total_digest(files, digests)}/"
+        prefix = f"datasets/{_key_name(dataset)}-{_total_digest(files, digests)}/"
         present = _present(s3, bucket, prefix)
         changed = [file for file in files if present.get(prefix + file.name) != file.size]
         on_progress("upload", sum(file.size for file in files) - sum(file.size for file in changed))
 
         def put(file: LocalFile) -> None:
+            if file.size > MULTIPART_BYTES:
+                callback = functools.partial(on_progress, "upload")
+                s3.upload_file(str(file.path), bucket, prefix + file.name, Callback=callback)
+                return
             with file.path.open("rb") as content:
                 s3.put_object(Bucket=bucket, Key=prefix + file.name, Body=content)
             on_progress("upload", file.size)
@@ -104,7 +136,7 @@ def _walk(folder: Path) -> Iterator[LocalFile]:
 
 
 def _is_hidden(name: str) -> bool:
-    return name.startswith(".") or name.lower() in survey.LEFT_BY_FILE_MANAGERS
+    return name.startswith(".") or name.lower() in layout.LEFT_BY_FILE_MANAGERS
 
 
 def _digest(file: LocalFile, on_progress: Callable[[str, int], None]) -> str:

@@ -18,11 +18,11 @@ class Launch:
     """What is to be run, after every check that needs no cloud."""
 
     dataset: str
-    """An s3:// URI, or a folder on this machine."""
+    """An s3:// URI, or a folder or an archive on this machine."""
     assignments: tuple[str, ...]
     weights: Path | None
     files: list[datasets.LocalFile]
-    """Of the folder; none for a URI."""
+    """To be copied; none for a URI."""
 
     @property
     def bytes(self) -> int:
@@ -55,7 +55,7 @@ def start(stack: Stack, launch: Launch, on_progress: Callable[[str, int], None])
     if launch.weights:
         assignments.append(f"model.weights={datasets.upload_weights(s3, stack.bucket, launch.weights)}")
     if launch.files:
-        folder = Path(launch.dataset).expanduser()
-        upload = datasets.upload_dataset(s3, stack.bucket, folder, launch.files, on_progress)
+        path = Path(launch.dataset).expanduser()
+        upload = datasets.upload_dataset(s3, stack.bucket, path, launch.files, on_progress)
     uri = upload.uri if upload else launch.dataset
     return Started(execution.start(stack, settings.execution_input(assignments, uri)), uri, upload)

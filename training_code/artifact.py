@@ -22,6 +22,7 @@ import torch
 from documents import write_document
 from job import JobError
 from safetensors.torch import save_file
+from source import read_image
 
 BUNDLE = "inference_code.tar.gz"
 AT_THE_ROOT = ("config.yaml", "deployment.py")  # where the serving image looks for them
@@ -63,7 +64,7 @@ def write_artifact(
         for number, entry in enumerate(golden):
             content_type, suffix = CONTENT_TYPES[entry["format"]]
             file = f"golden/{number}{suffix}"
-            content = (dataset / entry["path"]).read_bytes()
+            content = read_image(dataset, entry)
             (folder / "golden").mkdir(exist_ok=True)
             (folder / file).write_bytes(content)
             logits: np.ndarray = inference.predict_logits(model, [content])[0]

@@ -1,29 +1,26 @@
-"""The data set: its folders, its images decoded to squares, and the manifest that every job after the first reads.
+"""The data set: its images decoded to squares, and the manifest that every job after the first reads.
 
-A data set is `train/`, `valid/` and `test/`, each with one folder of JPEG or PNG files per class, the same classes in
-all three. Nothing here needs torch, so that a job that only decodes does not wait for it.
+Nothing here needs torch, so that a job that only decodes does not wait for it.
 """
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import io
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from documents import read_document
 from job import JobError
+from layout import SPLITS
 from PIL import Image, ImageOps
+from source import read_image
 
-SPLITS = ("train", "valid", "test")
-SUFFIXES = (".jpg", ".jpeg", ".png")
-NOT_MEANT_AS_IMAGES = ("Thumbs.db", "desktop.ini")
+FORMATS = ("JPEG", "PNG")
 MOST_PIXELS = 64_000_000  # of an image: the serving code takes no larger one either
 NAMED_PATHS = 10  # of the files that an error is about
 CACHE_BYTES = 3 << 29  # 1.5 GiB of decoded squares: 8,000 images of 256 px
@@ -35,67 +32,6 @@ class DatasetError(JobError):
 
 class UnreadableImage(Exception):
     """A file is not a JPEG or PNG image that can be decoded whole."""
-
-
-@dataclass(frozen=True)
-class ListedImage:
-    """A file that should be an image."""
-
-    path: str  # below the data set's folder, with forward slashes
-    split: str
-    class_index: int
-
-
-@dataclass(frozen=True)
-class Listing:
-    """What the data set's folders say, before any image is opened."""
-
-    classes: list[str]
-    images: list[ListedImage]
-    ignored: list[str]
-
-
-def list_dataset(root: Path) -> Listing:
-    """List a data set, sorted by path. Raises DatasetError for a layout that cannot be trained on."""
-    if not root.is_dir():
-        raise DatasetError(f"there is no folder {root}")
-    missing = [split for split in SPLITS if not (root / split).is_dir()]
-    if missing:
-        raise DatasetError(
-            f"{root} has no folder {', '.join(missing)}: it needs {', '.join(SPLITS)}, each with classes"
-        )
-    files = sorted(path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file())
-    ignored = [path for path in files if _is_ignored(path)]
-    files = sorted(set(files) - set(ignored))
-    strays = [path for path in files if len(PurePosixPath(path).parts) != 3 or not path.lower().endswith(SUFFIXES)]
-    if strays:
-        raise DatasetError(
-            f"{len(strays)} files of the data set are not <split>/<class>/<name> with {', '.join(SUFFIXES)}: "
-            f"{_first(strays)}"
-        )
-    classes_of = {split: {path.split("/")[1] for path in files if path.startswith(f"{split}/")} for split in SPLITS}
-    classes = sorted(set().union(*classes_of.values()))
-    for split in SPLITS:
-        absent = sorted(set(classes) - classes_of[split])
-        if absent:
-            raise DatasetError(
-                f"{split}/ has no images of {len(absent)} of {len(classes)} classes: {_first(absent)}; "
-                f"the three splits must hold the same classes"
-            )
-    if len(classes) < 2:
-        raise DatasetError(f"{root} has {len(classes)} classes, at least 2 are needed: {_first(classes)}")
-    index = {name: position for position, name in enumerate(classes)}
-    images = [ListedImage(path, path.split("/")[0], index[path.split("/")[1]]) for path in files]
-    return Listing(classes, images, ignored)
-
-
-def inspect_images(
-    root: Path, images: Sequence[ListedImage], threads: int
-) -> tuple[list[dict[str, Any]], list[dict[str, str]]]:
-    """Decode every image; return the manifest's entries for those that can be read, and for those that cannot."""
-    with ThreadPoolExecutor(threads) as pool:
-        entries = list(pool.map(functools.partial(_inspect, root), images))
-    return [entry for entry in entries if "reason" not in entry], [entry for entry in entries if "reason" in entry]
 
 
 def count_images(entries: Iterable[dict[str, Any]], classes: Sequence[str]) -> dict[str, dict[str, int]]:
@@ -137,6 +73,25 @@ def spread_over_classes(entries: Sequence[dict[str, Any]], number: int) -> list[
     return in_turn[:number]
 
 
+def read_header(content: bytes) -> tuple[str, int, int]:
+    """Return a file's format, width and height, which are those before EXIF turns it. Raises UnreadableImage."""
+    if not content:
+        raise UnreadableImage("the file is empty")
+    try:
+        picture = Image.open(io.BytesIO(content), formats=FORMATS)
+    except Image.UnidentifiedImageError as error:
+        raise UnreadableImage("neither JPEG nor PNG by its content") from error
+    except Exception as error:  # Pillow's decoders raise whatever a broken file leads them to
+        raise UnreadableImage(str(error) or type(error).__name__) from error
+    return str(picture.format), *picture.size
+
+
+def check_shape(width: int, height: int, resize_px: int) -> None:
+    """Raise UnreadableImage for a picture that is too narrow to be scaled, as the serving code does."""
+    if max(width, height) * resize_px // min(width, height) * resize_px > MOST_PIXELS:
+        raise UnreadableImage(f"{width} x {height} pixels, which is too narrow to be scaled to {resize_px} px")
+
+
 def decode(content: bytes, at_least_px: int | None = None) -> Image.Image:
     """Decode a JPEG or PNG file to an upright RGB picture: EXIF orientation, transparency on white, 16 bits to 8.
 
@@ -144,7 +99,7 @@ def decode(content: bytes, at_least_px: int | None = None) -> Image.Image:
     many pixels: its decoder scales for next to nothing. Raises UnreadableImage.
     """
     try:
-        picture: Image.Image = Image.open(io.BytesIO(content), formats=("JPEG", "PNG"))
+        picture: Image.Image = Image.open(io.BytesIO(content), formats=FORMATS)
         width, height = picture.size
         if width * height > MOST_PIXELS:
             raise UnreadableImage(f"{width} x {height} pixels, at most {MOST_PIXELS} in all are accepted")
@@ -163,9 +118,10 @@ def to_square(picture: Image.Image, resize_px: int, size_px: int) -> np.ndarray:
     """Scale the short side to `resize_px`, cut the centre square: (size_px, size_px, 3) uint8.
 
     Bilinear with Pillow's filter, which does not alias; sizes rounded as torchvision's Resize and CenterCrop do it, and
-    as the serving code does it.
+    as the serving code does it. Raises UnreadableImage for a picture that is too narrow.
     """
     width, height = picture.size
+    check_shape(width, height, resize_px)
     if width <= height:
         scaled = (resize_px, int(resize_px * height / width))
     else:
@@ -181,16 +137,16 @@ class Squares:
     def __init__(
         self, root: Path, entries: Sequence[dict[str, Any]], size_px: int, threads: int, cache_bytes: int = CACHE_BYTES
     ):
-        self._paths = [root / entry["path"] for entry in entries]
+        self._root, self._entries = root, entries
         self._size_px = size_px
         self._threads = threads
         self._kept: np.ndarray | None = None
         if len(entries) * size_px * size_px * 3 <= cache_bytes:
             with ThreadPoolExecutor(threads) as pool:
-                self._kept = np.stack(list(pool.map(self._decode, self._paths)))
+                self._kept = np.stack(list(pool.map(self._decode, entries)))
 
     def __len__(self) -> int:
-        return len(self._paths)
+        return len(self._entries)
 
     @property
     def kept(self) -> bool:
@@ -206,41 +162,21 @@ class Squares:
         with ThreadPoolExecutor(self._threads) as pool:
             waiting: list[Future[np.ndarray]] = []
             for indices in batches:
-                following = [pool.submit(self._decode, self._paths[index]) for index in indices]
+                following = [pool.submit(self._decode, self._entries[index]) for index in indices]
                 if waiting:
                     yield np.stack([future.result() for future in waiting])
                 waiting = following
             if waiting:
                 yield np.stack([future.result() for future in waiting])
 
-    def _decode(self, path: Path) -> np.ndarray:
+    def _decode(self, entry: dict[str, Any]) -> np.ndarray:
         try:
-            picture = decode(path.read_bytes(), at_least_px=2 * self._size_px)
+            picture = decode(read_image(self._root, entry), at_least_px=2 * self._size_px)
+            return to_square(picture, self._size_px, self._size_px)
         except (OSError, UnreadableImage) as error:
-            raise DatasetError(f"{path} could be read when the manifest was written, but now: {error}") from error
-        return to_square(picture, self._size_px, self._size_px)
-
-
-def _inspect(root: Path, image: ListedImage) -> dict[str, Any]:
-    try:
-        content = (root / image.path).read_bytes()
-        picture = Image.open(io.BytesIO(content), formats=("JPEG", "PNG"))
-        width, height = picture.size
-        decode(content, at_least_px=1)
-    except Image.UnidentifiedImageError:
-        return {"path": image.path, "reason": "neither JPEG nor PNG by its content" if content else "the file is empty"}
-    except (OSError, UnreadableImage, Image.DecompressionBombError) as error:
-        return {"path": image.path, "reason": str(error)}
-    return {
-        "path": image.path,
-        "split": image.split,
-        "class_index": image.class_index,
-        "width_px": width,
-        "height_px": height,
-        "format": picture.format,
-        "bytes": len(content),
-        "sha256": hashlib.sha256(content).hexdigest(),
-    }
+            raise DatasetError(
+                f"{entry['path']} could be read when the manifest was written, but now: {error}"
+            ) from error
 
 
 def _to_rgb(picture: Image.Image) -> Image.Image:
@@ -250,13 +186,3 @@ def _to_rgb(picture: Image.Image) -> Image.Image:
         white = Image.new("RGBA", picture.size, "white")
         return Image.alpha_composite(white, picture.convert("RGBA")).convert("RGB")
     return picture.convert("RGB")
-
-
-def _is_ignored(path: str) -> bool:
-    """Hidden files, what file managers leave, and everything beside the splits, such as a README."""
-    parts = PurePosixPath(path).parts
-    return parts[0] not in SPLITS or any(part.startswith(".") for part in parts) or parts[-1] in NOT_MEANT_AS_IMAGES
-
-
-def _first(names: Sequence[str]) -> str:
-    return ", ".join(names[:NAMED_PATHS]) + (", ..." if len(names) > NAMED_PATHS else "")

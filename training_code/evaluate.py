@@ -5,13 +5,14 @@ By hand, after train.py's final stage (--help there):
     python training_code/evaluate.py --dataset photos --manifest prepared --model model --model_dir scored
 
 model is the artifact's folder, or model.tar.gz, or the folder that holds it. It leaves evaluation.json,
-predictions.csv and mistakes/, thumbnails of the worst mistakes, in scored/.
+predictions.csv, samples/ and mistakes/ (thumbnails of the worst) in scored/.
 """
 
 from __future__ import annotations
 
 import csv
 import hashlib
+import random
 import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -24,16 +25,17 @@ import numpy as np
 import torch
 from artifact import inference_module, unpack_artifact
 from calibration import softmax
-from data import DatasetError, decode, images_of, read_manifest, spread_over_classes
+from data import DatasetError, images_of, read_manifest, spread_over_classes
 from documents import read_document, write_document
 from job import run
 from measures import measure, measure_confidence
 from options import OptionsError, Parser, number
+from source import read_file
+from thumbnails import write_thumbnail
 
-SAMPLES = 10
+SAMPLES = 10  # spread over the classes
+DRAWN_SAMPLES = 16  # by lot, from the others
 MOST_MISTAKES = 24
-THUMBNAIL_PX = 128  # of its short side, at most
-LONGEST_THUMBNAIL_PX = 512
 PREDICTIONS_FILE = "predictions.csv"
 
 
@@ -54,7 +56,7 @@ class Options:
 def read_options(arguments: list[str] | None) -> Options:
     """Read options and SM_* variables. Raises OptionsError."""
     parser = Parser(__doc__)
-    parser.folder("dataset", "SM_CHANNEL_DATASET", "folder of labelled images", required=True)
+    parser.folder("dataset", "SM_CHANNEL_DATASET", "folder or zip archive of labelled images", required=True)
     parser.folder("manifest", "SM_CHANNEL_MANIFEST", "manifest.json or its folder", required=True)
     parser.folder("model", "SM_CHANNEL_MODEL", "model.tar.gz, its folder, or the artifact unpacked", required=True)
     parser.folder("model_dir", "SM_MODEL_DIR", "where evaluation.json and predictions.csv go", required=True)
@@ -99,11 +101,16 @@ def evaluate(options: Options) -> None:
         "predictions_file": PREDICTIONS_FILE,
         **measure(probabilities, labels, manifest["classes"]),
         **measure_confidence(logits, labels, description["temperature"], description["confidence_threshold"]),
-        **choose_examples(probabilities, entries, manifest["classes"]),
+        **choose_examples(probabilities, entries, manifest["classes"], lot=description["weights_sha256"]),
         "champion": champion,
     }
     write_document(options.model_dir / "evaluation.json", document, "evaluation")
-    write_thumbnails(options.model_dir, options.dataset, document["mistakes"])
+    for mistake in document["mistakes"]:
+        write_thumbnail(options.model_dir / mistake["thumbnail"], read_file(options.dataset, mistake["path"]))
+    for sample in document["samples"]:
+        path = options.model_dir / sample["file"]
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(read_file(options.dataset, sample["path"]))
     _write_predictions(options.model_dir / PREDICTIONS_FILE, probabilities, entries, manifest["classes"])
     print(
         f"{options.split}: accuracy={document['accuracy']:.4f} macro_f1={document['macro_f1']:.4f} "
@@ -174,9 +181,9 @@ def score(
 
 
 def choose_examples(
-    probabilities: np.ndarray, entries: Sequence[dict[str, Any]], classes: Sequence[str]
+    probabilities: np.ndarray, entries: Sequence[dict[str, Any]], classes: Sequence[str], lot: str
 ) -> dict[str, Any]:
-    """Return evaluation.json's samples, spread over the classes, and the mistakes that were made most confidently."""
+    """Return evaluation.json's samples, and the mistakes that were made most confidently. lot: seeds what is drawn."""
     rows = _rows(probabilities, entries, classes)
     row_of = {row["path"]: row for row in rows}
     wrong = sorted((row for row in rows if row["label"] != row["predicted"]), key=lambda row: -row["probability"])
@@ -187,18 +194,18 @@ def choose_examples(
         }
         for number, row in enumerate(wrong[:MOST_MISTAKES], 1)
     ]
-    samples = [row_of[entry["path"]] for entry in spread_over_classes(entries, SAMPLES)]
+    spread = spread_over_classes(entries, SAMPLES)
+    others = [entry for entry in entries if entry not in spread]
+    drawn = random.Random(lot).sample(others, min(DRAWN_SAMPLES, len(others)))
+    samples = [
+        {
+            **row_of[entry["path"]],
+            "file": f"samples/{number:04}{Path(entry['path']).suffix.lower()}",
+            "drawn": number > len(spread),
+        }
+        for number, entry in enumerate([*spread, *drawn], 1)
+    ]
     return {"samples": samples, "mistakes": mistakes}
-
-
-def write_thumbnails(folder: Path, dataset: Path, mistakes: Sequence[dict[str, Any]]) -> None:
-    """Write the mistakes' pictures, small, where each of them names its thumbnail."""
-    for mistake in mistakes:
-        path = folder / mistake["thumbnail"]
-        path.parent.mkdir(parents=True, exist_ok=True)
-        picture = decode((dataset / mistake["path"]).read_bytes(), at_least_px=THUMBNAIL_PX)
-        scale = min(THUMBNAIL_PX / min(picture.size), LONGEST_THUMBNAIL_PX / max(picture.size), 1)
-        picture.resize([max(1, round(side * scale)) for side in picture.size]).save(path, quality=85)
 
 
 def _rows(probabilities: np.ndarray, entries: Sequence[dict[str, Any]], classes: Sequence[str]) -> list[dict[str, Any]]:
@@ -225,7 +232,7 @@ def _write_predictions(
 
 def _read(dataset: Path, entry: dict[str, Any]) -> bytes:
     try:
-        content = (dataset / entry["path"]).read_bytes()
+        content = read_file(dataset, entry["path"])
     except OSError as error:
         raise DatasetError(f"{entry['path']} of the manifest cannot be read: {error}") from error
     if hashlib.sha256(content).hexdigest() != entry["sha256"]:

@@ -38,6 +38,7 @@ from head import build_head
 from job import run
 from options import OptionsError, Parser, add_network_options, boolean, check_network_options, number
 from precision import choose_device
+from source import read_image
 from torch import nn
 
 SIGTERM_EXIT = 128 + signal.SIGTERM
@@ -86,7 +87,7 @@ def read_options(arguments: list[str] | None) -> Options:
         default="trial",
         help="trial: measure hyperparameters; final: debug, and write the artifact (default: trial)",
     )
-    parser.folder("dataset", "SM_CHANNEL_DATASET", "folder of labelled images")
+    parser.folder("dataset", "SM_CHANNEL_DATASET", "folder or zip archive of labelled images")
     parser.folder("manifest", "SM_CHANNEL_MANIFEST", "manifest.json or its folder", required=True)
     parser.folder("features", "SM_CHANNEL_FEATURES", "folder of frozen features")
     parser.folder("inference_code", "SM_CHANNEL_INFERENCE_CODE", "serving code: its folder or bundle")
@@ -351,9 +352,7 @@ def _describe(
 def _answer(model: Model, device: torch.device, dataset: Path, golden: list[dict[str, Any]]) -> np.ndarray:
     """Return the trained network's own answers to the golden images, (N, C)."""
     size = model.preprocessing["image_size_px"]
-    squares = [
-        to_square(decode((dataset / entry["path"]).read_bytes(), at_least_px=size), size, size) for entry in golden
-    ]
+    squares = [to_square(decode(read_image(dataset, entry), at_least_px=size), size, size) for entry in golden]
     with torch.inference_mode():
         answers = [model.network.eval()(normalise(square[None], model.preprocessing, device)) for square in squares]
     return np.concatenate([answer.cpu().numpy() for answer in answers]) if answers else np.empty((0, 0))

@@ -6,7 +6,7 @@ plan without the data set's counts, which with many classes would not fit a stat
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -18,7 +18,7 @@ import images
 import plan
 import run_input
 from botocore.exceptions import ClientError
-from dataset import DatasetError, ListedObject, survey
+from dataset import survey
 from invocation import client, log
 
 PUT_ATTEMPTS = 5
@@ -42,7 +42,8 @@ def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
     completed = run_input.complete(event["input"], settings.stack.name_prefix, settings.instances)
     chosen_images = images.chosen(completed["instances"], settings.training_images, settings.serving_images)
     s3 = client("s3")
-    surveyed = survey(completed["dataset"], listed(s3, completed["dataset"]))
+    shares = {"valid": completed["data"]["valid_share"], "test": completed["data"]["test_share"]}
+    surveyed = survey(s3, completed["dataset"], shares)
     run_input.check_batch_sizes(completed, surveyed["splits"]["train"]["images"])
     bucket = settings.stack.bucket
     found = plan.Found(
@@ -85,23 +86,6 @@ def settings_from(environment: Mapping[str, str]) -> Settings:
         images.Images(environment["TRAINING_IMAGE_URI"], environment["TRAINING_GPU_IMAGE_URI"], "TrainingImageUri"),
         images.Images(environment["SERVING_IMAGE_URI"], environment["SERVING_GPU_IMAGE_URI"], "ServingImageUri"),
     )
-
-
-def listed(s3: Any, uri: str) -> Iterator[ListedObject]:
-    """Yield every object below an s3:// folder. Raises DatasetError if it cannot be listed."""
-    bucket, prefix = documents.split_uri(uri)
-    try:
-        for page in s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
-            for item in page.get("Contents", []):
-                yield ListedObject(item["Key"].removeprefix(prefix), item["Key"], item["ETag"], item["Size"])
-    except ClientError as error:
-        code = error.response["Error"]["Code"]
-        if code not in ("NoSuchBucket", "AccessDenied"):
-            raise
-        raise DatasetError(
-            f"{uri} cannot be listed ({code}): the bucket must exist and be the stack's own, "
-            "or the one that the stack was given as DatasetBucketName"
-        ) from error
 
 
 def upload(s3: Any, bucket: str, folder: str, key_of: Any) -> str:

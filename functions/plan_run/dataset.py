@@ -1,14 +1,18 @@
-"""A data set as its listing shows it: train/, valid/ and test/, each with one folder of images per class."""
+"""A data set as S3 shows it before anything is paid for: a folder's listing, or the directory of its one archive."""
 
 import hashlib
-from collections import Counter
-from collections.abc import Iterable, Sequence
+import io
+import zipfile
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-SPLITS = ("train", "valid", "test")
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
-LEFT_BY_FILE_MANAGERS = ("thumbs.db", "desktop.ini", "__macosx")
+import documents
+import layout
+from botocore.exceptions import ClientError
+
+RANGE_BYTES = 1 << 20
+UNREACHABLE = ("NoSuchBucket", "AccessDenied")
 
 
 class DatasetError(Exception):
@@ -25,83 +29,92 @@ class ListedObject:
     size_bytes: int
 
 
-def survey(uri: str, objects: Iterable[ListedObject]) -> dict[str, Any]:
-    """Return the plan's member `dataset`. Raises DatasetError."""
-    listed = sorted(objects, key=lambda item: item.key)
-    files = [item for item in listed if not item.path.endswith("/") and not is_ignored(item.path)]
-    if not files:
-        raise DatasetError(
-            f"{uri} holds no images: expected train/, valid/ and test/ with one folder per class in each"
-        )
-    _refuse(uri, [item.path for item in files if not _is_image(item.path)], "not an image (.jpg, .jpeg or .png)")
-    _check_folders(uri, [item.path for item in files])
-    _refuse(uri, [item.path for item in files if item.size_bytes == 0], "empty")
-    counts = {split: Counter(item.path.split("/")[1] for item in files if _split_of(item) == split) for split in SPLITS}
-    classes = _classes(uri, counts)
-    digest = hashlib.sha256("".join(f"{item.key}\t{item.etag}\t{item.size_bytes}\n" for item in listed).encode())
+def survey(s3: Any, uri: str, shares: Mapping[str, float]) -> dict[str, Any]:
+    """Return the plan's member `dataset`. shares: of splits that are not given. Raises DatasetError."""
+    objects = sorted(listed(s3, uri), key=lambda item: item.key)
+    files = [layout.File(item.path, item.size_bytes) for item in objects if not item.path.endswith("/")]
+    try:
+        archive = layout.find_archive(uri, files)
+        if archive:
+            item = next(item for item in objects if item.path == archive.path)
+            files = members(s3, documents.split_uri(uri)[0], item)
+        found = layout.read_layout(uri, files)
+        layout.refuse_empty_files(uri, files)
+        counts = layout.count_by_split(found, shares)
+    except layout.LayoutError as error:
+        raise DatasetError(str(error)) from error
+    digest = hashlib.sha256("".join(f"{item.key}\t{item.etag}\t{item.size_bytes}\n" for item in objects).encode())
     return {
         "uri": uri,
         "listing_digest": digest.hexdigest(),
-        "bytes": sum(item.size_bytes for item in files),
-        "classes": classes,
+        "archive": archive.path if archive else None,
+        "bytes": sum(item.size_bytes for item in objects if not layout.is_hidden(item.path)),
+        "classes": found.classes,
         "splits": {
-            split: {"images": sum(counts[split].values()), "images_by_class": {c: counts[split][c] for c in classes}}
-            for split in SPLITS
+            split: {"images": sum(by_class.values()), "images_by_class": by_class} for split, by_class in counts.items()
         },
     }
 
 
-def _check_folders(uri: str, paths: Sequence[str]) -> None:
-    found = sorted({path.split("/")[0] for path in paths if "/" in path})
-    missing = [split for split in SPLITS if split not in found]
-    if missing:
+def listed(s3: Any, uri: str) -> Iterator[ListedObject]:
+    """Yield every object below an s3:// folder, or the archive that it names. Raises DatasetError."""
+    bucket, prefix = documents.split_uri(uri)
+    folder = prefix if prefix.endswith("/") or not prefix else prefix.rpartition("/")[0] + "/"
+    try:
+        for page in s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
+            for item in page.get("Contents", []):
+                yield ListedObject(item["Key"].removeprefix(folder), item["Key"], item["ETag"], item["Size"])
+    except ClientError as error:
+        code = error.response["Error"]["Code"]
+        if code not in UNREACHABLE:
+            raise
         raise DatasetError(
-            f"{uri} has no folder {_named(missing)}: found {_named(found) if found else 'no folders'}; "
-            "expected train/, valid/ and test/, each with one folder of images per class"
-        )
-    _refuse(uri, [path for path in paths if path.split("/")[0] not in SPLITS], "outside of train/, valid/ and test/")
-    _refuse(uri, [path for path in paths if path.count("/") != 2], "not at <split>/<class>/<image>")
+            f"{uri} cannot be listed ({code}): the bucket must exist and be the stack's own, "
+            "or the one that the stack was given as DatasetBucketName"
+        ) from error
 
 
-def _classes(uri: str, counts: dict[str, Counter[str]]) -> list[str]:
-    """Return the class names, sorted, which every split must have."""
-    every = sorted(set().union(*counts.values()))
-    for split in SPLITS:
-        absent = [name for name in every if not counts[split][name]]
-        if absent:
-            raise DatasetError(
-                f"{uri}{split}/ has no images of {_some(absent)}: every class must stand in train/, valid/ and test/ "
-                f"under the same name; {split}/ has {_some(sorted(counts[split]))}"
-            )
-    if len(every) < 2:
-        raise DatasetError(f"{uri} has one class only, {every[0]}: a classifier needs two or more")
-    return every
+def members(s3: Any, bucket: str, archive: ListedObject) -> list[layout.File]:
+    """Return the files of an archive in S3, of which only the directory at its end is read. Raises LayoutError."""
+    where = f"s3://{bucket}/{archive.key}"
+    try:
+        with zipfile.ZipFile(io.BufferedReader(RangedObject(s3, bucket, archive), RANGE_BYTES)) as opened:
+            infos = layout.read_members(where, opened, archive.size_bytes)
+    except zipfile.BadZipFile as error:
+        raise layout.LayoutError(f"{where} is no zip archive: {error}") from error
+    return [layout.File(path, info.file_size) for path, info in infos.items()]
 
 
-def _refuse(uri: str, paths: Sequence[str], what: str) -> None:
-    if paths:
-        files = "1 file that is" if len(paths) == 1 else f"{len(paths)} files that are"
-        raise DatasetError(f"{uri} has {files} {what}: {_some(paths)}; take them out and start again")
+class RangedObject(io.RawIOBase):
+    """An object in S3 as a file that can be read from any place in it."""
 
+    def __init__(self, s3: Any, bucket: str, item: ListedObject):
+        self._s3, self._bucket, self._item, self._position = s3, bucket, item, 0
 
-def _split_of(item: ListedObject) -> str:
-    return item.path.split("/")[0]
+    def readable(self) -> bool:
+        return True
 
+    def seekable(self) -> bool:
+        return True
 
-def _is_image(path: str) -> bool:
-    return path.lower().endswith(IMAGE_SUFFIXES)
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._item.size_bytes}[whence]
+        self._position = start + offset
+        return self._position
 
+    def tell(self) -> int:
+        return self._position
 
-def is_ignored(path: str) -> bool:
-    """Hidden files, what file managers leave, and what stands beside the splits without being an image: a README."""
-    hidden = any(part.startswith(".") or part.lower() in LEFT_BY_FILE_MANAGERS for part in path.split("/"))
-    return hidden or ("/" not in path and not _is_image(path))
-
-
-def _named(folders: Sequence[str]) -> str:
-    return _some([f"{folder}/" for folder in folders])
-
-
-def _some(names: Sequence[str], most: int = 5) -> str:
-    shown = ", ".join(names[:most])
-    return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
+    def readinto(self, buffer: Any) -> int:
+        last = min(self._position + len(buffer), self._item.size_bytes) - 1
+        if last < self._position:
+            return 0
+        body = self._s3.get_object(
+            Bucket=self._bucket,
+            Key=self._item.key,
+            Range=f"bytes={self._position}-{last}",
+            IfMatch=self._item.etag,
+        )["Body"].read()
+        buffer[: len(body)] = body
+        self._position += len(body)
+        return len(body)

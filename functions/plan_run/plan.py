@@ -112,6 +112,7 @@ def _features_digest(run_input: dict[str, Any], found: Found) -> str:
         "weights": [model["weights"], found.weights_etag],
         "image_size_px": model["image_size_px"],
         "max_unreadable": run_input["max_unreadable"],
+        "data": run_input["data"],
         "code": found.training_code_sha256,
     }
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
@@ -135,6 +136,7 @@ def _hyperparameters(
             {
                 **data_and_network,
                 "max_unreadable": run_input["max_unreadable"],
+                **run_input["data"],
                 "dataset_uri": run_input["dataset"],
             },
         ),

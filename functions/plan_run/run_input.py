@@ -26,7 +26,8 @@ def complete(given: Any, name_prefix: str, default_instances: dict[str, str]) ->
     except fastjsonschema.JsonSchemaValueException as error:
         raise InvalidInput(_explained(error)) from error
     run_input = _integral(run_input, _schema())
-    run_input["dataset"] = run_input["dataset"].rstrip("/") + "/"
+    if not run_input["dataset"].lower().endswith(".zip"):
+        run_input["dataset"] = run_input["dataset"].rstrip("/") + "/"
     run_input.setdefault("endpoint_name", name_prefix)
     run_input["instances"] = default_instances | run_input["instances"]
     from_scratch = run_input["model"]["weights"] == "none"

@@ -102,11 +102,9 @@ def settled(sagemaker: Any, endpoint: str, patience: Patience) -> dict[str, Any]
 
 def check_weights(s3: Any, champion: dict[str, Any]) -> None:
     """Ask the endpoint a test image of the champion's. Raises ChampionNotRestored if other weights answer."""
-    bucket, _ = documents.split_uri(champion["evaluation"])
-    plan = documents.read(s3, f"s3://{bucket}/runs/{champion['run_id']}/plan.json", "plan")
     sample = documents.read(s3, champion["evaluation"], "evaluation")["samples"][0]
-    dataset_bucket, prefix = documents.split_uri(plan["dataset"]["uri"])
-    image = s3.get_object(Bucket=dataset_bucket, Key=f"{prefix}{sample['path']}")["Body"].read()
+    bucket, evaluation_key = documents.split_uri(champion["evaluation"])
+    image = s3.get_object(Bucket=bucket, Key=f"{evaluation_key.rpartition('/')[0]}/{sample['file']}")["Body"].read()
     content_type = "image/png" if sample["path"].lower().endswith(".png") else "image/jpeg"
     answer = client("sagemaker-runtime").invoke_endpoint(
         EndpointName=champion["endpoint"], ContentType=content_type, Accept="application/json", Body=image

@@ -4,7 +4,6 @@ Event: {"plan_uri": ..., "model_data": s3:// URI of model.tar.gz, "model_package
 contracts/verification.schema.json.
 """
 
-import csv
 import hashlib
 import json
 import random
@@ -31,8 +30,8 @@ class NothingToVerify(Exception):
     """The evaluation names no sample image, so that nothing could be proved."""
 
 
-class DatasetChanged(Exception):
-    """A test image is not the one that was evaluated."""
+class SampleChanged(Exception):
+    """A sample image that the evaluation left is not the one that was evaluated."""
 
 
 class EndpointAnswersDiffer(Exception):
@@ -49,7 +48,7 @@ def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
     evaluation = documents.read(s3, plan["locations"]["evaluation"], "evaluation")
     log(plan["execution_arn"], context).info("verifying", extra={"endpoint": plan["names"]["endpoint"]})
     check_live_config(client("sagemaker"), plan["names"])
-    images = golden(evaluation, plan) + sampled(s3, evaluation, plan)
+    images = golden(evaluation, plan) + sampled(evaluation, plan)
     answers = [ask(s3, client("sagemaker-runtime"), plan, image) for image in images]
     milliseconds = [answer["milliseconds"] for answer in answers]
     verification = {
@@ -77,21 +76,17 @@ def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
 
 def golden(evaluation: dict[str, Any], plan: dict[str, Any]) -> list[dict[str, Any]]:
     """Return the evaluation's own samples, spread over the classes. Raises NothingToVerify."""
-    samples = evaluation["samples"][:MOST_GOLDEN]
+    samples = [sample for sample in evaluation["samples"] if not sample["drawn"]][:MOST_GOLDEN]
     if not samples:
         raise NothingToVerify(f"{plan['locations']['evaluation']} has no samples to ask the endpoint about")
     return [{**sample, "chosen": "golden"} for sample in samples]
 
 
-def sampled(s3: Any, evaluation: dict[str, Any], plan: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return images drawn from all that were evaluated, so that a server cannot know which will be asked."""
-    folder, _, _ = plan["locations"]["evaluation"].rpartition("/")
-    bucket, key = documents.split_uri(f"{folder}/{evaluation['predictions_file']}")
-    lines = s3.get_object(Bucket=bucket, Key=key)["Body"].read().decode().splitlines()
-    known = {sample["path"] for sample in evaluation["samples"]}
-    others = [row for row in csv.DictReader(lines) if row["path"] not in known]
-    drawn = random.Random(plan["run_id"]).sample(others, min(MOST_SAMPLED, len(others)))
-    return [{**row, "probability": float(row["probability"]), "chosen": "sampled"} for row in drawn]
+def sampled(evaluation: dict[str, Any], plan: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return some of those that the evaluation drew from all its images, so that no server can know them beforehand."""
+    drawn = [sample for sample in evaluation["samples"] if sample["drawn"]]
+    asked = random.Random(plan["run_id"]).sample(drawn, min(MOST_SAMPLED, len(drawn)))
+    return [{**sample, "chosen": "sampled"} for sample in asked]
 
 
 def check_live_config(sagemaker: Any, names: dict[str, str]) -> None:
@@ -106,10 +101,11 @@ def check_live_config(sagemaker: Any, names: dict[str, str]) -> None:
 
 def ask(s3: Any, runtime: Any, plan: dict[str, Any], sample: dict[str, Any]) -> dict[str, Any]:
     """Return what the endpoint answers to a test image beside what the evaluation answered."""
-    bucket, prefix = documents.split_uri(plan["dataset"]["uri"])
-    image = s3.get_object(Bucket=bucket, Key=f"{prefix}{sample['path']}")["Body"].read()
+    bucket, evaluation_key = documents.split_uri(plan["locations"]["evaluation"])
+    key = f"{evaluation_key.rpartition('/')[0]}/{sample['file']}"
+    image = s3.get_object(Bucket=bucket, Key=key)["Body"].read()
     if hashlib.sha256(image).hexdigest() != sample["sha256"]:
-        raise DatasetChanged(f"{plan['dataset']['uri']}{sample['path']} has changed since it was evaluated")
+        raise SampleChanged(f"s3://{bucket}/{key} is not the image {sample['path']} that was evaluated")
     content_type = "image/png" if sample["path"].lower().endswith(".png") else "image/jpeg"
     started = time.perf_counter()
     try:

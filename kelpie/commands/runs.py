@@ -134,7 +134,7 @@ def _attach(name: str, stack_name: str | None) -> tuple[Stack, str]:
 
 
 def _start(dataset: str, assignments: list[str], stack_name: str | None) -> tuple[Stack, str]:
-    """Check everything that can be checked here, copy the data set if it is a folder, and start an execution."""
+    """Check everything that can be checked here, copy the data set if it is on this machine, and start an execution."""
     prepared = launch.prepare(dataset, assignments)
     stack = connect(stack_name)
     what = f"{Path(dataset).name}: {len(prepared.files)} files"

@@ -241,9 +241,15 @@ def test_there_are_never_more_trials_at_a_time_than_trials(plan_run):
     [
         ([], ["holds no images", "train/, valid/ and test/"]),
         ([".DS_Store", "train/", "README.md"], ["holds no images"]),
-        ([f"{split}/a/1.jpg" for split in ("train", "test")], ["no folder valid/", "found test/, train/"]),
+        (
+            [f"{split}/{name}/1.jpg" for split in ("valid", "test") for name in "ab"],
+            ["no folder train/", "test/, valid/"],
+        ),
+        ([f"{split}/{name}/1.jpg" for split in ("train", "test") for name in "ab"], ["a has 1 images", "valid"]),
+        ([f"{name}/{number}.jpg" for name in "ab" for number in range(2)], ["a has 2 images", "at least 3"]),
+        (["a.zip", "b.zip"], ["2 archives, a.zip, b.zip"]),
         ([f"{split}/a/1.jpg" for split in ("training", "valid", "test")], ["no folder train/", "training/"]),
-        (["a.jpg", "b.jpg"], ["no folder train/, valid/, test/", "found no folders"]),
+        (["a.jpg", "b.jpg"], ["2 files that are not at <class>/<image>"]),
         ([f"{split}/a/1.jpg" for split in SPLITS], ["one class only, a"]),
         (
             [f"{split}/{name}/1.jpg" for split in SPLITS for name in "ab" if (split, name) != ("valid", "b")],

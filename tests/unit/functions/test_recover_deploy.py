@@ -80,9 +80,8 @@ def champion(put, example, plan, s3):
         document = example("champion") | {"endpoint_config": config, "run_id": "aaaaaaaaaaaa"}
         put(f"s3://{plan['bucket']}/endpoints/kelpie/champion.json", document)
         put(document["evaluation"], example("evaluation"))
-        put(f"s3://{plan['bucket']}/runs/aaaaaaaaaaaa/plan.json", plan)
-        bucket, _, prefix = plan["dataset"]["uri"].removeprefix("s3://").partition("/")
-        s3.put_object(Bucket=bucket, Key=f"{prefix}test/001.Affenpinscher/a.jpg", Body=b"image")
+        bucket, _, key = document["evaluation"].removeprefix("s3://").partition("/")
+        s3.put_object(Bucket=bucket, Key=f"{key.rpartition('/')[0]}/samples/0001.jpg", Body=b"image")
 
     return champion
 

@@ -22,6 +22,8 @@ def evaluation(example, plan, put, s3):
     evaluation["samples"] = [
         {
             "path": f"test/001.Affenpinscher/{number}.png",
+            "file": f"samples/000{number}.png",
+            "drawn": False,
             "sha256": hashlib.sha256(image).hexdigest(),
             "label": "001.Affenpinscher",
             "predicted": "001.Affenpinscher",
@@ -29,15 +31,19 @@ def evaluation(example, plan, put, s3):
         }
         for number in range(3)
     ]
-    bucket, _, prefix = plan["dataset"]["uri"].removeprefix("s3://").partition("/")
-    others = [{**evaluation["samples"][0], "path": f"test/001.Affenpinscher/other {n}.png"} for n in range(10)]
-    lines = [",".join(map(str, row)) for row in (others[0], *(row.values() for row in evaluation["samples"] + others))]
-    folder = plan["locations"]["evaluation"].removeprefix("s3://").partition("/")[2].rpartition("/")[0]
-    s3.put_object(Bucket=plan["bucket"], Key=f"{folder}/predictions.csv", Body="\r\n".join(lines).encode())
-    for sample in evaluation["samples"] + others:
-        s3.put_object(Bucket=bucket, Key=prefix + sample["path"], Body=image)
+    golden = evaluation["samples"][0]
+    for number in range(3, 13):
+        name = f"test/001.Affenpinscher/other {number}.png"
+        evaluation["samples"].append(golden | {"path": name, "file": f"samples/{number:04}.png", "drawn": True})
+    for sample in evaluation["samples"]:
+        s3.put_object(Bucket=plan["bucket"], Key=key_of(plan, sample), Body=image)
     put(plan["locations"]["evaluation"], evaluation)
     return evaluation
+
+
+def key_of(plan, sample):
+    evaluation_key = plan["locations"]["evaluation"].removeprefix(f"s3://{plan['bucket']}/")
+    return f"{evaluation_key.rpartition('/')[0]}/{sample['file']}"
 
 
 class Endpoint:
@@ -141,7 +147,7 @@ def test_a_server_that_answers_slowly_is_refused_but_for_its_first_answer(app):
 
 def test_a_server_that_knows_the_samples_by_heart_is_refused(verify, app, champion, plan, evaluation):
     endpoint = Endpoint(plan["names"]["endpoint_config"], RIGHT)
-    answered = iter([RIGHT] * len(evaluation["samples"]))
+    answered = iter([RIGHT for sample in evaluation["samples"] if not sample["drawn"]])
     wrong = answers(("002.Afghan_hound", 0.93), ("001.Affenpinscher", 0.07))
     invoke = endpoint.invoke_endpoint
 
@@ -171,10 +177,9 @@ def test_a_model_error_is_a_wrong_answer(app, verify, champion, plan):
 
 
 def test_a_test_image_that_changed_is_refused(app, verify, champion, plan, s3, evaluation):
-    bucket, _, prefix = plan["dataset"]["uri"].removeprefix("s3://").partition("/")
-    s3.put_object(Bucket=bucket, Key=prefix + evaluation["samples"][1]["path"], Body=b"\x89PNG other")
+    s3.put_object(Bucket=plan["bucket"], Key=key_of(plan, evaluation["samples"][1]), Body=b"\x89PNG other")
     endpoint = Endpoint(plan["names"]["endpoint_config"], RIGHT)
-    assert_refused(verify, champion, app.DatasetChanged, endpoint, "1.png has changed")
+    assert_refused(verify, champion, app.SampleChanged, endpoint, "is not the image", "1.png")
 
 
 def test_an_evaluation_without_samples_proves_nothing(app, verify, champion, plan, put, evaluation):

@@ -1,4 +1,6 @@
-"""A folder of images: what is refused before it is copied, and what is copied."""
+"""A folder or an archive of images: what is refused before it is copied, and what is copied."""
+
+import zipfile
 
 import boto3
 import pytest
@@ -55,6 +57,7 @@ def test_a_link_to_a_folder_is_followed(folder, tmp_path):
     ("spoil", "said"),
     [
         (lambda f: (f / "train").rename(f.parent / "gone"), "no folder train/: found test/, valid/"),
+        (lambda f: (f / "test").rename(f.parent / "gone"), "cat has 1 images, from which test are to be taken"),
         (
             lambda f: [(f / s / "dog").rename(f.parent / f"{s}-dog") for s in ("train", "valid", "test")],
             "one class only",
@@ -73,12 +76,60 @@ def test_what_plan_run_would_refuse_is_refused_before_it_is_copied(folder, spoil
 
 def test_a_folder_that_is_missing_or_empty_or_a_file_is_refused(tmp_path):
     (tmp_path / "file").touch()
-    for name, said in (("none", "there is no such folder"), ("file", "is a file"), ("", "holds no images")):
+    for name, said in (("none", "there is no such"), ("file", "neither a folder nor"), ("", "holds no images")):
         with pytest.raises(InvalidInput, match=said):
             list_dataset(tmp_path / name)
     (tmp_path / "empty").mkdir()
     with pytest.raises(InvalidInput, match="holds no images"):
         list_dataset(tmp_path / "empty")
+
+
+@pytest.fixture
+def archive(folder, tmp_path):
+    """pets.zip with one more folder around its splits, as dogImages.zip has it."""
+    with zipfile.ZipFile(tmp_path / "pets.zip", "w") as opened:
+        for path in folder.rglob("*.png"):
+            opened.write(path, path.relative_to(folder.parent))
+        opened.writestr("__MACOSX/pets/._train", b"x")
+    return tmp_path / "pets.zip"
+
+
+def test_an_archive_is_checked_by_its_contents_and_copied_whole(archive, s3):
+    files = list_dataset(archive)
+    assert [file.name for file in files] == ["pets.zip"]
+    uri = upload_dataset(s3, BUCKET, archive, files, ignore).uri
+    (copied,) = s3.list_objects_v2(Bucket=BUCKET, Prefix=uri.removeprefix(f"s3://{BUCKET}/"))["Contents"]
+    assert copied["Key"].startswith("datasets/pets.zip-")
+    assert copied["Size"] == archive.stat().st_size
+
+
+def test_a_folder_may_hold_an_archive_and_nothing_else(archive, tmp_path):
+    (tmp_path / "holds").mkdir()
+    archive.rename(tmp_path / "holds" / "pets.zip")
+    (tmp_path / "holds" / "README.md").touch()
+    assert [file.name for file in list_dataset(tmp_path / "holds")] == ["pets.zip"]
+
+
+def test_an_archive_that_plan_run_would_refuse_is_refused_before_it_is_copied(archive):
+    with zipfile.ZipFile(archive, "a") as opened:
+        opened.writestr("../train/cat/2.png", b"x")
+    with pytest.raises(InvalidInput, match="1 file that is named so as to lie outside of it"):
+        list_dataset(archive)
+    archive.write_bytes(b"no archive")
+    with pytest.raises(InvalidInput, match="is no zip archive"):
+        list_dataset(archive)
+
+
+def test_large_files_are_copied_in_parts(folder, s3, monkeypatch):
+    monkeypatch.setattr("kelpie.dataset.MULTIPART_BYTES", 3)
+    counted = {"read": 0, "upload": 0}
+
+    def count(phase, size):
+        counted[phase] += size
+
+    files = list_dataset(folder)
+    assert upload_dataset(s3, BUCKET, folder, files, count).uploaded == 6
+    assert set(counted.values()) == {sum(file.size for file in files)}
 
 
 def test_every_file_is_copied_once(folder, s3):

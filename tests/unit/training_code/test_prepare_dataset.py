@@ -1,14 +1,18 @@
 from __future__ import annotations
 
 import json
+import shutil
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
-from data import DatasetError
+from data import DatasetError, Squares
 from documents import read_document
 from features import read_features
 from options import OptionsError
+from PIL import Image
 from prepare_dataset import prepare, read_options
 
 Arguments = Callable[..., list[str]]
@@ -25,6 +29,84 @@ def test_the_manifest_keeps_its_contract(dataset: Path, tmp_path: Path, argument
     assert len(manifest["images"]) == 48
     assert manifest["ignored"] == ["train/.DS_Store"]
     assert manifest["features"] is None
+    assert manifest["imbalance"] == {"largest": "blue", "smallest": "blue", "ratio": 1.0}
+    assert manifest["splits_taken"] == {}
+    assert [sample["label"] for sample in manifest["samples"]] == ["blue"] * 3 + ["green"] * 3 + ["red"] * 3
+    for sample in manifest["samples"]:
+        with Image.open(tmp_path / "out" / sample["thumbnail"]) as thumbnail:
+            assert thumbnail.size == (40, 32)
+
+
+def test_an_archive_gives_the_same_manifest_as_its_folder(dataset: Path, tmp_path: Path, arguments: Arguments) -> None:
+    archive = tmp_path / "dogImages.zip"
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as opened:
+        for path in dataset.rglob("*.*"):
+            opened.write(path, f"dogImages/{path.relative_to(dataset)}")
+    manifests = []
+    for number, given in enumerate((dataset, archive)):
+        prepare(read_options(arguments(dataset=given, model_dir=tmp_path / str(number))))
+        manifests.append(read_document(tmp_path / str(number) / "manifest.json", "manifest"))
+
+    one, two = manifests
+    assert two["counts"] == one["counts"]
+    assert [f"dogImages/{entry['path']}" for entry in one["images"]] == [entry["path"] for entry in two["images"]]
+    squares = [
+        Squares(given, manifest["images"], 16, threads=2)
+        for given, manifest in zip((dataset, archive), manifests, strict=True)
+    ]
+    np.testing.assert_array_equal(*[next(one.batches([range(48)])) for one in squares])
+
+
+def test_splits_that_are_not_given_are_taken_from_the_training_images(
+    dataset: Path, tmp_path: Path, arguments: Arguments
+) -> None:
+    shutil.rmtree(dataset / "valid")
+
+    prepare(read_options(arguments(dataset=dataset, model_dir=tmp_path / "out", valid_share=0.25)))
+
+    manifest = read_document(tmp_path / "out/manifest.json", "manifest")
+    assert manifest["splits_taken"] == {"valid": 0.25}
+    assert manifest["counts"]["valid"] == {"blue": 2, "green": 2, "red": 2}
+    assert manifest["counts"]["train"] == {"blue": 6, "green": 6, "red": 6}
+
+
+@pytest.mark.parametrize(("policy", "left"), [("drop", 6), ("report", 8)])
+def test_images_that_stand_in_two_splits_are_told_and_dropped(
+    dataset: Path, tmp_path: Path, arguments: Arguments, policy: str, left: int
+) -> None:
+    for suffix in ("jpg", "png"):
+        shutil.copy(
+            dataset / f"test/red/{'0' if suffix == 'jpg' else '1'}.{suffix}", dataset / f"train/red/again.{suffix}"
+        )
+        (dataset / f"train/red/{'6' if suffix == 'jpg' else '7'}.{suffix}").unlink()
+
+    prepare(read_options(arguments(dataset=dataset, model_dir=tmp_path / "out", near_duplicates=policy)))
+
+    manifest = read_document(tmp_path / "out/manifest.json", "manifest")
+    assert [(pair["path"], pair["of"], pair["dropped"]) for pair in manifest["near_duplicates"]] == [
+        ("train/red/again.jpg", "test/red/0.jpg", policy == "drop"),
+        ("train/red/again.png", "test/red/1.png", policy == "drop"),
+    ]
+    assert manifest["counts"]["train"]["red"] == left
+
+
+def test_a_training_image_that_breaks_off_is_used_if_asked_for(
+    dataset: Path, tmp_path: Path, arguments: Arguments
+) -> None:
+    for split in ("train", "valid"):
+        whole = (dataset / f"{split}/red/0.jpg").read_bytes()
+        (dataset / f"{split}/red/0.jpg").write_bytes(whole[:-100])
+    options = {"dataset": dataset, "model_dir": tmp_path / "out", "max_unreadable": 1}
+
+    with pytest.raises(DatasetError, match=r"2 images cannot be read, .* train/red/0\.jpg: image file"):
+        prepare(read_options(arguments(**options)))
+    prepare(read_options(arguments(**options, truncated="train")))
+
+    manifest = read_document(tmp_path / "out/manifest.json", "manifest")
+    assert [entry["path"] for entry in manifest["unreadable"]] == ["valid/red/0.jpg"]
+    (broken,) = [entry for entry in manifest["images"] if entry["truncated"]]
+    assert broken["path"] == "train/red/0.jpg"
+    assert Squares(dataset, [broken], 16, threads=1).kept
 
 
 def test_folders_come_from_sagemaker(dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -65,7 +147,7 @@ def test_a_class_of_unreadable_images_only_is_refused(dataset: Path, tmp_path: P
     for file in (dataset / "test/red").iterdir():
         file.write_bytes(b"no image")
 
-    with pytest.raises(DatasetError, match="test/ has no readable image of red"):
+    with pytest.raises(DatasetError, match="test/ has no image left of red"):
         prepare(read_options(arguments(dataset=dataset, model_dir=tmp_path, max_unreadable=9)))
 
 

@@ -22,10 +22,9 @@ from artifact import ArtifactError
 from data import DatasetError
 from documents import read_document
 from engine import TrainingDiverged
-from evaluate import evaluate, write_thumbnails
+from evaluate import evaluate
 from evaluate import read_options as evaluate_options
 from options import OptionsError
-from PIL import Image
 from prepare_dataset import prepare
 from prepare_dataset import read_options as prepare_options
 from safetensors.torch import load_file
@@ -108,6 +107,10 @@ def test_the_final_training_leaves_an_artifact_that_evaluates(
     assert (evaluation["images"], evaluation["weights_sha256"]) == (12, model["weights_sha256"])
     assert np.trace(evaluation["confusion_matrix"]) == round(evaluation["accuracy"] * 12)
     assert {sample["label"] for sample in evaluation["samples"]} == {"blue", "green", "red"}
+    assert [sample["drawn"] for sample in evaluation["samples"]] == [False] * 10 + [True] * 2
+    for sample in evaluation["samples"]:
+        content = (tmp_path / "scored" / sample["file"]).read_bytes()
+        assert hashlib.sha256(content).hexdigest() == sample["sha256"]
     with (tmp_path / "scored/predictions.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [row["path"] for row in rows] == sorted(row["path"] for row in rows)
@@ -277,23 +280,8 @@ def test_a_champion_of_other_classes_is_not_scored(final: dict[str, Any], argume
     assert (compared["same_classes"], compared["wins"], compared["losses"]) == (False, 0, 0)
 
 
-def test_mistakes_are_shown_small(tmp_path: Path) -> None:
-    for name, size in {"wide.png": (600, 300), "ribbon.png": (4000, 10), "tiny.png": (20, 10)}.items():
-        Image.new("RGB", size).save(tmp_path / name)
-    mistakes = [
-        {"path": name, "thumbnail": f"mistakes/000{number}.jpg"}
-        for number, name in enumerate(("wide.png", "ribbon.png", "tiny.png"), 1)
-    ]
-
-    write_thumbnails(tmp_path / "scored", tmp_path, mistakes)
-
-    for mistake, size in zip(mistakes, [(256, 128), (512, 1), (20, 10)], strict=True):
-        with Image.open(tmp_path / "scored" / mistake["thumbnail"]) as thumbnail:
-            assert thumbnail.size == size
-
-
 def test_a_failing_job_leaves_its_reason(dataset: Path, tmp_path: Path) -> None:
-    shutil.rmtree(dataset / "valid")
+    shutil.rmtree(dataset / "train")
     environment = {**os.environ, "SM_OUTPUT_DIR": str(tmp_path / "output"), "SM_MODEL_DIR": str(tmp_path / "model")}
     script = ROOT / "training_code" / "prepare_dataset.py"
 
@@ -304,7 +292,7 @@ def test_a_failing_job_leaves_its_reason(dataset: Path, tmp_path: Path) -> None:
     assert job.returncode == 1
     reason = (tmp_path / "output/failure").read_text()
     assert reason.startswith("DatasetError: ")
-    assert "has no folder valid" in reason
+    assert "has no folder train/" in reason
     assert job.stderr.strip() == reason
 
 

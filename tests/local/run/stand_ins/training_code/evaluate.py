@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 import tarfile
 import tempfile
 from pathlib import Path
@@ -52,6 +53,13 @@ if channel := os.environ.get("SM_CHANNEL_CHAMPION"):
         "wins": max(0, other["mistakes"] - model["mistakes"]),
         "losses": max(0, model["mistakes"] - other["mistakes"]),
     }
+samples = [
+    {**row, "file": f"samples/{number:04}.png", "drawn": number > 4} for number, row in enumerate(rows[::-1][:12], 1)
+]
+for sample in samples:
+    copy = Path(os.environ["SM_MODEL_DIR"], sample["file"])
+    copy.parent.mkdir(exist_ok=True)
+    shutil.copy(Path(os.environ["SM_CHANNEL_DATASET"], sample["path"]), copy)
 bins = [{"low": 0.0, "high": 1.0, "images": len(entries), "confidence": 0.9, "accuracy": accuracy}]
 calibration = {"error": 0.0, "log_loss": 0.1, "bins": bins}
 document = {
@@ -74,7 +82,7 @@ document = {
     "per_class": per_class,
     "confusion_matrix": matrix,
     "predictions_file": "predictions.csv",
-    "samples": rows[-4:],
+    "samples": samples,
     "mistakes": [],
     "champion": champion,
 }

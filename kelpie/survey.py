@@ -1,1 +1,0 @@
-../functions/plan_run/dataset.py
