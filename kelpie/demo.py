@@ -126,9 +126,10 @@ def show_answers(answers: list[dict[str, Any]], labels: Mapping[Path, str]) -> N
     right = 0
     for answer in answers:
         path = Path(answer["file"])
-        verdict = "right" if answer["label"] == labels[path] else f"wrong: it is {labels[path]}"
+        label = answer["label"] or "unknown"
+        verdict = "right" if label == labels[path] else f"wrong: it is {labels[path]}"
         right += answer["label"] == labels[path]
-        print(f"{path.name:<12}{answer['label']:<12}{answer['probability']:<13.4f}{verdict}")
+        print(f"{path.name:<12}{label:<12}{answer['probability']:<13.4f}{verdict}")
     print(f"{right} of {len(answers)} images that were held back are right.")
 
 

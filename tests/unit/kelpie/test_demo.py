@@ -1,6 +1,7 @@
 """The demo's data: every digit once, each class in every split, nothing that is held back is trained on."""
 
 import warnings
+from pathlib import Path
 
 import pytest
 
@@ -9,7 +10,7 @@ with warnings.catch_warnings():
     from sklearn.datasets import load_digits
 
 from kelpie.dataset import list_dataset
-from kelpie.demo import HELD_BACK_SHOWN, write_digits
+from kelpie.demo import HELD_BACK_SHOWN, show_answers, write_digits
 
 
 @pytest.fixture(scope="module")
@@ -46,3 +47,16 @@ def test_it_is_the_same_each_time(written, tmp_path):
     assert [path.name for path in again] == [path.name for path in held_back]
     first = sorted(p.relative_to(folder / "digits") for p in (folder / "digits").rglob("*.png"))
     assert first == sorted(p.relative_to(tmp_path / "digits") for p in (tmp_path / "digits").rglob("*.png"))
+
+
+def test_an_answer_below_the_models_confidence_is_shown_as_unknown(capsys):
+    show_answers([{"file": "a.png", "label": None, "probability": 0.3}], {Path("a.png"): "digit-7"})
+    assert capsys.readouterr().out.splitlines()[2].split() == [
+        "a.png",
+        "unknown",
+        "0.3000",
+        "wrong:",
+        "it",
+        "is",
+        "digit-7",
+    ]
