@@ -1,6 +1,7 @@
 """WriteReport: one page and one summary of a run, whether it succeeded or failed, from whatever it left.
 
-Event: {"execution_arn": ..., "failure": {"State", "Error", "Cause"} and perhaps "RollBack", if it failed}.
+Event: {"execution_arn": ..., "model_package_arn": ... if it succeeded, "failure": {"State", "Error", "Cause"} and
+perhaps "RollBack", if it failed}.
 Answer: {"report": s3:// URI of the page, "summary": s3:// URI, "error", "cause"}: error and cause are null unless the
 run failed, the URIs are null if it failed and could not be reported on.
 """
@@ -16,7 +17,7 @@ from failure import Failure, explain
 from history import Course, read_course
 from invocation import client, log
 from left import gather
-from page import render
+from page import render, render_profile
 from run import Run
 
 
@@ -26,7 +27,7 @@ def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
     logger.info("reporting", extra={"failure": failure})
     uris: dict[str, str | None] = {"report": None, "summary": None}
     try:
-        uris |= report(client("s3"), client("stepfunctions"), client("logs"), event["execution_arn"], failure)
+        uris |= report(client("s3"), client("stepfunctions"), client("logs"), event, failure)
     except (ClientError, documents.DocumentInvalid):
         # A run that failed still ends with its own failure, readable, where no page can be written.
         if failure is None:
@@ -35,22 +36,24 @@ def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
     return {**uris, "error": failure.error if failure else None, "cause": failure.cause if failure else None}
 
 
-def report(s3: Any, stepfunctions: Any, logs: Any, execution_arn: str, failure: Failure | None) -> dict[str, str]:
-    """Write page and summary and return their URIs."""
+def report(s3: Any, stepfunctions: Any, logs: Any, event: dict[str, Any], failure: Failure | None) -> dict[str, str]:
+    """Write the pages and the summary and return the URIs of the run's page and of the summary."""
+    execution_arn = event["execution_arn"]
     run_id = hashlib.sha256(execution_arn.encode()).hexdigest()[:12]
     run_uri = f"s3://{os.environ['BUCKET']}/runs/{run_id}"
     left = gather(s3, logs, run_uri, failure)
     course, definition = course_of(stepfunctions, execution_arn), definition_of(stepfunctions, execution_arn)
-    run = Run(run_id, execution_arn, failure, course, definition, left)
+    run = Run(run_id, execution_arn, event.get("model_package_arn"), failure, course, definition, left)
     documents.write(s3, f"{run_uri}/report/summary.json", "summary", summarise(run))
-    bucket, prefix = documents.split_uri(f"{run_uri}/report")
-    s3.put_object(
-        Bucket=bucket,
-        Key=f"{prefix}/index.html",
-        Body=render(run).encode(),
-        ContentType="text/html; charset=utf-8",
-    )
+    _put_page(s3, f"{run_uri}/report/index.html", render(run))
+    if profile := render_profile(run):
+        _put_page(s3, f"{run_uri}/report/profiler-report.html", profile)
     return {"report": f"{run_uri}/report/index.html", "summary": f"{run_uri}/report/summary.json"}
+
+
+def _put_page(s3: Any, uri: str, page: str) -> None:
+    bucket, key = documents.split_uri(uri)
+    s3.put_object(Bucket=bucket, Key=key, Body=page.encode(), ContentType="text/html; charset=utf-8")
 
 
 def course_of(stepfunctions: Any, execution_arn: str) -> Course:

@@ -12,7 +12,7 @@ from typing import Any
 from markupsafe import Markup
 
 WIDTH_PX, HEIGHT_PX = 380, 210
-NUMBER = re.compile(r"[+-]?[\d.\u202f]+(e[+-]?\d+)?(\s?(%|s|ms|min|points))?|\d+\sh \d+\smin|–")
+NUMBER = re.compile(r"\$?[+-]?[\d.\u202f]+(e[+-]?\d+)?(\s?(%|s|ms|min|points))?|\d+\sh \d+\smin|–")
 SERIES = tuple(f"var(--series-{number})" for number in range(1, 7))
 TEXT, MUTED, LINE = "var(--text)", "var(--muted)", "var(--line)"
 BAD = "var(--bad)"
@@ -107,9 +107,16 @@ def lines(
 ) -> dict[str, Any]:
     """Return lines over a number. rows: {x, y, "series"}; marks: {x, "label"}, drawn as vertical rules."""
     values = list(rows)
+    span = max((row[x] for row in values), default=0) - min((row[x] for row in values), default=0)
     scale: dict[str, Any] = {"type": "log"} if log_y else {"zero": False}
     encoding: dict[str, Any] = {
-        "x": {"field": x, "type": "quantitative", "title": x, "scale": {"nice": False}, "axis": {"tickMinStep": 1}},
+        "x": {
+            "field": x,
+            "type": "quantitative",
+            "title": x,
+            "scale": {"nice": False},
+            "axis": {"tickCount": max(1, min(10, int(span)))},
+        },
         "y": {"field": y, "type": "quantitative", "title": None, "scale": scale, "axis": y_axis or {}},
         "color": series_colour(series),
     }
@@ -131,10 +138,12 @@ def series_colour(series: Sequence[str]) -> dict[str, Any]:
     return {"field": "series", "type": "nominal", "scale": scale, "legend": {} if len(series) > 1 else None}
 
 
-def bars(rows: Sequence[dict[str, Any]], label: str, value: str, title: str, **scale: Any) -> dict[str, Any]:
+def bars(
+    rows: Sequence[dict[str, Any]], label: str, value: str, title: str, axis_format: str = "", **scale: Any
+) -> dict[str, Any]:
     """Return horizontal bars in the order of the rows, each with its `text`."""
     y = {"field": label, "type": "ordinal", "sort": None, "title": None}
-    x = {"field": value, "type": "quantitative", "title": title, "scale": scale}
+    x = {"field": value, "type": "quantitative", "title": title, "scale": scale, "axis": {"format": axis_format}}
     return {
         "data": {"values": list(rows)},
         "height": {"step": 20},

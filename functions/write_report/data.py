@@ -4,7 +4,7 @@ from typing import Any
 
 from charts import SERIES, Figure, Table, draw, series_colour
 from run import Run
-from wording import counted, figures
+from wording import counted, figures, percent
 
 SPLITS = ("train", "valid", "test")
 MOST_NAMED_CLASSES = 40
@@ -16,7 +16,6 @@ def section(run: Run) -> dict[str, Any] | None:
     if not counts:
         return None
     manifest = run.document("manifest")
-    ignored = manifest.get("ignored", [])
     classes = list(dict.fromkeys(label for split in counts.values() for label in split))
     totals = {split: sum(counts.get(split, {}).values()) for split in SPLITS}
     said = ", ".join(f"{figures(total)} {split}" for split, total in totals.items())
@@ -26,7 +25,7 @@ def section(run: Run) -> dict[str, Any] | None:
         "figures": [_counts_figure(counts, classes)],
         "samples": _samples(run, classes),
         "problems": _problems(manifest),
-        "ignored": counted(len(ignored), "file") + " that are no images" if ignored else "",
+        "remarks": _remarks(manifest),
     }
 
 
@@ -84,5 +83,35 @@ def _samples(run: Run, classes: list[str]) -> list[dict[str, Any]]:
 
 
 def _problems(manifest: dict[str, Any]) -> Table | None:
-    rows = [("unreadable", one["path"], one["reason"]) for one in manifest.get("unreadable", [])]
+    """Return what is wrong with images: labels that contradict each other first."""
+    rows = [
+        (
+            "contradicting labels"
+            if not pair["same_class"]
+            else "identical"
+            if pair["identical"]
+            else "near duplicate",
+            pair["path"],
+            f"of {pair['of']}{', left out' if pair['dropped'] else ''}",
+        )
+        for pair in sorted(manifest.get("near_duplicates", []), key=lambda pair: pair["same_class"])
+    ]
+    rows += [("unreadable", one["path"], one["reason"]) for one in manifest.get("unreadable", [])]
+    rows += [("breaks off", one["path"], "filled in") for one in manifest.get("images", []) if one.get("truncated")]
     return Table(("problem", "image", "what"), rows[:MOST_PROBLEMS], len(rows) - MOST_PROBLEMS) if rows else None
+
+
+def _remarks(manifest: dict[str, Any]) -> list[str]:
+    remarks = []
+    if imbalance := manifest.get("imbalance"):
+        remarks.append(
+            f"The largest class, {imbalance['largest']}, has {figures(round(imbalance['ratio'], 1))} times as many "
+            f"training images as the smallest, {imbalance['smallest']}."
+        )
+    for split, share in manifest.get("splits_taken", {}).items():
+        remarks.append(
+            f"No {split} split was given: {percent(share, 0)} of each class's training images were taken for it."
+        )
+    if ignored := manifest.get("ignored"):
+        remarks.append(f"Left aside: {counted(len(ignored), 'file that is no image', 'files that are no images')}.")
+    return remarks

@@ -18,6 +18,8 @@ def section(run: Run) -> dict[str, Any] | None:
     said += counted(len(answers), "image")
     if times:
         said += f", half of them within {figures(times[len(times) // 2])} ms"
+    if latency := verification.get("latency_milliseconds"):
+        said += f", none later than {figures(latency['slowest'])} ms, where {figures(latency['most'])} were allowed"
     rows = [
         (
             answer["path"],

@@ -16,7 +16,7 @@ LARGEST_DOCUMENT_BYTES = 48_000_000
 LARGEST_PICTURE_BYTES = 60_000
 PICTURES_BYTES = 1_200_000
 """Of all pictures together: as text they are a third larger, and the page stays below 3 MB."""
-OF_TRAINING = ("findings", "training_history")
+OF_TRAINING = ("findings", "profile", "training_history")
 LOG_LINES, LONGEST_LINE = 40, 500
 JOBS_LOG_GROUP = "/aws/sagemaker/TrainingJobs"
 ENDPOINTS_LOG_GROUP = "/aws/sagemaker/Endpoints"
@@ -62,8 +62,9 @@ def gather(s3: Any, logs: Any, run_uri: str, failure: Failure | None) -> Left:
         for name, folder in folders.items():
             if folder:
                 _read(left, s3, name, beside(folder, f"{name}.json"))
-        if "evaluation" in locations:
-            _read(left, s3, "evaluation", locations["evaluation"])
+        for name in ("evaluation", "variants"):
+            if name in locations:
+                _read(left, s3, name, locations[name])
     _read_champion(left, s3)
     for uri in _pictures_named(left):
         _read_picture(left, s3, uri)

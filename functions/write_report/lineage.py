@@ -35,6 +35,8 @@ def _origins(run: Run) -> Iterator[tuple[str, Any]]:
     model = plan["input"].get("model", {})
     yield from ((f"model: {name}", value) for name, value in model.items())
     yield from ((f"image: {name}", uri) for name, uri in plan["images"].items())
+    if package := run.model_package_arn:
+        yield "model package", _link(console.sagemaker("model-packages", package), package)
     names = plan["names"]
     entered = {state.name for state in run.course.states}
     jobs = {"prepare": "PrepareDataset", "train": "TrainModel", "evaluate": "EvaluateModel"}

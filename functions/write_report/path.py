@@ -4,8 +4,9 @@ from typing import Any
 
 import graph
 from charts import Figure, Table, bars, draw
+from cost import costs
 from run import Run
-from wording import counted, duration
+from wording import counted, dollars, duration
 
 LONGEST = 10
 
@@ -17,16 +18,38 @@ def section(run: Run) -> dict[str, Any] | None:
     retries = sum(state.retries for state in states)
     said = f"{counted(len(states), 'state')} in {duration(run.course.seconds)}"
     said += f", with {counted(retries, 'retry', 'retries')}" if retries else ", without a retry"
+    spent = {one.state: one for one in costs(run)}
     return {
         "sentence": f"{said}.",
+        "prices": _prices(run),
         "graph": _graph(run),
         "times": _times(run),
         "states": Table(
-            ("state", "time", "visits", "retries", "error"),
-            [(one.name, duration(one.seconds), one.visits, one.retries, one.error or "–") for one in states],
+            ("state", "time", "visits", "retries", *(["cost"] if spent else []), "error"),
+            [
+                (
+                    one.name,
+                    duration(one.seconds),
+                    one.visits,
+                    one.retries,
+                    *([dollars(spent[one.name].usd if one.name in spent else None)] if spent else []),
+                    one.error or "–",
+                )
+                for one in states
+            ],
         ),
         "undrawn": graph.undrawn(run.course, run.definition),
     }
+
+
+def _prices(run: Run) -> str:
+    """Return what the costs are made of, and what they could have come to."""
+    cost = run.plan.get("cost")
+    if not cost:
+        return ""
+    said = f"Costs are estimates: the time of each job at on-demand prices of {cost['prices_region']} as of "
+    said += f"{cost['prices_as_of']}. All jobs at their time limit would have come to {dollars(cost['most_usd'])}; "
+    return f"{said}the endpoint costs {dollars(cost['endpoint_usd_per_hour'])} an hour until it is deleted."
 
 
 def _graph(run: Run) -> Figure:

@@ -13,6 +13,7 @@ from wording import Console
 class Run:
     run_id: str
     execution_arn: str
+    model_package_arn: str | None
     failure: Failure | None
     course: Course
     definition: dict[str, Any]

@@ -39,6 +39,13 @@ def duration(seconds: float | None) -> str:
     return f"{minutes // 60}\u00a0h {minutes % 60:02}\u00a0min"
 
 
+def dollars(usd: float | None) -> str:
+    """Return a price to the cent, and a small one to four places."""
+    if usd is None:
+        return "–"
+    return f"${usd:.2f}" if usd >= 0.1 or usd == 0 else f"${usd:.4f}"
+
+
 def counted(number: int, singular: str, plural: str | None = None) -> str:
     return f"{figures(number)} {singular if number == 1 else plural or singular + 's'}"
 

@@ -510,7 +510,9 @@ def write_report(run: ExampleRun, s3: Any) -> str:
     finally:
         sys.path.remove(folder)
     run.put(s3)
-    written = app.report(s3, run, run, run.execution_arn, explain(run.failure) if run.failure else None)
+    written = app.report(
+        s3, run, run, {"execution_arn": run.execution_arn}, explain(run.failure) if run.failure else None
+    )
     key = written["report"].removeprefix(f"s3://{BUCKET}/")
     page: str = s3.get_object(Bucket=BUCKET, Key=key)["Body"].read().decode()
     return page

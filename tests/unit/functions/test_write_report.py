@@ -107,7 +107,8 @@ def page(s3):
 
 @pytest.mark.usefixtures("left")
 def test_a_run_that_succeeded(app, context, get, page):
-    answer = app.handler({"execution_arn": ARN}, context)
+    package = "arn:aws:sagemaker:eu-west-1:123456789012:model-package/kelpie/7"
+    answer = app.handler({"execution_arn": ARN, "model_package_arn": package}, context)
     assert (answer["error"], answer["cause"]) == (None, None)
     summary = get(answer["summary"])
     assert (summary["status"], summary["test_accuracy"], summary["verified"], summary["trials"]) == (
@@ -131,6 +132,7 @@ def test_a_run_that_succeeded(app, context, get, page):
         "The loss became NaN",
         "image file is truncated",
         "a tenth of the tuned one",
+        package,
     ):
         assert shown in html
 
