@@ -30,7 +30,7 @@ from kelpie.stack import Stack
 
 def run(
     dataset: Annotated[
-        str | None, typer.Argument(help="Folder with train/, valid/ and test/, or an s3:// URI of one.")
+        str | None, typer.Argument(help="Folder or zip archive of labelled images, or an s3:// URI of one.")
     ] = None,
     assignments: Annotated[
         list[str] | None,
