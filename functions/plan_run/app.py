@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import bundles
+import cost
 import documents
 import endpoints
 import images
@@ -56,6 +57,7 @@ def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
     )
     created_at = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
     made = plan.make(completed, event["execution_arn"], created_at, settings.stack, found)
+    cost.check_budget(made["cost"], completed.get("budget_usd"))
     plan_uri = f"s3://{bucket}/{made['prefix']}/plan.json"
     s3.put_object(
         Bucket=bucket,

@@ -5,8 +5,12 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
+import cost
+
 STEPS = ("prepare", "tune", "train", "evaluate")
 FIRST_ATTEMPT = 1
+ROLLBACK_ALARMS = ("endpoint-5xx", "endpoint-latency")
+"""Alarms of the template, after its NamePrefix."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +96,32 @@ def make(run_input: dict[str, Any], execution_arn: str, created_at: str, stack: 
             "parameter_ranges": _parameter_ranges(tuning["ranges"]),
         },
         "previous_endpoint_config": found.previous_endpoint_config,
+        "deployment_config": _deployment_config(run_input, stack.name_prefix),
+        "cost": cost.estimate(run_input),
     }
+
+
+def _deployment_config(run_input: dict[str, Any], name_prefix: str) -> dict[str, Any]:
+    """Return SageMaker's DeploymentConfig of an update: how traffic moves, and which alarms call it off."""
+    serving = run_input["serving"]
+    bake_seconds = serving["bake_seconds"]
+    routing: dict[str, Any] = {"Type": serving["traffic"].upper(), "WaitIntervalInSeconds": bake_seconds}
+    if serving["traffic"] == "canary":
+        routing["CanarySize"] = {"Type": "CAPACITY_PERCENT", "Value": serving["canary_percent"]}
+    config = {
+        "BlueGreenUpdatePolicy": {
+            "TrafficRoutingConfiguration": routing,
+            "TerminationWaitInSeconds": 0,
+            # SageMaker wants more than all waits together; instances take minutes to come.
+            "MaximumExecutionTimeoutInSeconds": serving["startup_timeout_seconds"] + 2 * bake_seconds + 1200,
+        }
+    }
+    # The stack's alarms watch its default endpoint, and without baking nothing is watched.
+    watched = bake_seconds and run_input["endpoint_name"] == name_prefix
+    default = [f"{name_prefix}-{alarm}" for alarm in ROLLBACK_ALARMS] if watched else []
+    if alarms := serving.get("rollback_alarms", default):
+        config["AutoRollbackConfiguration"] = {"Alarms": [{"AlarmName": name} for name in alarms]}
+    return config
 
 
 def training_code_key(sha256: str) -> str:

@@ -261,6 +261,15 @@ def test_alarms_watch_what_is_there_and_tell_the_topic(resources, definition):
                 assert (target.get("Ref") or target["Fn::GetAtt"][0]) in {*resources, "NamePrefix"}, name
 
 
+def test_the_alarms_that_call_an_update_off_are_the_templates_and_may_be_looked_at(resources, plan_module):
+    alarms = [item["Properties"] for item in resources.values() if item["Type"] == "AWS::CloudWatch::Alarm"]
+    names = {alarm["AlarmName"]["Fn::Sub"] for alarm in alarms}
+    assert {f"${{NamePrefix}}-{alarm}" for alarm in plan_module.ROLLBACK_ALARMS} <= names
+    statements = resources["ServingRole"]["Properties"]["Policies"][0]["PolicyDocument"]["Statement"]
+    (watching,) = [one for one in statements if one["Action"] == "cloudwatch:DescribeAlarms"]
+    assert watching["Resource"]["Fn::Sub"].endswith(":alarm:${NamePrefix}-*")
+
+
 def test_who_publishes_to_the_topic_is_let_in(resources):
     rules, alarms = resources["NoticeTopicPolicy"]["Properties"]["PolicyDocument"]["Statement"]
     assert rules["Condition"] == {"ArnEquals": {"aws:SourceArn": {"Fn::GetAtt": ["RunRule", "Arn"]}}}

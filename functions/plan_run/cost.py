@@ -1,0 +1,70 @@
+"""What a run can cost at most, from prices.json: each job at its whole max_job_seconds, on one instance.
+
+A guess at how long jobs will take would promise more than anyone knows; SageMaker stops a job at max_job_seconds, so
+this bound holds. The prices are list prices (https://aws.amazon.com/sagemaker/ai/pricing/) of the day and the region
+that the table names: other regions differ, and what an account has agreed with AWS is not in it.
+"""
+
+import functools
+import json
+from pathlib import Path
+from typing import Any
+
+
+class BudgetExceeded(Exception):
+    """The run could cost more than its budget. The message says which settings would lower that."""
+
+
+def estimate(run_input: dict[str, Any]) -> dict[str, Any]:
+    """Return the plan's cost, contracts/plan.schema.json. run_input: completed."""
+    prices, instances = _prices(), run_input["instances"]
+    jobs = [
+        _most(step, instances[step], run_input["tuning"]["max_jobs"] if step == "tune" else 1, run_input)
+        for step in ("prepare", "tune", "train", "evaluate")
+    ]
+    known = [job["most_usd"] for job in jobs if job["most_usd"] is not None]
+    hosting = prices["hosting"].get(instances["endpoint"])
+    return {
+        "prices_as_of": prices["as_of"],
+        "prices_region": prices["region"],
+        "jobs": jobs,
+        "most_usd": round(sum(known), 2) if len(known) == len(jobs) else None,
+        "endpoint_usd_per_hour": hosting and round(hosting * run_input["serving"]["instance_count"], 4),
+    }
+
+
+def check_budget(cost: dict[str, Any], budget_usd: float | None) -> None:
+    """Raise BudgetExceeded if the run could cost more, or if nobody knows what it costs."""
+    if budget_usd is None:
+        return
+    unknown = sorted({job["instance_type"] for job in cost["jobs"] if job["usd_per_hour"] is None})
+    if unknown:
+        raise BudgetExceeded(
+            f"budget_usd {budget_usd} cannot be held: the price table of {cost['prices_as_of']} does not have "
+            f"{', '.join(unknown)}; choose other instances, or leave budget_usd out"
+        )
+    if cost["most_usd"] > budget_usd:
+        dearest = max(cost["jobs"], key=lambda job: job["most_usd"])
+        raise BudgetExceeded(
+            f"the jobs can cost up to ${cost['most_usd']:.2f}, more than budget_usd {budget_usd}; most of it "
+            f"{dearest['step']}: {dearest['jobs']} x {dearest['most_seconds']} s of {dearest['instance_type']} at "
+            f"${dearest['usd_per_hour']} an hour (list prices of {cost['prices_as_of']}, {cost['prices_region']}): "
+            "lower max_job_seconds or tuning.max_jobs, or choose smaller instances"
+        )
+
+
+def _most(step: str, instance_type: str, count: int, run_input: dict[str, Any]) -> dict[str, Any]:
+    price, seconds = _prices()["training"].get(instance_type), run_input["max_job_seconds"]
+    return {
+        "step": step,
+        "instance_type": instance_type,
+        "jobs": count,
+        "most_seconds": seconds,
+        "usd_per_hour": price,
+        "most_usd": None if price is None else round(count * seconds / 3600 * price, 2),
+    }
+
+
+@functools.cache
+def _prices() -> dict[str, Any]:
+    return json.loads(Path(__file__).with_name("prices.json").read_text(encoding="utf-8"))

@@ -1,0 +1,89 @@
+"""What a plan says of money and of how traffic moves: pure, from a completed input."""
+
+import pytest
+
+INSTANCES = dict.fromkeys(("prepare", "tune", "train", "evaluate"), "ml.m5.xlarge") | {"endpoint": "ml.m5.large"}
+
+
+@pytest.fixture
+def complete(load):
+    run_input = load("plan_run", "run_input")
+    return lambda **given: run_input.complete({"dataset": "s3://bucket/dogs", **given}, "kelpie", INSTANCES)
+
+
+@pytest.fixture
+def cost(load):
+    return load("plan_run", "cost")
+
+
+@pytest.fixture
+def deployment_config(load):
+    return load("plan_run", "plan")._deployment_config
+
+
+def test_the_bound_is_every_job_at_its_whole_time(cost, complete):
+    bound = cost.estimate(complete(max_job_seconds=3600, tuning={"max_jobs": 5}, serving={"instance_count": 2}))
+    price = bound["jobs"][0]["usd_per_hour"]
+    assert [(job["step"], job["jobs"]) for job in bound["jobs"]] == [
+        ("prepare", 1),
+        ("tune", 5),
+        ("train", 1),
+        ("evaluate", 1),
+    ]
+    assert bound["most_usd"] == pytest.approx(8 * price)
+    assert bound["endpoint_usd_per_hour"] == pytest.approx(2 * 0.115)
+
+
+def test_a_run_that_could_cost_more_than_its_budget_is_refused_with_what_would_lower_that(cost, complete):
+    bound = cost.estimate(complete(max_job_seconds=3600, tuning={"max_jobs": 5}))
+    cost.check_budget(bound, bound["most_usd"])
+    cost.check_budget(bound, None)
+    with pytest.raises(cost.BudgetExceeded, match=r"tune: 5 x 3600 s of ml.m5.xlarge.* lower max_job_seconds"):
+        cost.check_budget(bound, bound["most_usd"] - 0.01)
+
+
+def test_a_budget_that_nobody_can_hold_is_refused(cost, complete):
+    bound = cost.estimate(complete(instances={"train": "ml.p99.xlarge"}))
+    assert bound["most_usd"] is None
+    cost.check_budget(bound, None)
+    with pytest.raises(cost.BudgetExceeded, match=r"does not have ml\.p99\.xlarge"):
+        cost.check_budget(bound, 1e9)
+
+
+def test_traffic_moves_at_once_and_unwatched_unless_asked_otherwise(complete, deployment_config):
+    config = deployment_config(complete(), "kelpie")
+    routing = config["BlueGreenUpdatePolicy"]["TrafficRoutingConfiguration"]
+    assert routing == {"Type": "ALL_AT_ONCE", "WaitIntervalInSeconds": 0}
+    assert "AutoRollbackConfiguration" not in config
+
+
+@pytest.mark.parametrize(
+    ("given", "alarms"),
+    [
+        ({}, ["kelpie-endpoint-5xx", "kelpie-endpoint-latency"]),
+        ({"serving": {"rollback_alarms": ["kelpie-mine"]}}, ["kelpie-mine"]),
+        ({"serving": {"rollback_alarms": []}}, []),
+        ({"endpoint_name": "kelpie-cats"}, []),
+    ],
+)
+def test_a_canary_bakes_under_the_alarms(complete, deployment_config, given, alarms):
+    canary = {"traffic": "canary", "canary_percent": 20, "bake_seconds": 60}
+    completed = complete(**{**given, "serving": canary | given.get("serving", {})})
+    config = deployment_config(completed, "kelpie")
+    policy = config["BlueGreenUpdatePolicy"]
+    assert policy["TrafficRoutingConfiguration"] == {
+        "Type": "CANARY",
+        "CanarySize": {"Type": "CAPACITY_PERCENT", "Value": 20},
+        "WaitIntervalInSeconds": 60,
+    }
+    assert policy["MaximumExecutionTimeoutInSeconds"] > 2 * 60
+    named = [alarm["AlarmName"] for alarm in config.get("AutoRollbackConfiguration", {}).get("Alarms", [])]
+    assert named == alarms
+
+
+def test_an_alarm_that_the_endpoints_role_may_not_see_is_refused(load):
+    run_input = load("plan_run", "run_input")
+    with pytest.raises(run_input.InvalidInput, match="must begin with 'kelpie-'"):
+        run_input.complete(
+            {"dataset": "s3://bucket/dogs", "serving": {"rollback_alarms": ["others"]}}, "kelpie", INSTANCES
+        )
