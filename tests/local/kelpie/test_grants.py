@@ -46,6 +46,7 @@ UNUSED = {
         "sagemaker:Delete*",
         "*",
     ): "models beyond KeepModels: tests/unit/functions/test_retire_models.py",
+    ("ServingRole", "cloudwatch:DescribeAlarms", "*"): "serving.bake_seconds of an update",
     ("SweepInboxRole", "*", "*"): "every few hours: tests/unit/functions/test_sweep_inbox.py",
     ("TrainAndDeployRole", "logs:*", "*"): LOG_DELIVERY,
     ("TrainAndDeployRole", "events:PutEvents", "*"): "MiniStack does not ask IAM for a state machine's own events",

@@ -4,6 +4,7 @@ What the jobs run and the endpoint serves are stand-ins: `stand_ins/` takes the 
 carries, so that a run takes seconds and a data set's `.model.json` says what its model is like.
 """
 
+import hashlib
 import json
 import os
 import shutil
@@ -28,12 +29,13 @@ REGISTRY = "123456789012.dkr.ecr.us-east-1.amazonaws.com"
 
 @dataclass
 class Stack:
-    """One deployed stack, whose default endpoint bears its name."""
+    """One deployed stack, and the endpoint that its runs deploy to: by default the one that bears its name."""
 
     name: str
     cloud: LocalCloud
     session: boto3.Session
     outputs: dict[str, str]
+    endpoint_name: str
 
     def client(self, service: str) -> Any:
         return self.session.client(service)
@@ -57,7 +59,7 @@ class Stack:
     def start(self, dataset: str, **given: Any) -> str:
         document = {
             "dataset": dataset,
-            "endpoint_name": self.name,
+            "endpoint_name": self.endpoint_name,
             "model": {"weights": "none"},
             "tuning": {"max_jobs": 1, "epochs": 1, "ranges": {"batch_size": [2]}},
             "training": {"epochs": 1},
@@ -99,17 +101,17 @@ class Stack:
         return json.loads(self.client("s3").get_object(Bucket=self.outputs["Bucket"], Key=key)["Body"].read())
 
     def endpoint(self) -> dict[str, Any]:
-        return self.client("sagemaker").describe_endpoint(EndpointName=self.name)
+        return self.client("sagemaker").describe_endpoint(EndpointName=self.endpoint_name)
 
     def answer(self) -> dict[str, Any]:
         """What the endpoint says to an image of a cat."""
         response = self.client("sagemaker-runtime").invoke_endpoint(
-            EndpointName=self.name, ContentType="image/png", Body=b"test cat 0"
+            EndpointName=self.endpoint_name, ContentType="image/png", Body=b"test cat 0"
         )
         return json.loads(response["Body"].read())
 
     def lock(self) -> dict[str, Any]:
-        return self.read(f"endpoints/{self.name}/lock.json")
+        return self.read(f"endpoints/{self.endpoint_name}/lock.json")
 
     def wait_until_recovered(self, execution: str, seconds: float = 60) -> None:
         """Wait until EventBridge's call has given back the lock of an execution that ended."""
@@ -129,11 +131,18 @@ class Stack:
         packages = [sagemaker.describe_model_package(ModelPackageName=arn) for arn in arns]
         return next(one for one in packages if one["MetadataProperties"]["GeneratedBy"] == execution)
 
-    def jobs(self) -> list[str]:
-        """The names of all training jobs, trials included, and tuning jobs that this stack has paid for."""
-        sagemaker = self.client("sagemaker")
-        trained = sagemaker.get_paginator("list_training_jobs").paginate(NameContains=self.name)
-        tuned = sagemaker.get_paginator("list_hyper_parameter_tuning_jobs").paginate(NameContains=self.name)
+    def pointer(self) -> dict[str, Any]:
+        """The champion's pointer."""
+        return self.read(f"endpoints/{self.endpoint_name}/champion.json")
+
+    def run_id(self, execution: str) -> str:
+        return hashlib.sha256(execution.encode()).hexdigest()[:12]
+
+    def paid_jobs(self, execution: str) -> list[str]:
+        """The names of all training jobs, trials included, and tuning jobs that an execution has paid for."""
+        sagemaker, run_id = self.client("sagemaker"), self.run_id(execution)
+        trained = sagemaker.get_paginator("list_training_jobs").paginate(NameContains=run_id)
+        tuned = sagemaker.get_paginator("list_hyper_parameter_tuning_jobs").paginate(NameContains=run_id)
         names = [job["TrainingJobName"] for page in trained for job in page["TrainingJobSummaries"]]
         return names + [
             job["HyperParameterTuningJobName"] for page in tuned for job in page["HyperParameterTuningJobSummaries"]
@@ -146,6 +155,7 @@ class Client:
 
     stack: Stack
     answers: list[str] = field(default_factory=list)
+    """The weights that answered, in order."""
     failures: list[str] = field(default_factory=list)
 
     def __enter__(self) -> "Client":
@@ -163,7 +173,7 @@ class Client:
         while not self._ended.wait(0.05):
             try:
                 answer = self._runtime.invoke_endpoint(
-                    EndpointName=self.stack.name, ContentType="image/png", Body=b"test cat 0"
+                    EndpointName=self.stack.endpoint_name, ContentType="image/png", Body=b"test cat 0"
                 )
                 self.answers.append(json.loads(answer["Body"].read())["model"]["weights_sha256"])
             except ClientError as error:
@@ -192,19 +202,19 @@ def make_stack(cloud: LocalCloud, session: boto3.Session, product: Path) -> Call
             "TrainingImageUri": f"{REGISTRY}/pytorch:stand-in",
             "ServingImageUri": f"{REGISTRY}/tiny:stand-in",
         }
-        return Stack(name, cloud, session, deploy(session, product, name, parameters))
+        return Stack(name, cloud, session, deploy(session, product, name, parameters), name)
 
     return make
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def stack(make_stack: Callable[[str], Stack]) -> Stack:
     return make_stack(f"t{os.urandom(3).hex()}")
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def champion(stack: Stack) -> Stack:
-    """The stack with an endpoint that a first run has put into service."""
+    """The stack with its default endpoint, which a first run has put into service."""
     ended = stack.run(stack.dataset(mistakes=4))
     assert ended["status"] == "SUCCEEDED", f"{ended.get('error')}: {ended.get('cause')}"
     return stack

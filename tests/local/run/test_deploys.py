@@ -1,6 +1,22 @@
 """Whatever becomes of a deploy, the champion answers: models that are no good, executions that end in the middle."""
 
+import dataclasses
+import json
+
 import pytest
+
+PAID_JOBS = 5
+"""Of a run with one trial: preparation, tuning job, trial, training, evaluation."""
+STOPPED_IN = [
+    "LockEndpoint",
+    "EvaluateModel",
+    "JudgeEvaluation",
+    "RegisterModel",
+    "CreateEndpointConfig",
+    "UpdateEndpoint",
+    "WaitForEndpoint",
+    "VerifyEndpoint",
+]
 
 
 @pytest.fixture
@@ -12,42 +28,93 @@ def before(champion):
     live = champion.endpoint()
     assert (live["EndpointStatus"], live["EndpointConfigName"]) == ("InService", serving[0])
     assert champion.answer()["model"]["weights_sha256"] == serving[1]
-    assert champion.read(f"endpoints/{champion.name}/champion.json")["endpoint_config"] == serving[0]
+    assert champion.pointer()["endpoint_config"] == serving[0]
     assert champion.lock()["owner"] is None
 
 
-def test_no_request_fails_for_a_model_that_does_not_start(champion, before, client_of):
+@pytest.mark.parametrize(
+    ("serves", "error"),
+    [
+        ("crash", "EndpointRolledBack"),
+        ("wrong", "EndpointAnswersDiffer"),
+        ("wrong_on_traffic", "EndpointAnswersDiffer"),
+        ("errors", "EndpointAnswersDiffer"),
+        ("slow", "EndpointTooSlow"),
+    ],
+)
+def test_a_model_that_is_no_good_is_taken_back(champion, before, client_of, serves, error):
     with client_of(champion) as client:
-        execution = champion.start(champion.dataset(serves="crash"))
+        execution = champion.start(champion.dataset(serves=serves, images=8), serving={"max_latency_milliseconds": 500})
+        ended = champion.end_of(execution)
+        champion.wait_until_recovered(execution)
+    assert (ended["status"], ended["error"]) == ("FAILED", error), ended["cause"]
+    assert len(champion.paid_jobs(execution)) == PAID_JOBS
+    if serves == "crash":  # what the start shows, no client sees
+        assert set(client.answers) == {before[1]}
+    if serves != "errors":  # whose model serves until VerifyEndpoint has asked it
+        assert client.failures == []
+
+
+@pytest.mark.parametrize("artifact", ["missing", "corrupt"])
+def test_an_artifact_that_is_not_there_or_not_whole_never_serves(champion, before, client_of, artifact):
+    champion.cloud.inject("StartDelay", Name=champion.endpoint_name, Seconds=3)
+    with client_of(champion) as client:
+        execution = champion.start(champion.dataset())
+        champion.wait_for_state(execution, "WaitForEndpoint")
+        key = f"runs/{champion.run_id(execution)}/jobs/{champion.name}-{champion.run_id(execution)}-train-1"
+        where = {"Bucket": champion.outputs["Bucket"], "Key": f"{key}/output/model.tar.gz"}
+        s3 = champion.client("s3")
+        s3.head_object(**where)
+        s3.delete_object(**where) if artifact == "missing" else s3.put_object(**where, Body=b"half a tar")
+        ended = champion.end_of(execution)
+    assert (ended["status"], ended["error"]) == ("FAILED", "EndpointRolledBack"), ended["cause"]
+    assert set(client.answers) == {before[1]}
+    assert client.failures == []
+    champion.wait_until_recovered(execution)
+
+
+def test_capacity_that_is_missing_leaves_the_champion(champion, before, client_of):
+    champion.cloud.inject("InsufficientCapacity", Name=champion.endpoint_name)
+    with client_of(champion) as client:
+        execution = champion.start(champion.dataset())
         ended = champion.end_of(execution)
     assert (ended["status"], ended["error"]) == ("FAILED", "EndpointRolledBack")
     assert client.failures == []
-    assert set(client.answers) == {before[1]}
-    champion.wait_until_recovered(execution)
-
-
-@pytest.mark.parametrize("serves", ["wrong", "errors"])
-def test_a_model_that_answers_otherwise_than_evaluated_is_taken_back(champion, before, serves):
-    execution = champion.start(champion.dataset(serves=serves))
-    ended = champion.end_of(execution)
-    assert (ended["status"], ended["error"]) == ("FAILED", "EndpointAnswersDiffer")
     assert champion.endpoint()["EndpointConfigName"] == before[0]
     champion.wait_until_recovered(execution)
 
 
-def test_capacity_that_is_missing_leaves_the_champion(champion, before):
-    champion.cloud.inject("InsufficientCapacity", Name=champion.name)
+def test_an_alarm_during_baking_calls_the_canary_off(champion, before, client_of):
+    """The model fails when it is not new any more: that shows in the canary's share of the traffic alone."""
+    canary = {"traffic": "canary", "canary_percent": 20, "bake_seconds": 120}
+    with client_of(champion) as client:
+        execution = champion.start(champion.dataset(serves="errors_later"), serving=canary)
+        ended = champion.end_of(execution, seconds=180)
+    assert (ended["status"], ended["error"]) == ("FAILED", "EndpointRolledBack"), ended["cause"]
+    challenger = [weights for weights in client.answers if weights != before[1]]
+    assert client.failures
+    assert len(client.failures) + len(challenger) <= 0.25 * (len(client.failures) + len(client.answers))
+    print(f"{len(client.failures)} requests failed of {len(client.failures) + len(client.answers)}")
+    champion.wait_until_recovered(execution)
+
+
+def test_an_endpoint_that_somebody_updates_is_left_to_them(champion, before):
     execution = champion.start(champion.dataset())
+    champion.wait_for_state(execution, "EvaluateModel")
+    champion.cloud.inject("StartDelay", Name=champion.endpoint_name, Seconds=15)
+    champion.client("sagemaker").update_endpoint(EndpointName=champion.endpoint_name, EndpointConfigName=before[0])
     ended = champion.end_of(execution)
-    assert (ended["status"], ended["error"]) == ("FAILED", "EndpointRolledBack")
-    assert champion.endpoint()["EndpointConfigName"] == before[0]
+    assert (ended["status"], ended["error"]) == ("FAILED", "EndpointNotInService"), ended["cause"]
+    champion.client("sagemaker").get_waiter("endpoint_in_service").wait(
+        EndpointName=champion.endpoint_name, WaiterConfig={"Delay": 1, "MaxAttempts": 60}
+    )
     champion.wait_until_recovered(execution)
 
 
-@pytest.mark.parametrize("state", ["LockEndpoint", "EvaluateModel", "WaitForEndpoint", "VerifyEndpoint"])
+@pytest.mark.parametrize("state", STOPPED_IN)
 def test_an_execution_that_is_stopped_is_cleaned_up_after(champion, before, client_of, state):
     if state == "WaitForEndpoint":
-        champion.cloud.inject("StartDelay", Name=champion.name, Seconds=3)
+        champion.cloud.inject("StartDelay", Name=champion.endpoint_name, Seconds=3)
     execution = champion.start(champion.dataset(serves="slow" if state == "VerifyEndpoint" else "right"))
     champion.wait_for_state(execution, state)
     with client_of(champion) as client:
@@ -78,7 +145,51 @@ def test_of_two_runs_at_once_the_second_waits_and_is_the_champion(champion):
     assert champion.end_of(first)["status"] == "SUCCEEDED"
     assert champion.end_of(second)["status"] == "SUCCEEDED"
     assert "WaitForLock" in champion.states(second)
-    pointer = champion.read(f"endpoints/{champion.name}/champion.json")
+    pointer = champion.pointer()
     assert pointer["execution_arn"] == second
     assert champion.endpoint()["EndpointConfigName"] == pointer["endpoint_config"]
     assert champion.lock()["owner"] is None
+
+
+def test_what_an_owner_of_the_lock_left_who_died_is_recovered_by_the_next_run(champion):
+    died = champion.start(champion.dataset())
+    champion.end_of(died)
+    lock = {**champion.lock(), "owner": died, "left_by": None}
+    champion.client("s3").put_object(
+        Bucket=champion.outputs["Bucket"],
+        Key=f"endpoints/{champion.endpoint_name}/lock.json",
+        Body=json.dumps(lock).encode(),
+    )
+    execution = champion.start(champion.dataset())
+    ended = champion.end_of(execution)
+    assert ended["status"] == "SUCCEEDED", f"{ended.get('error')}: {ended.get('cause')}"
+    assert "RecoverDeploy" in champion.states(execution)
+    assert champion.lock()["owner"] is None
+    assert len(champion.paid_jobs(execution)) == PAID_JOBS
+
+
+def test_an_endpoint_that_was_deleted_behind_our_back_is_made_again(stack):
+    ours = dataclasses.replace(stack, endpoint_name=f"{stack.name}-deleted")
+    ended = ours.run(ours.dataset())
+    assert ended["status"] == "SUCCEEDED", f"{ended.get('error')}: {ended.get('cause')}"
+    execution = ours.start(ours.dataset(mistakes=1))
+    ours.wait_for_state(execution, "EvaluateModel")
+    ours.client("sagemaker").delete_endpoint(EndpointName=ours.endpoint_name)
+    ended = ours.end_of(execution)
+    assert ended["status"] == "SUCCEEDED", f"{ended.get('error')}: {ended.get('cause')}"
+    assert ours.endpoint()["EndpointConfigName"] == ours.pointer()["endpoint_config"]
+    assert ours.pointer()["execution_arn"] == execution
+
+
+def test_a_server_that_never_gets_healthy_is_given_up_in_its_time(stack, client_of):
+    ours = dataclasses.replace(stack, endpoint_name=f"{stack.name}-unhealthy")
+    ended = ours.run(ours.dataset())
+    assert ended["status"] == "SUCCEEDED", f"{ended.get('error')}: {ended.get('cause')}"
+    serving = ours.endpoint()["EndpointConfigName"]
+    with client_of(ours) as client:
+        execution = ours.start(ours.dataset(serves="unhealthy"), serving={"startup_timeout_seconds": 60})
+        ended = ours.end_of(execution, seconds=180)
+    assert (ended["status"], ended["error"]) == ("FAILED", "EndpointRolledBack"), ended["cause"]
+    assert client.failures == []
+    assert ours.endpoint()["EndpointConfigName"] == serving
+    ours.wait_until_recovered(execution)

@@ -1,14 +1,38 @@
 """No reply, no second bill: whatever SageMaker does not answer, a run adopts what it made, and pays for it once."""
 
+import dataclasses
+
+import pytest
+
 PAID_JOBS = 5
 """Of a run with one trial: preparation, tuning job, trial, training, evaluation."""
 CREATIONS = (
     "CreateTrainingJob",
     "CreateHyperParameterTuningJob",
+    "CreateModelPackage",
     "CreateModel",
     "CreateEndpointConfig",
     "CreateEndpoint",
 )
+
+
+THROTTLED = (
+    *CREATIONS[:-1],
+    "UpdateEndpoint",
+    "DescribeTrainingJob",
+    "DescribeHyperParameterTuningJob",
+    "ListTrainingJobsForHyperParameterTuningJob",
+    "ListEndpoints",
+    "DescribeEndpoint",
+    "InvokeEndpoint",
+)
+"""Every call of a run that updates an endpoint."""
+
+
+@pytest.fixture(scope="module")
+def stack(stack):
+    """An endpoint of its own, which is not there yet."""
+    return dataclasses.replace(stack, endpoint_name=f"{stack.name}-lost")
 
 
 def test_a_run_that_gets_no_reply_to_any_creation_pays_once_and_serves(faulty):
@@ -16,12 +40,11 @@ def test_a_run_that_gets_no_reply_to_any_creation_pays_once_and_serves(faulty):
         faulty.cloud.inject("LostReply", Action="CreateTrainingJob", Name=f"{faulty.name}-*-{step}-1")
     for action in CREATIONS[1:]:
         faulty.cloud.inject("LostReply", Action=action)
-    before = len(faulty.jobs())
     execution = faulty.start(faulty.dataset())
     ended = faulty.end_of(execution)
     assert ended["status"] == "SUCCEEDED", f"{ended.get('error')}: {ended.get('cause')}"
     assert faulty.cloud.faults() == []
-    assert len(faulty.jobs()) - before == PAID_JOBS
+    assert len(faulty.paid_jobs(execution)) == PAID_JOBS
     assert faulty.answer()["predictions"][0]["label"] == "cat"
     assert {"IsAdoptedJobOver", "IsAdoptedTuningOver", "IsModelOurs", "IsEndpointConfigOurs", "IsDeployOurs"} <= set(
         faulty.states(execution)
@@ -31,18 +54,19 @@ def test_a_run_that_gets_no_reply_to_any_creation_pays_once_and_serves(faulty):
 def test_an_update_whose_reply_is_lost_is_followed_to_its_end(faulty):
     assert faulty.endpoint()["EndpointStatus"] == "InService"
     former = faulty.endpoint()["EndpointConfigName"]
-    faulty.cloud.inject("LostReply", Action="UpdateEndpoint", Name=faulty.name)
-    before = len(faulty.jobs())
-    ended = faulty.run(faulty.dataset(mistakes=1))
+    faulty.cloud.inject("LostReply", Action="UpdateEndpoint", Name=faulty.endpoint_name)
+    execution = faulty.start(faulty.dataset(mistakes=1))
+    ended = faulty.end_of(execution)
     assert ended["status"] == "SUCCEEDED", f"{ended.get('error')}: {ended.get('cause')}"
     assert faulty.endpoint()["EndpointConfigName"] != former
-    assert len(faulty.jobs()) - before == PAID_JOBS
+    assert len(faulty.paid_jobs(execution)) == PAID_JOBS
 
 
-def test_throttling_of_every_creation_makes_no_second_job(faulty):
-    for action in CREATIONS[:4]:
-        faulty.cloud.inject("Throttling", Action=action, Name=f"{faulty.name}-*")
-    before = len(faulty.jobs())
-    ended = faulty.run(faulty.dataset())
+def test_throttling_of_every_call_makes_no_second_job(faulty):
+    for action in THROTTLED:
+        faulty.cloud.inject("Throttling", Action=action)
+    execution = faulty.start(faulty.dataset(mistakes=2))
+    ended = faulty.end_of(execution)
     assert ended["status"] == "SUCCEEDED", f"{ended.get('error')}: {ended.get('cause')}"
-    assert len(faulty.jobs()) - before == PAID_JOBS
+    assert faulty.cloud.faults() == []
+    assert len(faulty.paid_jobs(execution)) == PAID_JOBS

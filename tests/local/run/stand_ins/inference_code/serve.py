@@ -1,8 +1,11 @@
-"""Stands in for the endpoint's server: answers with the label that an image carries in its bytes.
+"""Stands in for the endpoint's server: answers with the label that an image carries in its bytes, mistakes apart.
 
-`serves` of model.json makes it `crash` at the start, answer `wrong` labels, `errors`, or `slow`.
+`serves` of model.json makes it `crash` at the start, be `unhealthy` for ever, answer `wrong` labels, or wrong ones to
+all but the evaluation's samples (`wrong_on_traffic`), `errors`, or errors when it is not new any more (`errors_later`),
+or `slow`.
 """
 
+import hashlib
 import json
 import os
 import sys
@@ -11,24 +14,33 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 MODEL = json.loads(Path(os.environ["MODEL_FOLDER"], "model.json").read_text())
+SERVES = MODEL["serves"]
+STARTED = time.monotonic()
+NEW_SECONDS = 3
+OTHER = {"cat": "dog", "dog": "cat"}
 
 
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_GET(self) -> None:
-        self.answer(200, {})
+        self.answer(500 if SERVES == "unhealthy" else 200, {})
 
     def do_POST(self) -> None:
-        label = self.rfile.read(int(self.headers["Content-Length"])).decode().split()[1]
-        if MODEL["serves"] == "slow":
-            time.sleep(2)
-        if MODEL["serves"] == "wrong":
+        image = self.rfile.read(int(self.headers["Content-Length"]))
+        digest = hashlib.sha256(image).hexdigest()
+        label = image.decode().split()[1]
+        if digest in MODEL["mistaken"] or (SERVES == "wrong_on_traffic" and digest not in MODEL["samples"]):
+            label = OTHER[label]
+        if SERVES == "slow":
+            time.sleep(1)
+        if SERVES == "wrong":
             label = "wrong"
-        predictions = [{"label": label, "probability": 0.9}]
         model = {"run_id": None, "weights_sha256": MODEL["weights_sha256"]}
         model |= {"confidence_threshold": 0, "package_arn": os.environ.get("MODEL_PACKAGE_ARN")}
-        self.answer(500 if MODEL["serves"] == "errors" else 200, {"predictions": predictions, "model": model})
+        fails = SERVES == "errors" or (SERVES == "errors_later" and time.monotonic() > STARTED + NEW_SECONDS)
+        predictions = [{"label": label, "probability": 0.9}]
+        self.answer(500 if fails else 200, {"predictions": predictions, "model": model})
 
     def answer(self, status: int, content: object) -> None:
         body = json.dumps(content).encode()
@@ -42,6 +54,6 @@ class Handler(BaseHTTPRequestHandler):
         pass
 
 
-if MODEL["serves"] == "crash":
+if SERVES == "crash":
     sys.exit("the model cannot be loaded")
 ThreadingHTTPServer(("127.0.0.1", int(os.environ["PORT"])), Handler).serve_forever()
