@@ -47,6 +47,7 @@ import json, os
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # an answer in two packets would wait 40 ms for the first's acknowledgement
     def do_GET(self): self.answer(200, {})
     def do_POST(self):
         body = self.rfile.read(int(self.headers["Content-Length"]))

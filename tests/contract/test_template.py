@@ -161,6 +161,14 @@ def test_the_function_knows_how_often_its_queue_lets_it_receive_a_message(resour
     assert variables["MOST_RECEIVES"] == str(resources["InboxQueue"]["Properties"]["RedrivePolicy"]["maxReceiveCount"])
 
 
+def test_what_is_scaled_down_keeps_twice_what_the_network_sees_by_default(template):
+    contract = json.loads((ROOT / "contracts" / "execution_input.schema.json").read_text())
+    image_size_px = contract["properties"]["model"]["properties"]["image_size_px"]
+    short_side_px = template["Parameters"]["InboxShortSidePx"]
+    assert short_side_px["Default"] >= 2 * image_size_px["default"]
+    assert short_side_px["MaxValue"] >= 2 * image_size_px["maximum"]
+
+
 def test_no_function_writes_where_the_bucket_notifies(resources):
     """Nothing written below inbox/ by a role of this stack: no object can bring about another there."""
     for name, resource in resources.items():

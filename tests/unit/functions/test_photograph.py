@@ -2,7 +2,9 @@
 
 import io
 import random
+import re
 import resource
+import subprocess
 import sys
 import time
 import warnings
@@ -181,6 +183,20 @@ def test_a_progressive_photograph_too_big_to_hold_is_refused_before_it_is_decode
     bomb[at : at + 4] = (13_000).to_bytes(2, "big") * 2
     with pytest.raises(sys.modules["content"].ContentRejected, match="TooManyPixels"):
         body(bytes(bomb) + b"\0" * LIMIT)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux holds a process to its address space")
+def test_the_memory_of_the_function_is_enough_for_all_that_is_taken():
+    template = (Path(__file__).parents[3] / "template.yaml").read_text()
+    (mib,) = re.findall(r"ClassifyImageFunction:.*?MemorySize: (\d+)", template, re.DOTALL)[:1]
+    script = Path(__file__).parent / "limited_function.py"
+    done = subprocess.run([sys.executable, "-W", "ignore", script, mib], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    outcomes = dict(line.split("\t") for line in done.stdout.splitlines())
+    assert outcomes.pop("with 4 clients") == "ended"
+    assert len([name for name in outcomes if name.startswith("the largest")]) == 5
+    for name, outcome in outcomes.items():
+        assert outcome in (["image/jpeg"] if name.startswith("the largest") else ["image/png", "TooManyPixels"])
 
 
 FUZZED = [sample.content for sample in made.classifiable() if len(sample.content) < 50_000]
