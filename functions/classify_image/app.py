@@ -26,6 +26,7 @@ from botocore.config import Config
 from botocore.exceptions import ClientError, HTTPClientError
 from content import ContentRejected, type_of
 from photograph import body_of
+from tags import tag
 
 LARGEST_OBJECT_BYTES = 64 * 1024 * 1024
 """Of what is read at all, before any parser sees it: the function's memory holds it."""
@@ -111,6 +112,7 @@ class Settings:
     unknown_below: float | None
     """None: the model's own threshold."""
     most_receives: int
+    tags_objects: bool
 
 
 def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
@@ -139,6 +141,7 @@ def read_settings() -> Settings:
         short_side_px=int(os.environ["SHORT_SIDE_PX"]),
         unknown_below=float(below) if (below := os.environ["UNKNOWN_BELOW"]) else None,
         most_receives=int(os.environ["MOST_RECEIVES"]),
+        tags_objects=os.environ["TAG_OBJECTS"] == "true",
     )
 
 
@@ -191,7 +194,7 @@ def answer(arrival: Arrival, delivery: Delivery, settings: Settings) -> None:
     """
     s3 = client("s3")
     if delivery.receives > 1 and (earlier := earlier_result(s3, arrival)):
-        publish(earlier)  # the function may have ended between the result and its event
+        announce(arrival, earlier, settings)  # the function may have ended between the result and its event
         if earlier["status"] == "failed":
             raise GivenUp(f"{arrival.key}: {earlier['reason']}")
         return
@@ -233,7 +236,7 @@ def answer(arrival: Arrival, delivery: Delivery, settings: Settings) -> None:
         **outcome,
     }
     if write_once(s3, arrival, result):
-        publish(result)
+        announce(arrival, result, settings)
 
 
 def described(arrival: Arrival, settings: Settings) -> dict[str, Any]:
@@ -285,7 +288,7 @@ def bury(delivery: Delivery, error: Exception, settings: Settings) -> None:
             reason = unanswered("failed", type(error).__name__, str(error))
             result = described(arrival, settings) | reason
             if write_once(client("s3"), arrival, result):
-                publish(result)
+                announce(arrival, result, settings)
     except Exception:  # noqa: BLE001 - the message goes to the dead-letter queue without a result
         Logger().exception("no result could be written", extra={"message_id": delivery.identifier})
 
@@ -353,8 +356,13 @@ def write_once(s3: Any, arrival: Arrival, result: dict[str, Any]) -> bool:
     return True
 
 
-def publish(result: dict[str, Any]) -> None:
-    """Publish a result that is written. Its id is stable, so that whoever gets it twice can tell."""
+def announce(arrival: Arrival, result: dict[str, Any], settings: Settings) -> None:
+    """Tell of a result that is written: by the object's tags where they are asked for, and by an event.
+
+    The event's id is stable, so that whoever gets it twice can tell.
+    """
+    if settings.tags_objects:
+        tag(client("s3"), result, arrival.version_id)
     entry = {
         "Source": "kelpie",
         "DetailType": "ImageClassified" if result["status"] in ANSWERED else "ImageRejected",

@@ -75,6 +75,14 @@ IAM_NAMES = {
 }
 
 
+VERSIONED = {
+    "s3:GetObject": "s3:GetObjectVersion",
+    "s3:DeleteObject": "s3:DeleteObjectVersion",
+    "s3:GetObjectTagging": "s3:GetObjectVersionTagging",
+    "s3:PutObjectTagging": "s3:PutObjectVersionTagging",
+}
+
+
 def statements_of(resources, role):
     for policy in resources[role]["Properties"]["Policies"]:
         for statement in policy["PolicyDocument"]["Statement"]:
@@ -114,7 +122,7 @@ def called_by(folder: Path) -> set[str]:
     if any(isinstance(node, ast.Attribute) and ast.unparse(node) == "documents.write" for node in nodes):
         actions.add("s3:PutObject")
     if any(isinstance(node, ast.Dict) and '"VersionId":' in ast.unparse(node).replace("'", '"') for node in nodes):
-        actions |= {f"{action}Version" for action in ("s3:GetObject", "s3:DeleteObject") if action in actions}
+        actions |= {VERSIONED[action] for action in VERSIONED.keys() & actions}
     return actions
 
 

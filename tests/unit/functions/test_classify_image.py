@@ -3,7 +3,7 @@ import io
 import json
 import struct
 from types import SimpleNamespace
-from urllib.parse import quote_plus
+from urllib.parse import quote_plus, unquote_plus
 
 import pytest
 from botocore.exceptions import ClientError, ReadTimeoutError
@@ -55,6 +55,7 @@ def app(load, monkeypatch, s3, endpoint):
     monkeypatch.setenv("INBOX_QUEUE_URL", "the-queue")
     monkeypatch.setenv("UNKNOWN_BELOW", "")
     monkeypatch.setenv("MOST_RECEIVES", "5")
+    monkeypatch.setenv("TAG_OBJECTS", "false")
     s3.put_bucket_versioning(Bucket=BUCKET, VersioningConfiguration={"Status": "Enabled"})
     app = load("classify_image")
     clients = {"s3": s3, "sagemaker-runtime": endpoint, "events": endpoint, "sqs": endpoint}
@@ -353,6 +354,58 @@ def test_a_model_older_than_this_stack_is_asked_all_the_same(drop, handle, resul
     assert handle(dropped) == []
     answered = result("inbox/a.jpg", dropped["s3"]["object"]["versionId"])["model"]
     assert (answered["confidence_threshold"], answered["package_arn"]) == (0, None)
+
+
+@pytest.fixture
+def tags(s3, monkeypatch, app):  # noqa: ARG001 - its variable is set first
+    """Tags are asked for; a function that reads them of a record's object."""
+    monkeypatch.setenv("TAG_OBJECTS", "true")
+
+    def tags(record):
+        stored = record["s3"]["object"]
+        key, version = unquote_plus(stored["key"]), stored["versionId"]
+        found = s3.get_object_tagging(Bucket=BUCKET, Key=key, VersionId=version)["TagSet"]
+        return {one["Key"]: one["Value"] for one in found}
+
+    return tags
+
+
+def test_the_answer_is_put_to_the_objects_tags_and_leaves_its_others(drop, handle, tags):
+    old, new = drop("inbox/my dog+.jpg", PNG), drop("inbox/my dog+.jpg", JPEG, Tagging="owner=me&kelpie-label=cat")
+    assert handle(new) == []
+    assert tags(new) == {"owner": "me", "kelpie-status": "classified", "kelpie-label": "collie"}
+    assert tags(old) == {}
+    rejected = drop("inbox/b.jpg", b"text")
+    assert handle(rejected) == []
+    assert tags(rejected) == {"kelpie-status": "rejected"}
+
+
+def test_tags_are_put_again_with_the_event_that_may_have_been_lost(drop, handle, tags, s3):
+    dropped = drop("inbox/a.jpg", JPEG)
+    handle(dropped)
+    s3.delete_object_tagging(Bucket=BUCKET, Key="inbox/a.jpg", VersionId=dropped["s3"]["object"]["versionId"])
+    assert handle(dropped, receives=2) == []
+    assert tags(dropped)["kelpie-label"] == "collie"
+
+
+def test_an_object_without_room_for_tags_is_answered_all_the_same(drop, handle, tags, results, endpoint):
+    dropped = drop("inbox/a.jpg", JPEG, Tagging="&".join(f"t{number}=1" for number in range(9)))
+    assert handle(dropped) == []
+    assert len(tags(dropped)) == 9
+    assert len(results()) == len(endpoint.events) == 1
+
+
+def test_without_being_asked_for_no_tags_are_put(drop, handle, tags, monkeypatch):
+    monkeypatch.setenv("TAG_OBJECTS", "false")
+    handle(dropped := drop("inbox/a.jpg", JPEG))
+    assert tags(dropped) == {}
+
+
+def test_a_tag_holds_what_a_tag_may(load):
+    result = {"status": "classified", "label": "chien & chat, 犬 (100 %)" + "x" * 300}
+    value = load("classify_image", "tags").tags_of(result)[1]["Value"]
+    assert value.startswith("chien _ chat_ 犬 _100 __x")
+    assert len(value) == 256
 
 
 def test_one_bad_message_does_not_bring_the_others_again(drop, app, context, results):
