@@ -145,22 +145,23 @@ def _last_words(logs: Any, failure: Failure, left: Left) -> Log | None:
     trials = left.documents.get("leaderboard", {}).get("trials", [])
     if failure.state == "TuneHyperparameters":
         job = next((trial["job"] for trial in trials if trial["status"] == "Failed"), job)
-    group, prefix = JOBS_LOG_GROUP, f"{job}/"
+    group, which = JOBS_LOG_GROUP, {"logStreamNamePrefix": f"{job}/"}
     if not job:
         if failure.state not in AFTER_THE_UPDATE or "plan" not in left.documents:
             return None
-        group, prefix = f"{ENDPOINTS_LOG_GROUP}/{left.documents['plan']['names']['endpoint']}", ""
+        group = f"{ENDPOINTS_LOG_GROUP}/{left.documents['plan']['names']['endpoint']}"
+        which = {"orderBy": "LastEventTime", "descending": True}
     try:
-        streams = logs.describe_log_streams(logGroupName=group, **({"logStreamNamePrefix": prefix} if prefix else {}))
-        names = [stream["logStreamName"] for stream in streams["logStreams"]]
-        if not names:
+        streams = logs.describe_log_streams(logGroupName=group, **which)["logStreams"]
+        if not streams:
             return None
-        found = logs.get_log_events(logGroupName=group, logStreamName=names[-1], limit=400, startFromHead=False)
+        stream = streams[0]["logStreamName"]  # of a job with several instances, the first's
+        found = logs.get_log_events(logGroupName=group, logStreamName=stream, limit=400, startFromHead=False)
     except ClientError as error:
         if error.response["Error"]["Code"] != "ResourceNotFoundException":
-            left.problems.append(f"The log {group} {prefix} could not be read: {error}")
+            left.problems.append(f"The log {group} could not be read: {error}")
         return None
-    return Log(group, names[-1], telling(event["message"] for event in found["events"]))
+    return Log(group, stream, telling(event["message"] for event in found["events"]))
 
 
 def telling(messages: Iterable[str]) -> list[str]:

@@ -48,6 +48,7 @@ UNUSED = {
     ): "models beyond KeepModels: tests/unit/functions/test_retire_models.py",
     ("ServingRole", "cloudwatch:DescribeAlarms", "*"): "serving.bake_seconds of an update",
     ("SweepInboxRole", "*", "*"): "every few hours: tests/unit/functions/test_sweep_inbox.py",
+    ("WriteReportRole", "logs:GetLogEvents", "*"): "a run that failed: tests/local/run/test_deploys.py",
     ("TrainAndDeployRole", "logs:*", "*"): LOG_DELIVERY,
     ("TrainAndDeployRole", "events:PutEvents", "*"): "MiniStack does not ask IAM for a state machine's own events",
     ("TrainAndDeployRole", "lambda:InvokeFunction", "*:kelpie-recover-deploy:*"): ROLL_BACK,

@@ -100,6 +100,11 @@ class Stack:
     def read(self, key: str) -> dict[str, Any]:
         return json.loads(self.client("s3").get_object(Bucket=self.outputs["Bucket"], Key=key)["Body"].read())
 
+    def report(self, execution: str) -> str:
+        """The run's page."""
+        key = f"runs/{hashlib.sha256(execution.encode()).hexdigest()[:12]}/report/index.html"
+        return self.client("s3").get_object(Bucket=self.outputs["Bucket"], Key=key)["Body"].read().decode()
+
     def endpoint(self) -> dict[str, Any]:
         return self.client("sagemaker").describe_endpoint(EndpointName=self.endpoint_name)
 

@@ -79,6 +79,9 @@ def test_capacity_that_is_missing_leaves_the_champion(champion, before, client_o
         execution = champion.start(champion.dataset())
         ended = champion.end_of(execution)
     assert (ended["status"], ended["error"]) == ("FAILED", "EndpointRolledBack")
+    page = champion.report(execution)
+    assert "EndpointRolledBack in HasEndpointSettled" in page
+    assert f"/aws/sagemaker/Endpoints/{champion.name}" in page[page.index("The log's end") :]
     assert client.failures == []
     assert champion.endpoint()["EndpointConfigName"] == before[0]
     champion.wait_until_recovered(execution)

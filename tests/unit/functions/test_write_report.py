@@ -56,7 +56,7 @@ class Execution:
         assert executionArn == ARN
         return {"definition": json.dumps(DEFINITION)}
 
-    def describe_log_streams(self, logGroupName, logStreamNamePrefix=""):  # noqa: N803
+    def describe_log_streams(self, logGroupName, logStreamNamePrefix="", **_):  # noqa: N803
         streams = [name for name in self.log.get(logGroupName, {}) if name.startswith(logStreamNamePrefix)]
         return {"logStreams": [{"logStreamName": name} for name in streams]}
 
