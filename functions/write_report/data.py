@@ -9,6 +9,8 @@ from wording import counted, figures, percent
 SPLITS = ("train", "valid", "test")
 MOST_NAMED_CLASSES = 40
 MOST_PROBLEMS = 50
+UNEVEN = 1.5
+"""How many times as many images the largest class has, from which on it is worth a sentence."""
 
 
 def section(run: Run) -> dict[str, Any] | None:
@@ -103,7 +105,8 @@ def _problems(manifest: dict[str, Any]) -> Table | None:
 
 def _remarks(manifest: dict[str, Any]) -> list[str]:
     remarks = []
-    if imbalance := manifest.get("imbalance"):
+    imbalance = manifest.get("imbalance")
+    if imbalance and imbalance["ratio"] >= UNEVEN:
         remarks.append(
             f"The largest class, {imbalance['largest']}, has {figures(round(imbalance['ratio'], 1))} times as many "
             f"training images as the smallest, {imbalance['smallest']}."

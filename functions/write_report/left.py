@@ -3,6 +3,7 @@
 import base64
 import json
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,7 +14,7 @@ from wording import counted
 
 LARGEST_DOCUMENT_BYTES = 48_000_000
 """A manifest of some 150,000 images; the rest of Lambda's memory is for reading it."""
-LARGEST_PICTURE_BYTES = 60_000
+LARGEST_PICTURE_BYTES, PICTURES_AT_A_TIME = 60_000, 16
 PICTURES_BYTES = 1_200_000
 """Of all pictures together: as text they are a third larger, and the page stays below 3 MB."""
 OF_TRAINING = ("findings", "profile", "training_history")
@@ -66,8 +67,7 @@ def gather(s3: Any, logs: Any, run_uri: str, failure: Failure | None) -> Left:
             if name in locations:
                 _read(left, s3, name, locations[name])
     _read_champion(left, s3)
-    for uri in _pictures_named(left):
-        _read_picture(left, s3, uri)
+    _read_pictures(left, s3)
     if failure:
         left.log = _last_words(logs, failure, left)
     return left
@@ -127,16 +127,29 @@ def _pictures_named(left: Left) -> Iterator[str]:
         yield from (uris[turn] for uris in by_class.values() if turn < len(uris))
 
 
-def _read_picture(left: Left, s3: Any, uri: str) -> None:
-    if sum(map(len, left.pictures.values())) * 3 / 4 > PICTURES_BYTES:
-        return
+def _read_pictures(left: Left, s3: Any) -> None:
+    """Read pictures, many at a time, until there are as many as the page has room for."""
+    named = list(_pictures_named(left))
+    room = PICTURES_BYTES
+    with ThreadPoolExecutor(PICTURES_AT_A_TIME) as pool:
+        for start in range(0, len(named), PICTURES_AT_A_TIME):
+            uris = named[start : start + PICTURES_AT_A_TIME]
+            for uri, content in zip(uris, pool.map(lambda uri: _picture(s3, uri), uris), strict=True):
+                if 0 < len(content) <= min(room, LARGEST_PICTURE_BYTES):
+                    left.pictures[uri] = f"data:image/jpeg;base64,{base64.b64encode(content).decode()}"
+                    room -= len(content)
+            if room < LARGEST_PICTURE_BYTES:
+                return
+
+
+def _picture(s3: Any, uri: str) -> bytes:
+    """Return a picture's content, or none: the page then names it instead."""
     bucket, key = documents.split_uri(uri)
     try:
-        content = s3.get_object(Bucket=bucket, Key=key)["Body"].read(LARGEST_PICTURE_BYTES + 1)
+        content: bytes = s3.get_object(Bucket=bucket, Key=key)["Body"].read(LARGEST_PICTURE_BYTES + 1)
     except ClientError:
-        return  # the page names the picture instead
-    if len(content) <= LARGEST_PICTURE_BYTES:
-        left.pictures[uri] = f"data:image/jpeg;base64,{base64.b64encode(content).decode()}"
+        return b""
+    return content
 
 
 def _last_words(logs: Any, failure: Failure, left: Left) -> Log | None:
@@ -145,6 +158,7 @@ def _last_words(logs: Any, failure: Failure, left: Left) -> Log | None:
     trials = left.documents.get("leaderboard", {}).get("trials", [])
     if failure.state == "TuneHyperparameters":
         job = next((trial["job"] for trial in trials if trial["status"] == "Failed"), job)
+    which: dict[str, Any]
     group, which = JOBS_LOG_GROUP, {"logStreamNamePrefix": f"{job}/"}
     if not job:
         if failure.state not in AFTER_THE_UPDATE or "plan" not in left.documents:

@@ -192,6 +192,10 @@ def product(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copy(ROOT / "template.yaml", folder)
     for name in ("contracts", "functions", "statemachine"):
         shutil.copytree(ROOT / name, folder / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
+    # The one link of a function into the job code, which is not copied.
+    layout = folder / "functions" / "plan_run" / "layout.py"
+    layout.unlink()
+    shutil.copy(ROOT / "training_code" / "layout.py", layout)
     job_code = folder / "functions" / "plan_run" / "job_code"
     for link in job_code.iterdir():
         link.unlink()
