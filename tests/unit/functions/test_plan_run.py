@@ -2,6 +2,7 @@ import hashlib
 import io
 import json
 import tarfile
+import zipfile
 
 import boto3
 import fastjsonschema
@@ -158,6 +159,58 @@ def test_features_are_shared_by_runs_that_would_compute_the_same(app, context, u
     assert features("e", architecture="resnet18") != first
     upload("train/001.Affenpinscher/c.jpg")
     assert features("f") != first
+
+
+@pytest.fixture
+def archive(upload):
+    """dogImages.zip: two classes, three images each in train/ and test/, no valid/."""
+
+    def archive(name="dogImages.zip", damage=0):
+        paths = [f"{split}/{label}/{n}.jpg" for split in ("train", "test") for label in "ab" for n in range(3)]
+        content = io.BytesIO()
+        with zipfile.ZipFile(content, "w") as opened:
+            for path in ("README.md", *paths):
+                opened.writestr(f"dogImages/{path}", bytes(9))
+        upload(name, body=content.getvalue()[damage:])
+
+    return archive
+
+
+@pytest.mark.parametrize("name", ["", "/dogImages.zip"])
+def test_an_archive_is_planned_by_its_directory(archive, plan_run, get, name):
+    archive()
+    given = {**FROM_SCRATCH, "dataset": f"{DATASET}{name}", "data": {"valid_share": 0.2}}
+    plan = get(plan_run(given)["plan_uri"])
+    dataset = plan["dataset"]
+    assert (dataset["archive"], dataset["classes"]) == ("dogImages.zip", ["a", "b"])
+    assert {split: found["images"] for split, found in dataset["splits"].items()} == {"train": 4, "valid": 2, "test": 6}
+    (channel,) = [one for one in plan["channels"]["evaluate"] if one["ChannelName"] == "dataset"]
+    assert channel["DataSource"]["S3DataSource"]["S3Uri"] == f"{DATASET}{name or '/'}" == dataset["uri"]
+    assert plan["hyperparameters"]["prepare"]["valid_share"] == "0.2"
+    assert plan["hyperparameters"]["prepare"]["near_duplicates"] == "drop"
+
+
+def test_an_archive_of_which_the_beginning_is_missing_is_refused(archive, refused):
+    archive(damage=3000)
+    name, message = refused(FROM_SCRATCH)
+    assert name == "DatasetError"
+    assert f"{DATASET}/dogImages.zip is no zip archive" in message
+
+
+def test_only_an_archives_directory_is_fetched(load, archive, s3, monkeypatch):
+    dataset, fetched = load("plan_run", "dataset"), []
+    archive()
+    monkeypatch.setattr(dataset, "RANGE_BYTES", 256)
+    get_object = s3.get_object
+
+    def counted(**request):
+        fetched.append(request["Range"])
+        return get_object(**request)
+
+    monkeypatch.setattr(s3, "get_object", counted)
+    surveyed = dataset.survey(s3, f"{DATASET}/", {"valid": 0.15, "test": 0.15})
+    assert surveyed["splits"]["train"]["images"] == 4
+    assert not any(one.startswith("bytes=0-") for one in fetched)
 
 
 def test_a_listing_of_several_pages_is_read_to_its_end(upload, plan_run, get, monkeypatch):
