@@ -43,6 +43,9 @@ format: .venv/.dev  ## rewrite the code, and README.md's tree, as `make check` w
 	.venv/bin/ruff check --fix .
 	.venv/bin/python docs/write_tree.py
 
+screenshots: .venv/.dev  ## README.md's pictures, of what `make demo` has left
+	.venv/bin/python docs/write_screenshots.py
+
 images: .venv-images/.installed  ## rewrite the template's accounts of AWS's images from the SageMaker SDK's tables
 	.venv/bin/python docs/write_images.py .venv-images
 
@@ -83,4 +86,4 @@ clean:  ## remove what make has installed in this folder
 	.venv-audit/bin/python -m pip $(PIP_INSTALL) --requirement requirements-audit.txt
 	touch $@
 
-.PHONY: help install demo test browser check format images audit clean
+.PHONY: help install demo test browser check format screenshots images audit clean

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import webbrowser
 from pathlib import Path
@@ -31,7 +32,8 @@ def ui(
         if browser:
             webbrowser.open(address)
 
-    serve(stack, None if stack_name else str(local.cloud().home), port, tell)
+    with contextlib.suppress(KeyboardInterrupt):
+        serve(stack, None if stack_name else str(local.cloud().home), port, tell)
 
 
 def report(

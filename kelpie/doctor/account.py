@@ -167,7 +167,7 @@ def _each(name: str, checks: Callable[[], Iterable[Check]]) -> list[Check]:
     try:
         return list(checks())
     except botocore.exceptions.ClientError as error:
-        remedy = "ask for the permissions of README.md, Least privilege" if _is_denied(error) else None
+        remedy = "ask for the permissions of docs/permissions.md" if _is_denied(error) else None
         return [Check(name, "unknown", str(error), remedy)]
     except botocore.exceptions.BotoCoreError as error:
         return [Check(name, "missing", str(error), "aws configure, or aws sso login; then aws sts get-caller-identity")]

@@ -127,7 +127,7 @@ def test_what_aws_refuses_to_tell_is_unknown_and_no_credentials_are_missing():
         raise botocore.exceptions.NoCredentialsError
 
     (refused,) = account._each("quotas", denied)
-    assert (refused.verdict, "Least privilege" in refused.remedy) == ("unknown", True)
+    assert (refused.verdict, "docs/permissions.md" in refused.remedy) == ("unknown", True)
     assert account._asked("credentials", without_credentials).verdict == "missing"
 
 

@@ -1,5 +1,6 @@
 """Stands in for a trial and for the final training: what the model is to be like is in the data set's .model.json."""
 
+import argparse
 import hashlib
 import json
 import os
@@ -8,6 +9,11 @@ import tarfile
 from pathlib import Path
 
 model = json.loads(Path(os.environ["SM_CHANNEL_DATASET"], ".model.json").read_text())
+arguments = argparse.ArgumentParser()
+arguments.add_argument("--epochs", type=int, default=1)
+epochs = arguments.parse_known_args()[0].epochs
+for epoch in range(1, epochs + 1):
+    print(f"epoch {epoch}/{epochs} train_loss={1 / epoch:.4f} valid_loss={1.1 / epoch:.4f}", flush=True)
 print("final train_loss=0.1 train_accuracy=0.9 valid_loss=0.1 valid_accuracy=0.9 (epoch 1)", flush=True)
 if channel := os.environ.get("SM_CHANNEL_INFERENCE_CODE"):
     folder = Path(os.environ["SM_MODEL_DIR"])
