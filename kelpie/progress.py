@@ -62,7 +62,7 @@ class Progress:
 
 
 class Follower:
-    """Reads one execution again and again. What has ended is read once more, and then no more."""
+    """Reads one execution again and again. What has ended is not read anew, unless it is redriven."""
 
     def __init__(self, stack: Stack, arn: str):
         self.run = execution.run_id(arn)
@@ -77,9 +77,9 @@ class Follower:
         self._last: Progress | None = None
 
     def read(self) -> Progress:
-        if self._last is not None and self._last.over:
-            return self._last
         described = self._stack.client("stepfunctions").describe_execution(executionArn=self._arn)
+        if self._last is not None and self._last.over and described["status"] == self._last.status:
+            return self._last
         visits = execution.state_visits(execution.history(self._stack, self._arn))
         running = self._read_jobs()
         self._read_trials(visits)
@@ -118,7 +118,7 @@ class Follower:
     def _read_trials(self, visits: list[StateVisit]) -> None:
         """Read the trials while they run and once after; before and after that nothing of them changes."""
         tuning = [visit for visit in visits if visit.name == TUNING_STATE]
-        if tuning and not self._tuned:
+        if tuning and not (self._tuned and tuning[-1].left):
             self._tuned = tuning[-1].left is not None
             self._trials = execution.trials(self._stack, self.run)
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import os
+import tempfile
 import webbrowser
 from pathlib import Path
-from typing import Annotated
+from typing import IO, Annotated
 
 import typer
 
@@ -26,14 +27,24 @@ def ui(
     from kelpie.ui.server import serve  # charts and a server that no other command needs
 
     stack = connect(stack_name)
+    with tempfile.NamedTemporaryFile("w", prefix="kelpie-ui-", suffix=".html") as door:
 
-    def tell(address: str) -> None:
-        progress_console().print(f"Open {address}\nCtrl-C ends it.", highlight=False, markup=False, soft_wrap=True)
-        if browser:
-            webbrowser.open(address)
+        def tell(address: str) -> None:
+            progress_console().print(f"Open {address}\nCtrl-C ends it.", highlight=False, markup=False, soft_wrap=True)
+            if browser:
+                _open(address, door)
 
-    with contextlib.suppress(KeyboardInterrupt):
-        serve(stack, None if stack_name else str(local.cloud().home), port, tell)
+        with contextlib.suppress(KeyboardInterrupt):
+            serve(stack, None if stack_name else str(local.cloud().home), port, tell)
+
+
+def _open(address: str, door: IO[str]) -> None:
+    """Open the address by way of a file that only this user can read: a program's arguments, which would hold the key,
+    are there for every user of the machine to see.
+    """
+    door.write(f'<!doctype html><meta http-equiv="refresh" content="0; url={address}"><title>Kelpie</title>\n')
+    door.flush()
+    webbrowser.open(Path(door.name).as_uri())
 
 
 def report(
