@@ -11,7 +11,7 @@ def test_the_report_of_a_run_is_fetched_whether_it_succeeded_or_not(ui, finished
         fetched = kelpie("report", name, "--no-browser", "--output", str(tmp_path / name))
         assert fetched.returncode == 0, fetched.stderr
         assert Path(fetched.stdout.strip()).read_text().startswith("<!doctype html>")
-    assert "ModelRejected" in (tmp_path / failed["name"] / "index.html").read_text()
+    assert "rejected" in (tmp_path / failed["name"] / "index.html").read_text().lower()
     newest = json.loads(kelpie("report", "--json").stdout)
     assert newest["execution_arn"] == failed["executionArn"]
     assert newest["report"].endswith(f".cache/kelpie/reports/{failed['name']}/index.html")
