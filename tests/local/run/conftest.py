@@ -190,7 +190,7 @@ def product(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the product's template and all that it deploys, with the stand-ins in the job code's place."""
     folder = tmp_path_factory.mktemp("product")
     shutil.copy(ROOT / "template.yaml", folder)
-    for name in ("contracts", "functions", "statemachine"):
+    for name in ("contracts", "functions", "statemachine", "training_code"):
         shutil.copytree(ROOT / name, folder / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
     # The one link of a function into the job code, which is not copied.
     layout = folder / "functions" / "plan_run" / "layout.py"
