@@ -1,7 +1,8 @@
 """PlanRun: validates a run's input and data set, puts the job code in place and leaves the plan in S3.
 
-Event: {"execution_arn": ..., "input": the execution's input}. Answer: {"plan_uri": s3:// URI of plan.json, "plan": the
-plan without the data set's counts, which with many classes would not fit a state's 256 KiB}.
+Event: {"execution_arn": ..., "input": the execution's input}; or, for another attempt at a job that ended before the
+execution was redriven, {"execution_arn": ..., "plan_uri": ..., "state": the job's state}. Answer: {"plan_uri": s3://
+URI of plan.json, "plan": the plan without the data set's counts, which with many classes would not fit 256 KiB}.
 """
 
 import json
@@ -38,6 +39,8 @@ class Settings:
 
 
 def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
+    if "plan_uri" in event:
+        return next_attempt(event, context)
     settings = settings_from(os.environ)
     log(event["execution_arn"], context).info("planning", extra={"input": event["input"]})
     completed = run_input.complete(event["input"], settings.stack.name_prefix, settings.instances)
@@ -66,7 +69,20 @@ def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
         ContentType="application/json",
     )
     documents.write(s3, plan_uri, "plan", made)
-    return {"plan_uri": plan_uri, "plan": {**made, "dataset": {"uri": surveyed["uri"]}}}
+    return answer(plan_uri, made)
+
+
+def next_attempt(event: dict[str, Any], context: Any) -> dict[str, Any]:
+    """Give one job another name, everywhere in the plan: SageMaker takes no name twice."""
+    s3 = client("s3")
+    made = plan.renumbered(documents.read(s3, event["plan_uri"], "plan"), event["state"])
+    log(event["execution_arn"], context).info("another attempt", extra={"names": made["names"]})
+    documents.write(s3, event["plan_uri"], "plan", made)
+    return answer(event["plan_uri"], made)
+
+
+def answer(plan_uri: str, made: dict[str, Any]) -> dict[str, Any]:
+    return {"plan_uri": plan_uri, "plan": {**made, "dataset": {"uri": made["dataset"]["uri"]}}}
 
 
 def settings_from(environment: Mapping[str, str]) -> Settings:

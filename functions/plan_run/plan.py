@@ -2,12 +2,19 @@
 
 import hashlib
 import json
+import re
 from dataclasses import dataclass
 from typing import Any
 
 import cost
 
 STEPS = ("prepare", "tune", "train", "evaluate")
+STEP_OF = {
+    "PrepareDataset": "prepare",
+    "TuneHyperparameters": "tune",
+    "TrainModel": "train",
+    "EvaluateModel": "evaluate",
+}
 FIRST_ATTEMPT = 1
 ROLLBACK_ALARMS = ("endpoint-5xx", "endpoint-latency")
 """Alarms of the template, after its NamePrefix."""
@@ -99,6 +106,17 @@ def make(run_input: dict[str, Any], execution_arn: str, created_at: str, stack: 
         "deployment_config": _deployment_config(run_input, stack.name_prefix),
         "cost": cost.estimate(run_input),
     }
+
+
+def renumbered(plan: dict[str, Any], state: str) -> dict[str, Any]:
+    """Return the plan with the next free attempt number in the name of a state's job, and in every place it leaves."""
+    former = plan["names"][STEP_OF[state]]
+    base, _, number = former.rpartition("-")
+    taken = set(plan["names"].values())
+    attempt = next(n for n in range(int(number) + 1, int(number) + len(taken) + 2) if f"{base}-{n}" not in taken)
+    # A name holds the run's id, and stands for nothing else, wherever it stands.
+    whole_name = re.compile(re.escape(former) + r"(?![0-9a-z-])")
+    return json.loads(whole_name.sub(f"{base}-{attempt}", json.dumps(plan)))
 
 
 def _deployment_config(run_input: dict[str, Any], name_prefix: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""RecoverDeploy: cleans up after an execution that ended while it held an endpoint's lock.
+"""RecoverDeploy: cleans up after an execution that ended while a job of its ran, or while it held an endpoint's lock.
 
 StopExecution and time-outs run no Catch: an EventBridge rule on the execution's end calls this, and so does the next
 run that takes the lock over. It waits until the endpoint stands still, restores the champion if the configuration of
@@ -7,14 +7,17 @@ the run that ended is live, asks it an image that it knows, and gives the lock b
 Event: {"detail": {"executionArn": the execution that ended}}. Answer: {"outcome": what was done, in a word or two}.
 """
 
+import contextlib
 import hashlib
 import json
 import os
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import documents
 import endpoints
+from botocore.exceptions import ClientError
 from invocation import client, log
 
 MOVING = ("Creating", "Updating", "SystemUpdating", "RollingBack", "Deleting")
@@ -40,6 +43,7 @@ def handler(event: dict[str, Any], context: Any) -> dict[str, str]:
         plan = documents.read(s3, f"s3://{bucket}/runs/{run_id}/plan.json", "plan")
     except documents.DocumentMissing:
         return {"outcome": "never planned"}
+    stop_jobs(client("sagemaker"), plan["run_id"])
     folder = endpoints.folder_of(plan)
     lock, _ = endpoints.read_lock(s3, folder)
     if execution_arn not in (lock["owner"], lock["left_by"]):
@@ -48,6 +52,34 @@ def handler(event: dict[str, Any], context: Any) -> dict[str, str]:
     unlock(s3, folder, execution_arn)
     logger.info("recovered", extra={"outcome": outcome, "endpoint": plan["names"]["endpoint"]})
     return {"outcome": outcome}
+
+
+def stop_jobs(sagemaker: Any, run_id: str) -> None:
+    """Stop jobs that nobody waits for: a run that is stopped while it waits for an adopted job leaves it.
+
+    A tuning job comes first: it stops its own trials, and starts no others.
+    """
+    tuning = sagemaker.get_paginator("list_hyper_parameter_tuning_jobs").paginate(
+        NameContains=run_id, StatusEquals="InProgress"
+    )
+    for name in [
+        job["HyperParameterTuningJobName"] for page in tuning for job in page["HyperParameterTuningJobSummaries"]
+    ]:
+        with ended_is_as_good():
+            sagemaker.stop_hyper_parameter_tuning_job(HyperParameterTuningJobName=name)
+    training = sagemaker.get_paginator("list_training_jobs").paginate(NameContains=run_id, StatusEquals="InProgress")
+    for name in [job["TrainingJobName"] for page in training for job in page["TrainingJobSummaries"]]:
+        with ended_is_as_good():
+            sagemaker.stop_training_job(TrainingJobName=name)
+
+
+@contextlib.contextmanager
+def ended_is_as_good() -> Iterator[None]:
+    try:
+        yield
+    except ClientError as error:
+        if error.response["Error"]["Code"] != "ValidationException":  # SageMaker's answer for a job that has ended
+            raise
 
 
 class Patience:

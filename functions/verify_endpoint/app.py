@@ -26,6 +26,10 @@ class EndpointConfigMismatch(Exception):
     """The endpoint is not in service on the configuration that this run asked for."""
 
 
+class LockLost(Exception):
+    """The run has not the endpoint's lock: it was redriven after its deploy had been cleaned up."""
+
+
 class NothingToVerify(Exception):
     """The evaluation names no sample image, so that nothing could be proved."""
 
@@ -47,6 +51,7 @@ def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
     plan = documents.read(s3, event["plan_uri"], "plan")
     evaluation = documents.read(s3, plan["locations"]["evaluation"], "evaluation")
     log(plan["execution_arn"], context).info("verifying", extra={"endpoint": plan["names"]["endpoint"]})
+    check_lock(s3, plan)
     check_live_config(client("sagemaker"), plan["names"])
     images = golden(evaluation, plan) + sampled(evaluation, plan)
     answers = [ask(s3, client("sagemaker-runtime"), plan, image) for image in images]
@@ -87,6 +92,16 @@ def sampled(evaluation: dict[str, Any], plan: dict[str, Any]) -> list[dict[str, 
     drawn = [sample for sample in evaluation["samples"] if sample["drawn"]]
     asked = random.Random(plan["run_id"]).sample(drawn, min(MOST_SAMPLED, len(drawn)))
     return [{**sample, "chosen": "sampled"} for sample in asked]
+
+
+def check_lock(s3: Any, plan: dict[str, Any]) -> None:
+    """Raise LockLost unless this run has the lock: what it was judged against may not be the champion any more."""
+    lock = documents.read(s3, f"s3://{plan['bucket']}/endpoints/{plan['names']['endpoint']}/lock.json", "lock")
+    if lock["owner"] != plan["execution_arn"]:
+        raise LockLost(
+            f"the lock of the endpoint {plan['names']['endpoint']} belongs to {lock['owner'] or 'nobody'}, not to this "
+            "run: its deploy was cleaned up when it ended; start a new run"
+        )
 
 
 def check_live_config(sagemaker: Any, names: dict[str, str]) -> None:

@@ -39,14 +39,22 @@ class Run:
     cause: str | None = None
 
 
-def walk(definition: dict[str, Any], run_input: Any, results: dict[str, Any]) -> Run:
-    """Run the machine. results: by state a result, a TaskError, or a list of them, one a visit, the last repeated."""
+def walk(
+    definition: dict[str, Any], run_input: Any, results: dict[str, Any], execution: dict[str, Any] | None = None
+) -> Run:
+    """Run the machine. results: by state a result, a TaskError, or a list of them, one a visit, the last repeated.
+
+    execution: what its context has of the execution, beside its Id.
+    """
     run, variables, clock_seconds = Run(), {}, 0.0
     name, data = definition["StartAt"], run_input
     for _ in range(MOST_STEPS):
         state = definition["States"][name]
         run.path.append(name)
-        scope = {"input": data, "context": {"Execution": {"Id": EXECUTION_ARN}, "State": {"Name": name}}}
+        scope = {
+            "input": data,
+            "context": {"Execution": {"Id": EXECUTION_ARN, **(execution or {})}, "State": {"Name": name}},
+        }
         query = _query(scope, variables, clock_seconds)
         match state["Type"]:
             case "Fail":

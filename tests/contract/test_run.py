@@ -14,6 +14,7 @@ FAILED_DESCRIPTION = {
 }
 FAILURE_PATH = ["WriteFailureReport", "AnnounceFailure", "HowRunFailed"]
 PACKAGE_ARN = "arn:aws:sagemaker:eu-west-1:123456789012:model-package/kelpie-0123456789ab/1"
+CREATED = "2026-11-22T12:00:00Z"
 LOCKED = {"held": True, "owner": "this one", "left_by": "", "champion_channels": []}
 TAKEN = {"held": False, "owner": "another", "left_by": "", "champion_channels": []}
 JOBS_BY_STATE = {
@@ -91,8 +92,14 @@ def results(plan):
         "CheckRollBack": {"EndpointStatus": "InService", "EndpointConfigName": "former"},
         "RestoreEndpoint": {"EndpointArn": "arn"},
         "DeleteEndpoint": {},
-        "DescribeAdoptedJob": {**job, "TrainingJobName": "adopted", "ModelArtifacts": {"S3ModelArtifacts": model_data}},
-        "DescribeAdoptedTuning": {"HyperParameterTuningJobStatus": "Completed"},
+        "DescribeAdoptedJob": {
+            **job,
+            "TrainingJobName": "adopted",
+            "CreationTime": CREATED,
+            "ModelArtifacts": {"S3ModelArtifacts": model_data},
+        },
+        "DescribeAdoptedTuning": {"HyperParameterTuningJobStatus": "Completed", "CreationTime": CREATED},
+        "PlanNextAttempt": {"Payload": {"plan_uri": "s3://b/plan.json", "plan": returned}},
         "ReadModel": {"PrimaryContainer": {"ModelDataUrl": model_data}},
         "ReadEndpointConfig": {"ProductionVariants": [{"ModelName": names["model"]}]},
         "ReadDeploy": {"EndpointStatus": "Creating", "EndpointConfigName": config},
@@ -111,6 +118,15 @@ def updating(results, plan):
 @pytest.fixture
 def walk(definition, interpreter):
     return lambda results: interpreter.walk(definition, {"dataset": "s3://bucket/dogs"}, results)
+
+
+@pytest.fixture
+def redriven(definition, interpreter):
+    def redriven(redrive_time):
+        context = {"RedriveCount": 1, "RedriveTime": redrive_time}
+        return lambda results: interpreter.walk(definition, {"dataset": "s3://bucket/dogs"}, results, context)
+
+    return redriven
 
 
 @pytest.fixture
@@ -270,6 +286,7 @@ def test_a_job_that_is_there_already_is_waited_for(walk, results, plan, task_err
     step, goes_on = JOBS_BY_STATE[state]
     describe = "DescribeAdoptedTuning" if step == "tune" else "DescribeAdoptedJob"
     running = {
+        "CreationTime": CREATED,
         "TrainingJobName": plan["names"][step],
         "TrainingJobStatus": "InProgress",
         "SecondaryStatus": "Training",
@@ -291,9 +308,14 @@ def test_a_job_that_is_there_already_is_waited_for(walk, results, plan, task_err
 @pytest.mark.parametrize("status", ["Failed", "Stopped"])
 def test_an_adopted_job_that_does_not_complete_fails_the_run(walk, results, task_error, state, status):
     results[state] = task_error("SageMaker.ResourceInUseException", "there already")
-    ended = {"TrainingJobName": "j", "TrainingJobStatus": status, "SecondaryStatus": status, "FailureReason": "no luck"}
-    results["DescribeAdoptedJob"] = ended
-    results["DescribeAdoptedTuning"] = {"HyperParameterTuningJobStatus": status, "FailureReason": "no luck"}
+    ended = {"CreationTime": CREATED, "FailureReason": "no luck"}
+    results["DescribeAdoptedJob"] = {
+        **ended,
+        "TrainingJobName": "j",
+        "TrainingJobStatus": status,
+        "SecondaryStatus": status,
+    }
+    results["DescribeAdoptedTuning"] = {**ended, "HyperParameterTuningJobStatus": status}
     run = walk(results)
     assert run.status == "FAILED"
     if status == "Failed":
@@ -301,9 +323,49 @@ def test_an_adopted_job_that_does_not_complete_fails_the_run(walk, results, task
         assert "no luck" in report_of(run)["Cause"]
 
 
+@pytest.mark.parametrize("state", JOBS_BY_STATE)
+@pytest.mark.parametrize("status", ["Failed", "Stopped"])
+def test_a_redriven_run_tries_again_under_the_next_number_what_had_ended_before(
+    redriven, results, plan, plan_module, task_error, state, status
+):
+    step, _goes_on = JOBS_BY_STATE[state]
+    ended = {"CreationTime": CREATED, "TrainingJobName": "j", "TrainingJobStatus": status, "SecondaryStatus": status}
+    results["DescribeAdoptedJob"] = ended
+    results["DescribeAdoptedTuning"] = {"CreationTime": CREATED, "HyperParameterTuningJobStatus": status}
+    renamed = plan_module.renumbered(results["PlanRun"]["Payload"]["plan"], state)
+    results["PlanNextAttempt"]["Payload"]["plan"] = renamed
+    results[state] = [task_error("SageMaker.ResourceInUseException"), results[state]]
+    run = redriven("2026-11-22T13:00:00Z")(results)
+    assert run.status == "SUCCEEDED"
+    names = [
+        next(value for key, value in request.items() if key.endswith("JobName")) for request in run.requests[state]
+    ]
+    assert names == [plan["names"][step], renamed["names"][step]]
+    assert names[1].endswith("-2")
+    assert run.requests["PlanNextAttempt"][0]["Payload"]["state"] == state
+    assert len(run.requests["PlanNextAttempt"]) == 1
+
+
+@pytest.mark.parametrize("state", JOBS_BY_STATE)
+def test_a_job_that_fails_after_the_redrive_is_not_tried_again(redriven, results, task_error, state):
+    results[state] = task_error("SageMaker.ResourceInUseException")
+    ended = {
+        "CreationTime": CREATED,
+        "TrainingJobName": "j",
+        "TrainingJobStatus": "Failed",
+        "SecondaryStatus": "Failed",
+    }
+    results["DescribeAdoptedJob"] = ended
+    results["DescribeAdoptedTuning"] = {"CreationTime": CREATED, "HyperParameterTuningJobStatus": "Failed"}
+    run = redriven("2026-11-22T11:00:00Z")(results)
+    assert run.status == "FAILED"
+    assert "PlanNextAttempt" not in run.path
+
+
 def test_an_adopted_training_without_an_artifact_fails_the_run(walk, results, task_error):
     results["TrainModel"] = task_error("SageMaker.ResourceInUseException")
     results["DescribeAdoptedJob"] = {
+        "CreationTime": CREATED,
         "TrainingJobName": "j",
         "TrainingJobStatus": "Stopped",
         "SecondaryStatus": "Stopped",

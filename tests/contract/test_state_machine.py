@@ -13,6 +13,10 @@ ADOPTED = {
     ("IsModelOurs", "CreateEndpointConfig"),
     ("IsEndpointConfigOurs", "FindEndpoint"),
     ("IsDeployOurs", "WaitForEndpoint"),
+    ("TryAgain", "PrepareDataset"),
+    ("TryAgain", "TuneHyperparameters"),
+    ("TryAgain", "TrainModel"),
+    ("TryAgain", "EvaluateModel"),
 }
 LOOPS = {
     ("WaitForLock", "LockEndpoint"),

@@ -392,6 +392,35 @@ def test_a_package_without_its_job_code_is_refused(load, tmp_path):
         bundles.pack(tmp_path / "training_code")
 
 
+@pytest.mark.usefixtures("dogs")
+@pytest.mark.parametrize(
+    ("state", "step"),
+    [
+        ("PrepareDataset", "prepare"),
+        ("TuneHyperparameters", "tune"),
+        ("TrainModel", "train"),
+        ("EvaluateModel", "evaluate"),
+    ],
+)
+def test_another_attempt_renames_one_job_wherever_the_plan_names_it(plan_run, app, context, get, state, step):
+    first = plan_run(FROM_SCRATCH)
+    before = get(first["plan_uri"])
+    again = app.handler({"execution_arn": ARN, "plan_uri": first["plan_uri"], "state": state}, context)
+    after = get(first["plan_uri"])
+    assert again["plan_uri"] == first["plan_uri"]
+    assert again["plan"]["names"] == after["names"]
+    assert after["names"] == before["names"] | {step: f"kelpie-{before['run_id']}-{step}-2"}
+    assert before["names"][step] not in json.dumps(after)
+    assert json.dumps(after).replace(after["names"][step], before["names"][step]) == json.dumps(before)
+
+
+def test_an_attempt_number_is_never_given_twice(load, example):
+    plan = load("plan_run", "plan")
+    made = example("plan")
+    made["names"]["retrain"] = made["names"]["train"].removesuffix("1") + "2"
+    assert plan.renumbered(made, "TrainModel")["names"]["train"].endswith("-train-3")
+
+
 def test_every_default_of_the_input_passes_its_own_contract(load, example):
     run_input = load("plan_run", "run_input")
     instances = dict.fromkeys(("prepare", "tune", "train", "evaluate", "endpoint"), "ml.m5.large")

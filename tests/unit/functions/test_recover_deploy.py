@@ -3,6 +3,7 @@ import json
 from types import SimpleNamespace
 
 import pytest
+from botocore.exceptions import ClientError
 
 FORMER = "kelpie-former"
 OURS = "kelpie-3f2a9c0d1e4b"
@@ -15,9 +16,27 @@ class Endpoint:
     def __init__(self, config, *statuses, weights=WEIGHTS, after_update="InService"):
         self.config, self.statuses, self.weights, self.after_update = config, list(statuses), weights, after_update
         self.deleted = False
+        self.stopped = []
+        self.jobs = {
+            "list_hyper_parameter_tuning_jobs": (
+                "HyperParameterTuningJobSummaries",
+                "HyperParameterTuningJobName",
+                ["tune-1"],
+            ),
+            "list_training_jobs": ("TrainingJobSummaries", "TrainingJobName", ["train-1"]),
+        }
+
+    def stop_hyper_parameter_tuning_job(self, HyperParameterTuningJobName):  # noqa: N803
+        self.stopped.append(HyperParameterTuningJobName)
+
+    def stop_training_job(self, TrainingJobName):  # noqa: N803
+        self.stopped.append(TrainingJobName)
+        raise ClientError({"Error": {"Code": "ValidationException", "Message": "it has ended"}}, "StopTrainingJob")
 
     def get_paginator(self, operation):
-        assert operation == "list_endpoints"
+        if operation != "list_endpoints":
+            member, name, found = self.jobs[operation]
+            return SimpleNamespace(paginate=lambda **_: [{member: [{name: job} for job in found]}])
         found = [] if self.config is None or self.deleted else [{"EndpointName": "kelpie"}]
         return SimpleNamespace(paginate=lambda NameContains: [{"Endpoints": found}])  # noqa: ARG005, N803
 
@@ -99,6 +118,13 @@ def test_an_update_that_rolled_back_by_itself_leaves_nothing_to_do(recover, cham
     champion(FORMER)
     assert recover(Endpoint(FORMER, "Updating", "InService")) == "nothing to restore"
     assert get(lock_uri)["owner"] is None
+
+
+def test_jobs_that_the_run_left_are_stopped_lock_or_no_lock(recover, put, lock_uri, example):
+    put(lock_uri, example("lock") | {"owner": "arn:another"})
+    endpoint = Endpoint(OURS, "InService")
+    assert recover(endpoint) == "held no lock"
+    assert endpoint.stopped == ["tune-1", "train-1"]
 
 
 def test_a_run_that_had_moved_the_champion_keeps_it(recover, champion):

@@ -38,6 +38,7 @@ def evaluation(example, plan, put, s3):
     for sample in evaluation["samples"]:
         s3.put_object(Bucket=plan["bucket"], Key=key_of(plan, sample), Body=image)
     put(plan["locations"]["evaluation"], evaluation)
+    put(f"s3://{plan['bucket']}/endpoints/kelpie/lock.json", example("lock") | {"owner": plan["execution_arn"]})
     return evaluation
 
 
@@ -119,6 +120,13 @@ def assert_refused(verify, champion, error, endpoint, *said):
 def test_another_configuration_is_refused(app, verify, champion):
     endpoint = Endpoint("former", RIGHT)
     assert_refused(verify, champion, app.EndpointConfigMismatch, endpoint, "InService on former")
+
+
+@pytest.mark.parametrize("owner", [None, "arn:another"])
+def test_a_run_that_lost_the_lock_does_not_become_champion(app, verify, champion, plan, put, example, owner):
+    put(f"s3://{plan['bucket']}/endpoints/kelpie/lock.json", example("lock") | {"owner": owner})
+    endpoint = Endpoint(plan["names"]["endpoint_config"], RIGHT)
+    assert_refused(verify, champion, app.LockLost, endpoint, owner or "nobody")
 
 
 def test_an_endpoint_that_is_not_in_service_is_refused(app, verify, champion, plan):
