@@ -44,20 +44,35 @@ class UnsupportedMediaType(BadRequest):
 def preprocess(image: bytes, preprocessing: dict[str, Any]) -> np.ndarray:
     """Return an encoded image as the network wants it, (3, S, S) float32, S = image_size_px.
 
-    Short side to resize_px (Pillow's filters, which do not alias), the centre square, 0..1, minus mean, by std. Sizes
-    are rounded as torchvision's Resize and CenterCrop do it; only the centre square is computed. A JPEG is decoded at a
-    half, a quarter or an eighth of its size where that leaves resize_px. Raises UnreadableImage, UnsupportedMediaType.
+    fit `crop`: short side to resize_px (Pillow's filters, which do not alias), the centre square, sizes rounded as
+    torchvision's Resize and CenterCrop do it; only the centre square is computed. `pad`: long side to S, the rest
+    filled with the mean. Then 0..1, minus mean, by std. A JPEG is decoded at a half, a quarter or an eighth where
+    that leaves resize_px. Raises UnreadableImage, UnsupportedMediaType.
     """
+    picture = decode(image, preprocessing["resize_px"])
+    square = _padded(picture, preprocessing) if preprocessing.get("fit") == "pad" else _cut(picture, preprocessing)
+    return _normalise(np.asarray(square), preprocessing["mean"], preprocessing["std"])
+
+
+def _cut(picture: Image.Image, preprocessing: dict[str, Any]) -> Image.Image:
     short, size = preprocessing["resize_px"], preprocessing["image_size_px"]
-    picture = decode(image, short)
     width, height = picture.size
     scaled = (short, int(short * height / width)) if width <= height else (int(short * width / height), short)
     if scaled[0] * scaled[1] > MOST_PIXELS:
         raise UnreadableImage(
             f"the image has {width} x {height} pixels, which is too narrow to be scaled to {short} px"
         )
-    square = _cut_centre(picture, scaled, size, INTERPOLATIONS[preprocessing["interpolation"]])
-    return _normalise(np.asarray(square), preprocessing["mean"], preprocessing["std"])
+    return _cut_centre(picture, scaled, size, INTERPOLATIONS[preprocessing["interpolation"]])
+
+
+def _padded(picture: Image.Image, preprocessing: dict[str, Any]) -> Image.Image:
+    size, longest = preprocessing["image_size_px"], max(picture.size)
+    width, height = (max(1, round(size * side / longest)) for side in picture.size)
+    red, green, blue = (round(255 * value) for value in preprocessing["mean"])
+    square = Image.new("RGB", (size, size), (red, green, blue))
+    scaled = picture.resize((width, height), INTERPOLATIONS[preprocessing["interpolation"]])
+    square.paste(scaled, ((size - width) // 2, (size - height) // 2))
+    return square
 
 
 def decode(image: bytes, at_least_px: int | None = None) -> Image.Image:

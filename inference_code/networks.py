@@ -11,6 +11,7 @@ from artifacts import ArtifactError
 from safetensors import SafetensorError
 from safetensors.torch import load
 
+TIMM = "timm:"  # before the names of timm's networks
 AUXILIARY = ("googlenet", "inception_v3")  # their classifiers for training only are not part of an artifact
 
 
@@ -27,16 +28,13 @@ def load_network(description: dict[str, Any], weights: bytes) -> torch.nn.Module
 
 
 def build_network(description: dict[str, Any]) -> torch.nn.Module:
-    """Build torchvision's network with the seed's two fully connected layers in place of its classifier."""
+    """Build the network with the seed's two fully connected layers in place of its classifier."""
     architecture, head = description["architecture"], description["head"]
+    network = _build_timm(architecture) if architecture.startswith(TIMM) else _build_torchvision(architecture)
     try:
-        options = {"aux_logits": False, "init_weights": False} if architecture in AUXILIARY else {}
-        network = torchvision.models.get_model(architecture, weights=None, **options)
         replaced = network.get_submodule(head["path"])
-    except (ValueError, AttributeError) as error:
-        raise ArtifactError(
-            f"torchvision {torchvision.__version__} has no {architecture} with a layer {head['path']}: {error}"
-        ) from error
+    except AttributeError as error:
+        raise ArtifactError(f"{architecture} has no layer {head['path']}: {error}") from error
     if getattr(replaced, "in_features", None) != head["in_features"]:
         raise ArtifactError(f"{head['path']} of {architecture} is {replaced}, expected {head['in_features']} inputs")
     parent, _, name = head["path"].rpartition(".")
@@ -47,4 +45,23 @@ def build_network(description: dict[str, Any]) -> torch.nn.Module:
         output=torch.nn.Linear(head["hidden_units"], len(description["classes"])),
     )
     setattr(network.get_submodule(parent), name, torch.nn.Sequential(layers))
+    return network
+
+
+def _build_torchvision(architecture: str) -> torch.nn.Module:
+    options = {"aux_logits": False, "init_weights": False} if architecture in AUXILIARY else {}
+    try:
+        network: torch.nn.Module = torchvision.models.get_model(architecture, weights=None, **options)
+    except ValueError as error:
+        raise ArtifactError(f"torchvision {torchvision.__version__} has no {architecture}: {error}") from error
+    return network
+
+
+def _build_timm(architecture: str) -> torch.nn.Module:
+    import timm  # only an artifact that needs it brings it along
+
+    try:
+        network: torch.nn.Module = timm.create_model(architecture.removeprefix(TIMM), pretrained=False)
+    except RuntimeError as error:
+        raise ArtifactError(f"timm {timm.__version__} has no {architecture}: {error}") from error
     return network

@@ -49,6 +49,7 @@ def write_artifact(
     of which the artifact's own code gives the answers. Raises ArtifactError.
     """
     _unpack_inference_code(inference_code, folder)
+    _complete_requirements(folder / "code", description["architecture"])
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
     save_file(tensors, folder / WEIGHTS_FILE)
     document = {
@@ -143,6 +144,16 @@ def _unpack_inference_code(source: Path, folder: Path) -> None:
         if not (code / name).is_file():
             raise ArtifactError(f"the serving code {source} has no {name}")
         (code / name).replace(folder / name)
+
+
+def _complete_requirements(code: Path, architecture: str) -> None:
+    """Have the endpoint install what this network needs besides, and nothing that others need."""
+    library, named, _ = architecture.partition(":")
+    for path in sorted(code.glob("requirements-*.txt")):
+        if named and path.stem == f"requirements-{library}":
+            with (code / "requirements.txt").open("a") as requirements:
+                requirements.write(path.read_text())
+        path.unlink()
 
 
 def _unpack(archive: Path, folder: Path) -> None:

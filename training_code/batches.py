@@ -1,26 +1,24 @@
-"""Batches for the training loop: images, augmented and normalised, or frozen features.
-
-Augmentation is mild, and never mirrors: a mirrored 2, a left-hand glove or a text is another thing, and nothing in a
-data set says whether its classes survive it. What every photograph survives is a slightly different point of view:
-rotation up to 10 degrees, scale 0.85 to 1.15, shift up to 10 % of the side, brightness and contrast within 20 %.
-"""
+"""Batches for the training loop: images, augmented and normalised, or frozen features."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Mapping
+import functools
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Protocol
 
 import numpy as np
 import torch
-from data import DatasetError, Squares
-from torch.nn import functional
+from data import DatasetError
+from pictures import Pictures
+from PIL import Image
 
-LARGEST_ANGLE = math.radians(10)
-SCALES = (0.85, 1.15)
-LARGEST_SHIFT = 0.2  # of half a side, the unit of grid_sample
-LARGEST_LIGHT = 0.2
-VALID_BATCH = 128
+VALID_BATCH = 64
+AHEAD = 2  # batches that are made while the network is busy with one
+
+Pair = tuple[torch.Tensor, torch.Tensor]
 
 
 class Batches(Protocol):
@@ -28,63 +26,115 @@ class Batches(Protocol):
 
     train_images: int
     valid_images: int
+    waited_seconds: float
+    """In all, for training batches that were not ready."""
 
-    def train(self, batches: list[list[int]]) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """Yield inputs and labels of each list of training indices."""
+    def train(self, batches: Sequence[Sequence[int]], epoch: int, size_px: int | None) -> Iterator[Pair]:
+        """Yield inputs and labels of each list of training indices, as they are in this epoch."""
         ...
 
-    def valid(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """Yield inputs and labels of the whole validation split, in order."""
+    def valid(self, indices: Sequence[int]) -> Iterator[Pair]:
+        """Yield inputs and labels of these validation images, in order."""
         ...
 
 
 class ImageBatches:
-    """Images: (B, 3, S, S) float32, channels_last."""
+    """Images: (B, 3, S, S) float32, channels_last; made by threads of their own, ahead of the network."""
 
     def __init__(
         self,
-        train: Squares,
-        train_labels: list[int],
-        valid: Squares,
-        valid_labels: list[int],
+        train: Pictures,
+        train_labels: Sequence[int],
+        valid: Pictures,
+        valid_labels: Sequence[int],
         preprocessing: Mapping[str, Any],
+        augment: Callable[[np.ndarray, int, int, int], np.ndarray],
         device: torch.device,
     ):
+        """augment: what makes a square, (S, S, 3) uint8, of a picture, the side, the epoch and the image's index."""
         self.train_images, self.valid_images = len(train), len(valid)
+        self.waited_seconds = 0.0
         self._train, self._train_labels = train, torch.tensor(train_labels)
         self._valid, self._valid_labels = valid, torch.tensor(valid_labels)
-        self._preprocessing, self._device = preprocessing, device
+        self._preprocessing, self._augment, self._device = preprocessing, augment, device
 
-    def train(self, batches: list[list[int]]) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        for indices, squares in zip(batches, self._train.batches(batches), strict=True):
-            images = augment(normalise(squares, self._preprocessing, self._device))
-            yield images, self._train_labels[indices].to(self._device)
+    def train(self, batches: Sequence[Sequence[int]], epoch: int, size_px: int | None) -> Iterator[Pair]:
+        side = size_px or self._preprocessing["image_size_px"]
 
-    def valid(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        batches = [indices.tolist() for indices in torch.arange(self.valid_images).split(VALID_BATCH)]
-        for indices, squares in zip(batches, self._valid.batches(batches), strict=True):
-            yield normalise(squares, self._preprocessing, self._device), self._valid_labels[indices].to(self._device)
+        def make(index: int) -> np.ndarray:
+            return self._augment(self._train[index], side, epoch, index)
+
+        for indices, squares in zip(batches, self._ahead(batches, make), strict=True):
+            yield (
+                normalise(squares, self._preprocessing, self._device),
+                self._train_labels[list(indices)].to(self._device),
+            )
+
+    def valid(self, indices: Sequence[int]) -> Iterator[Pair]:
+        waited = self.waited_seconds
+        batches = [indices[start : start + VALID_BATCH] for start in range(0, len(indices), VALID_BATCH)]
+        for batch, squares in zip(batches, self._ahead(batches, self._valid.__getitem__), strict=True):
+            yield (
+                normalise(squares, self._preprocessing, self._device),
+                self._valid_labels[list(batch)].to(self._device),
+            )
+        self.waited_seconds = waited
+
+    def _ahead(self, batches: Sequence[Sequence[int]], make: Callable[[int], np.ndarray]) -> Iterator[np.ndarray]:
+        with ThreadPoolExecutor(workers()) as pool:
+            waiting: list[list[Future[np.ndarray]]] = []
+            try:
+                for indices in batches:
+                    waiting.append([pool.submit(make, index) for index in indices])
+                    if len(waiting) > AHEAD:
+                        yield self._gather(waiting.pop(0))
+                while waiting:
+                    yield self._gather(waiting.pop(0))
+            finally:  # who stops early waits for none of them
+                pool.shutdown(wait=False, cancel_futures=True)
+
+    def _gather(self, futures: list[Future[np.ndarray]]) -> np.ndarray:
+        started = time.monotonic()
+        squares = np.stack([future.result() for future in futures])
+        self.waited_seconds += time.monotonic() - started
+        return squares
 
 
 class FeatureBatches:
     """Frozen features: (B, D) float32."""
 
-    def __init__(
-        self,
-        train: tuple[torch.Tensor, torch.Tensor],
-        valid: tuple[torch.Tensor, torch.Tensor],
-        device: torch.device,
-    ):
+    waited_seconds = 0.0
+
+    def __init__(self, train: Pair, valid: Pair, device: torch.device):
         self.train_images, self.valid_images = len(train[0]), len(valid[0])
-        self._train = tuple(tensor.to(device) for tensor in train)
-        self._valid = tuple(tensor.to(device) for tensor in valid)
+        self._train = train[0].to(device), train[1].to(device)
+        self._valid = valid[0].to(device), valid[1].to(device)
 
-    def train(self, batches: list[list[int]]) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    def train(self, batches: Sequence[Sequence[int]], epoch: int, size_px: int | None) -> Iterator[Pair]:
+        del epoch, size_px  # features are the same in every epoch
         for indices in batches:
-            yield self._train[0][indices], self._train[1][indices]
+            yield self._train[0][list(indices)], self._train[1][list(indices)]
 
-    def valid(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        yield self._valid[0], self._valid[1]
+    def valid(self, indices: Sequence[int]) -> Iterator[Pair]:
+        yield self._valid[0][list(indices)], self._valid[1][list(indices)]
+
+
+def augmentation_of(
+    name: str, mirror: bool, seed: int, preprocessing: Mapping[str, Any]
+) -> Callable[[np.ndarray, int, int, int], np.ndarray]:
+    """Return what makes a training square of a picture: `gentle` or `strong` of augmentation.py."""
+    from augmentation import chance_of, gentle, mirrored, strong
+    from data import fill_of
+
+    change = {"gentle": gentle, "strong": strong}[name]
+
+    def augment(pixels: np.ndarray, side: int, epoch: int, index: int) -> np.ndarray:
+        chance = chance_of(seed, epoch, index)
+        if mirror and chance.random() < 0.5:
+            pixels = np.ascontiguousarray(mirrored(pixels))
+        return np.array(change(Image.fromarray(pixels), side, chance, fill_of(preprocessing)))
+
+    return augment
 
 
 def cut_batches(images: int, batch_size: int, generator: torch.Generator) -> list[list[int]]:
@@ -105,21 +155,7 @@ def normalise(squares: np.ndarray, preprocessing: Mapping[str, Any], device: tor
     return pixels.sub_(mean).div_(std)
 
 
-def augment(images: torch.Tensor) -> torch.Tensor:
-    """Turn, scale, shift, and light each image of a batch a little differently, from torch's global generator."""
-    number = len(images)
-
-    def between(low: float, high: float) -> torch.Tensor:
-        return (torch.rand(number) * (high - low) + low).to(images.device)
-
-    angle, scale = between(-LARGEST_ANGLE, LARGEST_ANGLE), between(*SCALES)
-    moves = torch.zeros(number, 2, 3, device=images.device)
-    moves[:, 0, 0] = moves[:, 1, 1] = scale * angle.cos()
-    moves[:, 1, 0] = scale * angle.sin()
-    moves[:, 0, 1] = -moves[:, 1, 0]
-    moves[:, 0, 2], moves[:, 1, 2] = between(-LARGEST_SHIFT, LARGEST_SHIFT), between(-LARGEST_SHIFT, LARGEST_SHIFT)
-    grid = functional.affine_grid(moves, list(images.shape), align_corners=False)
-    moved = functional.grid_sample(images, grid, padding_mode="border", align_corners=False)
-    contrast, brightness = between(1 - LARGEST_LIGHT, 1 + LARGEST_LIGHT), between(-LARGEST_LIGHT, LARGEST_LIGHT)
-    lit = moved * contrast.view(-1, 1, 1, 1) + brightness.view(-1, 1, 1, 1)
-    return lit.contiguous(memory_format=torch.channels_last)
+@functools.cache
+def workers() -> int:
+    """Return how many threads make images: as many as the network computes with, and not more than there are cores."""
+    return max(1, min(torch.get_num_threads(), os.cpu_count() or 1))

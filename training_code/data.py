@@ -8,8 +8,7 @@ from __future__ import annotations
 import hashlib
 import io
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +17,10 @@ from documents import read_document
 from job import JobError
 from layout import SPLITS
 from PIL import Image, ImageOps
-from source import read_image
 
 FORMATS = ("JPEG", "PNG")
 MOST_PIXELS = 64_000_000  # of an image: the serving code takes no larger one either
 NAMED_PATHS = 10  # of the files that an error is about
-CACHE_BYTES = 3 << 29  # 1.5 GiB of decoded squares: 8,000 images of 256 px
 
 
 class DatasetError(JobError):
@@ -114,69 +111,33 @@ def decode(content: bytes, at_least_px: int | None = None) -> Image.Image:
         raise UnreadableImage(str(error) or type(error).__name__) from error
 
 
-def to_square(picture: Image.Image, resize_px: int, size_px: int) -> np.ndarray:
-    """Scale the short side to `resize_px`, cut the centre square: (size_px, size_px, 3) uint8.
+def to_square(picture: Image.Image, preprocessing: Mapping[str, Any]) -> np.ndarray:
+    """Return the square that the network sees, (S, S, 3) uint8, S = image_size_px: see model.json's preprocessing.
 
-    Bilinear with Pillow's filter, which does not alias; sizes rounded as torchvision's Resize and CenterCrop do it, and
-    as the serving code does it. Raises UnreadableImage for a picture that is too narrow.
+    fit `crop`: the short side scaled to resize_px, the centre cut out; `pad`: the long side scaled to S, the rest
+    filled with the mean. Bilinear with Pillow's filter, which does not alias; sizes rounded as torchvision's Resize and
+    CenterCrop do it, and as the serving code does it. Raises UnreadableImage for a picture that is too narrow.
     """
+    size, resize = preprocessing["image_size_px"], preprocessing["resize_px"]
     width, height = picture.size
-    check_shape(width, height, resize_px)
-    if width <= height:
-        scaled = (resize_px, int(resize_px * height / width))
-    else:
-        scaled = (int(resize_px * width / height), resize_px)
+    if preprocessing["fit"] == "pad":
+        across, down = (max(1, round(size * side / max(width, height))) for side in (width, height))
+        square = Image.new("RGB", (size, size), fill_of(preprocessing))
+        square.paste(
+            picture.resize((across, down), Image.Resampling.BILINEAR), ((size - across) // 2, (size - down) // 2)
+        )
+        return np.array(square)
+    check_shape(width, height, resize)
+    scaled = (resize, int(resize * height / width)) if width <= height else (int(resize * width / height), resize)
     picture = picture.resize(scaled, Image.Resampling.BILINEAR)
-    left, top = round((scaled[0] - size_px) / 2), round((scaled[1] - size_px) / 2)
-    return np.array(picture.crop((left, top, left + size_px, top + size_px)))
+    left, top = round((scaled[0] - size) / 2), round((scaled[1] - size) / 2)
+    return np.array(picture.crop((left, top, left + size, top + size)))
 
 
-class Squares:
-    """A split's images as uint8 squares, (N, S, S, 3): decoded once and kept if they fit, else each time."""
-
-    def __init__(
-        self, root: Path, entries: Sequence[dict[str, Any]], size_px: int, threads: int, cache_bytes: int = CACHE_BYTES
-    ):
-        self._root, self._entries = root, entries
-        self._size_px = size_px
-        self._threads = threads
-        self._kept: np.ndarray | None = None
-        if len(entries) * size_px * size_px * 3 <= cache_bytes:
-            with ThreadPoolExecutor(threads) as pool:
-                self._kept = np.stack(list(pool.map(self._decode, entries)))
-
-    def __len__(self) -> int:
-        return len(self._entries)
-
-    @property
-    def kept(self) -> bool:
-        """Whether the squares are in memory."""
-        return self._kept is not None
-
-    def batches(self, batches: Iterable[Sequence[int]]) -> Iterator[np.ndarray]:
-        """Yield a batch of squares, (B, S, S, 3), for each list of indices; the next is decoded in the meantime."""
-        if self._kept is not None:
-            for indices in batches:
-                yield self._kept[np.asarray(indices)]
-            return
-        with ThreadPoolExecutor(self._threads) as pool:
-            waiting: list[Future[np.ndarray]] = []
-            for indices in batches:
-                following = [pool.submit(self._decode, self._entries[index]) for index in indices]
-                if waiting:
-                    yield np.stack([future.result() for future in waiting])
-                waiting = following
-            if waiting:
-                yield np.stack([future.result() for future in waiting])
-
-    def _decode(self, entry: dict[str, Any]) -> np.ndarray:
-        try:
-            picture = decode(read_image(self._root, entry), at_least_px=2 * self._size_px)
-            return to_square(picture, self._size_px, self._size_px)
-        except (OSError, UnreadableImage) as error:
-            raise DatasetError(
-                f"{entry['path']} could be read when the manifest was written, but now: {error}"
-            ) from error
+def fill_of(preprocessing: Mapping[str, Any]) -> tuple[int, int, int]:
+    """Return the colour of what a picture does not fill: the one that is next to nothing once it is normalised."""
+    red, green, blue = (round(255 * value) for value in preprocessing["mean"])
+    return red, green, blue
 
 
 def _to_rgb(picture: Image.Image) -> Image.Image:

@@ -4,19 +4,27 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
 import torch
+from averaging import MovingAverage
 from batches import Batches, cut_batches
 from checkpoint import Checkpoints
+from depthwise import FastDepthwise
+from distributed import Processes
+from history import Epoch, Training, epoch_line
 from job import JobError
+from optimizer import AdamW, Group
+from recipe import Phase
+from stages import train_unfrozen
 from torch import nn
 
 WARM_UP = 0.2  # of all steps
 CHECKPOINT_SECONDS = 120
-"""Between two checkpoints: each holds the network four times and is copied to S3. SIGTERM, which announces that an
+"""Between two checkpoints: each holds the network several times and is copied to S3. SIGTERM, which announces that an
 instance is taken away, saves at once; so this much is lost only where nothing announces the end."""
 
 
@@ -50,152 +58,93 @@ class NoObserver:
 
 
 @dataclass(frozen=True)
-class Hyperparameters:
-    """The four that are tuned, and the number of epochs."""
+class Surroundings:
+    """What a training happens in. What it comes to does not depend on it, save for rounding."""
 
-    learning_rate: float
-    eps: float
-    weight_decay: float
-    batch_size: int
-    epochs: int
-
-
-@dataclass(frozen=True)
-class Epoch:
-    """What one epoch came to. Accuracies are shares; the learning rate is that of its last step."""
-
-    epoch: int  # from 1
-    train_loss: float
-    train_accuracy: float
-    valid_loss: float
-    valid_accuracy: float
-    learning_rate: float
-    images_per_second: float
-    seconds: float
-
-
-@dataclass
-class Training:
-    """A training so far: its epochs, and the state_dict of the best of them."""
-
-    history: list[Epoch] = field(default_factory=list)
-    best: Epoch | None = None
-    best_state: dict[str, torch.Tensor] = field(default_factory=dict)
+    checkpoints: Checkpoints | None = None
+    observer: Observer = field(default_factory=NoObserver)
+    stopping: Callable[[], bool] = lambda: False
+    processes: Processes = field(default_factory=Processes)
+    precision: torch.dtype = torch.float32
 
 
 def fit(
     network: nn.Module,
-    criterion: nn.Module,
+    criterion: nn.CrossEntropyLoss,
     batches: Batches,
-    hyperparameters: Hyperparameters,
+    phase: Phase,
+    groups: Sequence[Group],
     seed: int,
-    *,
-    checkpoints: Checkpoints | None = None,
-    observer: Observer | None = None,
-    stopping: Callable[[], bool] = lambda: False,
+    around: Surroundings,
+    training: Training | None = None,
+    epochs_after: int = 0,
 ) -> Training:
     """Train `network` and leave it with the weights of its best epoch: highest validation accuracy, then lowest loss.
 
-    Same seed, same machine, same number of threads: same result, also when resumed from a checkpoint.
-    Raises DatasetError if the batch is larger than the training split, TrainingDiverged, TrainingStopped.
+    training: what earlier phases came to, the network as they left it; it competes for the best epoch. epochs_after:
+    epochs of later phases, for the lines that are printed. Same seed, same machine, same number of threads: same
+    result, also when resumed from a checkpoint. Raises DatasetError if the batch is larger than the training split,
+    TrainingDiverged, TrainingStopped.
     """
-    observer = observer or NoObserver()
-    optimizer = torch.optim.AdamW(
-        [parameter for parameter in network.parameters() if parameter.requires_grad],
-        lr=hyperparameters.learning_rate,
-        eps=hyperparameters.eps,
-        weight_decay=hyperparameters.weight_decay,
-        fused=True,
-    )
-    generator = torch.Generator()
-    epochs = hyperparameters.epochs
-    steps = len(cut_batches(batches.train_images, hyperparameters.batch_size, generator))
-    training = Training()
-    resumed = checkpoints.load() if checkpoints else None
-    progress = _restore(resumed, network, optimizer, training) if resumed else _Progress()
-    if resumed:
-        print(f"resumed at epoch {progress.epoch} after {progress.step} of its {steps} steps", flush=True)
-    saved_at = time.monotonic()
-    for epoch in range(progress.epoch, epochs + 1):
-        if not (progress.epoch == epoch and progress.step):
-            progress = _Progress(epoch)
-            torch.manual_seed((seed << 16) + epoch)  # of dropout and augmentation: an epoch depends on no other
-        generator.manual_seed((seed << 16) + epoch)
-        started, first = time.monotonic(), progress.step
-        order = cut_batches(batches.train_images, hyperparameters.batch_size, generator)
-        network.train()
-        observer.mode(training=True)
-        for inputs, labels in batches.train(order[first:]):
-            if stopping():
-                if checkpoints:
-                    checkpoints.save(_state(network, optimizer, training, progress))
-                raise TrainingStopped(f"stopped in epoch {epoch} after {progress.step} of {steps} steps")
-            step = (epoch - 1) * steps + progress.step
-            rate = hyperparameters.learning_rate * schedule(step, steps * epochs)
-            for group in optimizer.param_groups:
-                group["lr"] = rate
-            loss, right = train_one_step(network, criterion, optimizer, inputs, labels)
-            if not math.isfinite(loss):
-                raise TrainingDiverged(step, epoch, loss, hyperparameters.learning_rate)
-            progress.step += 1
-            progress.loss += loss * len(labels)
-            progress.right += right
-            progress.images += len(labels)
-        train_seconds = time.monotonic() - started
-        observer.mode(training=False)
-        valid_loss, valid_accuracy = evaluate(network, criterion, batches)
-        seconds = time.monotonic() - started
-        done = Epoch(
-            epoch=epoch,
-            train_loss=progress.loss / progress.images,
-            train_accuracy=progress.right / progress.images,
-            valid_loss=valid_loss,
-            valid_accuracy=valid_accuracy,
-            learning_rate=rate,
-            images_per_second=(progress.step - first) * hyperparameters.batch_size / train_seconds,
-            seconds=seconds,
-        )
+    training = training or Training()
+    if training.best:
+        training.best_state = _copy_of(network)
+    earlier = len(training.history)
+    run = _Run(network, criterion, batches, phase, groups, seed, around, training, earlier)
+    run.resume()
+    epochs = earlier + phase.epochs + epochs_after
+    while run.progress.epoch <= phase.epochs and not training.stopped_early:
+        started = time.monotonic()
+        done = run.one_epoch()
         training.history.append(done)
         if training.best is None or _rank(done) > _rank(training.best):
             training.best = done
-            training.best_state = {name: tensor.detach().clone() for name, tensor in network.state_dict().items()}
-        print(epoch_line(done, epochs, seconds_left=(epochs - epoch) * seconds), flush=True)
-        progress = _Progress(epoch + 1)
-        if checkpoints and epoch < epochs and time.monotonic() - saved_at >= CHECKPOINT_SECONDS:
-            checkpoints.save(_state(network, optimizer, training, progress))
-            saved_at = time.monotonic()
+            with run.average.in_place():
+                training.best_state = _copy_of(network)
+        left = epochs - done.epoch
+        if around.processes.is_first:
+            print(epoch_line(done, epochs, seconds_left=left * (time.monotonic() - started)), flush=True)
+        since_best = done.epoch - max(training.best.epoch, earlier)
+        training.stopped_early = bool(phase.patience) and since_best >= phase.patience and left > 0
+        if training.stopped_early and around.processes.is_first:
+            print(f"stopped early: no better epoch since {since_best}", flush=True)
+        run.progress = _Progress(run.progress.epoch + 1)
+        run.save_if_due()
     network.load_state_dict(training.best_state)
     network.eval()
     return training
 
 
-def train_one_step(
-    network: nn.Module,
-    criterion: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    inputs: torch.Tensor,
-    labels: torch.Tensor,
-) -> tuple[float, int]:
-    """Take a step; return the batch's mean loss and the number of its images that were classified right before it."""
-    optimizer.zero_grad(set_to_none=True)
-    logits = network(inputs)
-    loss = criterion(logits, labels)
-    loss.backward()
-    optimizer.step()
-    return float(loss.detach()), int((logits.detach().argmax(1) == labels).sum())
-
-
 @torch.no_grad()
-def evaluate(network: nn.Module, criterion: nn.Module, batches: Batches) -> tuple[float, float]:
-    """Return mean loss and accuracy on the validation split."""
+def evaluate(
+    network: nn.Module, criterion: nn.CrossEntropyLoss, batches: Batches, around: Surroundings
+) -> tuple[float, float]:
+    """Return mean loss, without smoothing or weights, and accuracy on the validation split."""
     network.eval()
+    trained_with = criterion.label_smoothing, criterion.weight
+    criterion.label_smoothing, criterion.weight = 0.0, None
     total, right, images = 0.0, 0, 0
-    for inputs, labels in batches.valid():
-        logits = network(inputs)
-        total += float(criterion(logits, labels)) * len(labels)
-        right += int((logits.argmax(1) == labels).sum())
-        images += len(labels)
-    return total / images, right / images
+    try:
+        for inputs, labels in batches.valid(around.processes.share(range(batches.valid_images))):
+            with computing_in(around.precision, inputs.device):
+                logits = network(inputs).float()
+            total += float(criterion(logits, labels)) * len(labels)
+            right += int((logits.argmax(1) == labels).sum())
+            images += len(labels)
+    finally:
+        criterion.label_smoothing, criterion.weight = trained_with
+    all_loss, all_right, all_images = around.processes.total(total, right, images)
+    return all_loss / all_images, all_right / all_images
+
+
+def computing_in(precision: torch.dtype, device: torch.device) -> ExitStack:
+    """Return a context in which a network computes in `precision`: autocast, where it is not float32."""
+    stack = ExitStack()
+    if precision != torch.float32:
+        stack.enter_context(torch.autocast(device.type, dtype=precision))
+        if device.type == "cpu":
+            stack.enter_context(FastDepthwise())
+    return stack
 
 
 def schedule(step: int, steps: int) -> float:
@@ -209,24 +158,9 @@ def schedule(step: int, steps: int) -> float:
     return 0.5 * (1 + math.cos(math.pi * (step + 1 - warm_up) / (steps + 1 - warm_up)))
 
 
-def epoch_line(epoch: Epoch, epochs: int, seconds_left: float) -> str:
-    """Return the line that the job prints; SageMaker reads its metrics from it by regular expressions."""
-    return (
-        f"epoch {epoch.epoch}/{epochs} train_loss={epoch.train_loss:.4f} train_accuracy={epoch.train_accuracy:.4f} "
-        f"valid_loss={epoch.valid_loss:.4f} valid_accuracy={epoch.valid_accuracy:.4f} "
-        f"learning_rate={epoch.learning_rate:.1e} images_per_second={epoch.images_per_second:.0f} "
-        f"seconds_left={seconds_left:.0f}"
-    )
-
-
-def final_line(best: Epoch) -> str:
-    """Return the last line of a training: SageMaker keeps the last value of a metric as the job's."""
-    return f"final valid_accuracy={best.valid_accuracy:.4f} (epoch {best.epoch})"
-
-
 @dataclass
 class _Progress:
-    """How far the current epoch is, and its sums so far."""
+    """How far the current epoch of the phase is, from 1, and its sums so far."""
 
     epoch: int = 1
     step: int = 0
@@ -235,31 +169,141 @@ class _Progress:
     images: int = 0
 
 
+class _Run:
+    """One phase under way: what changes from step to step, and how it is saved."""
+
+    def __init__(
+        self,
+        network: nn.Module,
+        criterion: nn.CrossEntropyLoss,
+        batches: Batches,
+        phase: Phase,
+        groups: Sequence[Group],
+        seed: int,
+        around: Surroundings,
+        training: Training,
+        earlier: int,
+    ):
+        self.network, self.criterion, self.batches, self.phase = network, criterion, batches, phase
+        self.seed, self.around, self.training, self.earlier = seed, around, training, earlier
+        self.groups = groups
+        self.optimizer = AdamW(groups, phase.eps)
+        self.average = MovingAverage(network, phase.averaging)
+        self.progress = _Progress()
+        self.steps = len(cut_batches(batches.train_images, phase.batch_size, torch.Generator()))
+        self.wrapped = around.processes.wrap(network)
+        self._saved_at = time.monotonic()
+
+    def one_epoch(self) -> Epoch:
+        """Train for what is left of the current epoch, then validate."""
+        phase, progress, processes = self.phase, self.progress, self.around.processes
+        seed = (self.seed << 16) + progress.epoch
+        if not progress.step:
+            torch.manual_seed(seed)  # of dropout: an epoch depends on no other
+        order = cut_batches(self.batches.train_images, phase.batch_size, torch.Generator().manual_seed(seed))
+        train_unfrozen(self.network)
+        self.around.observer.mode(training=True)
+        size_px = phase.size_px(progress.epoch - 1)
+        started, first, waited = time.monotonic(), progress.step, self.batches.waited_seconds
+        shares = [processes.share(batch) for batch in order[first:]]
+        for inputs, labels in self.batches.train(shares, self.earlier + progress.epoch, size_px):
+            self._stop_if_asked()
+            rate = self._step(inputs, labels)
+        train_seconds = time.monotonic() - started
+        processes.align([*self.network.buffers(), *self.average.tensors()])
+        self.around.observer.mode(training=False)
+        with self.average.in_place():
+            valid_loss, valid_accuracy = evaluate(self.network, self.criterion, self.batches, self.around)
+        return Epoch(
+            epoch=self.earlier + progress.epoch,
+            phase=phase.name,
+            train_loss=progress.loss / progress.images,
+            train_accuracy=progress.right / progress.images,
+            valid_loss=valid_loss,
+            valid_accuracy=valid_accuracy,
+            learning_rate=rate * max(group.learning_rate for group in self.groups),
+            image_size_px=size_px,
+            images_per_second=(progress.step - first) * phase.batch_size / train_seconds,
+            waiting_share=min(1.0, (self.batches.waited_seconds - waited) / train_seconds),
+            seconds=time.monotonic() - started,
+        )
+
+    def _step(self, inputs: torch.Tensor, labels: torch.Tensor) -> float:
+        """Take a step; return the share of the learning rates that it was taken at."""
+        phase, progress, processes = self.phase, self.progress, self.around.processes
+        step = (progress.epoch - 1) * self.steps + progress.step
+        share = schedule(step, self.steps * phase.epochs)
+        self.optimizer.zero_grad()
+        with computing_in(self.around.precision, inputs.device):
+            logits = self.wrapped(inputs).float()
+        loss = self.criterion(logits, labels)
+        (loss * processes.weight(len(labels), phase.batch_size)).backward()
+        self.optimizer.step(share)
+        self.average.update()
+        right = int((logits.detach().argmax(1) == labels).sum())
+        total, all_right = processes.total(float(loss.detach()) * len(labels), right)
+        if not math.isfinite(total):
+            raise TrainingDiverged(step, progress.epoch, total / phase.batch_size, phase.learning_rate)
+        progress.step += 1
+        progress.loss += total
+        progress.right += int(all_right)
+        progress.images += phase.batch_size
+        return share
+
+    def _stop_if_asked(self) -> None:
+        """Save and leave, all processes at the same step, if any of them was told to stop."""
+        (stops,) = self.around.processes.total(float(self.around.stopping()))
+        if stops:
+            self._save()
+            epoch = self.earlier + self.progress.epoch
+            raise TrainingStopped(f"stopped in epoch {epoch} after {self.progress.step} of {self.steps} steps")
+
+    def save_if_due(self) -> None:
+        """Save between two epochs, if the last checkpoint is old enough."""
+        if self.progress.epoch <= self.phase.epochs and time.monotonic() - self._saved_at >= CHECKPOINT_SECONDS:
+            self._save()
+            self._saved_at = time.monotonic()
+
+    def resume(self) -> None:
+        """Go on from the newest checkpoint, if there is one of this training."""
+        checkpoints, processes = self.around.checkpoints, self.around.processes
+        state = processes.first_ones(checkpoints.load() if checkpoints and processes.is_first else None)
+        if state is None:
+            return
+        self.network.load_state_dict(state["network"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.average.load_state_dict(state["average"])
+        self.training.history = [Epoch(**epoch) for epoch in state["history"]]
+        self.training.best = self.training.history[state["best"] - 1] if state["best"] else None
+        self.training.best_state = state["best_state"]
+        self.training.stopped_early = state["stopped_early"]
+        self.progress = _Progress(**state["progress"])
+        torch.set_rng_state(state["random"])
+        if self.around.processes.is_first:
+            epoch = self.earlier + self.progress.epoch
+            print(f"resumed at epoch {epoch} after {self.progress.step} of its {self.steps} steps", flush=True)
+
+    def _save(self) -> None:
+        if self.around.checkpoints is None or not self.around.processes.is_first:
+            return
+        self.around.checkpoints.save(
+            {
+                "network": self.network.state_dict(),
+                "optimizer": self.optimizer.state_dict(),
+                "average": self.average.state_dict(),
+                "history": [asdict(epoch) for epoch in self.training.history],
+                "best": self.training.best.epoch if self.training.best else 0,
+                "best_state": self.training.best_state,
+                "stopped_early": self.training.stopped_early,
+                "progress": asdict(self.progress),
+                "random": torch.get_rng_state(),
+            }
+        )
+
+
 def _rank(epoch: Epoch) -> tuple[float, float]:
     return epoch.valid_accuracy, -epoch.valid_loss
 
 
-def _state(
-    network: nn.Module, optimizer: torch.optim.Optimizer, training: Training, progress: _Progress
-) -> dict[str, Any]:
-    return {
-        "network": network.state_dict(),
-        "optimizer": optimizer.state_dict(),
-        "history": [asdict(epoch) for epoch in training.history],
-        "best": training.best.epoch if training.best else 0,
-        "best_state": training.best_state,
-        "progress": asdict(progress),
-        "random": torch.get_rng_state(),
-    }
-
-
-def _restore(
-    state: dict[str, Any], network: nn.Module, optimizer: torch.optim.Optimizer, training: Training
-) -> _Progress:
-    network.load_state_dict(state["network"])
-    optimizer.load_state_dict(state["optimizer"])
-    training.history = [Epoch(**epoch) for epoch in state["history"]]
-    training.best = training.history[state["best"] - 1] if state["best"] else None
-    training.best_state = state["best_state"]
-    torch.set_rng_state(state["random"])
-    return _Progress(**state["progress"])
+def _copy_of(network: nn.Module) -> dict[str, Any]:
+    return {name: tensor.detach().clone() for name, tensor in network.state_dict().items()}

@@ -9,13 +9,16 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-from batches import normalise
-from data import SPLITS, DatasetError, Squares, images_of
+from batches import Pair, normalise
+from data import SPLITS, DatasetError, images_of
+from pictures import squares
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
@@ -55,33 +58,54 @@ def compute_features(
     preprocessing: Mapping[str, Any],
     dtype: torch.dtype,
     device: torch.device,
-) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
+) -> dict[str, Pair]:
     """Run a network without its classifier over every split: features (N, D) in `dtype` and labels (N,)."""
     backbone = backbone.eval().to(device, memory_format=torch.channels_last)
-    results = {}
-    for split in SPLITS:
-        entries = images_of(dict(manifest), split)
-        squares = Squares(dataset, entries, preprocessing["image_size_px"], torch.get_num_threads(), cache_bytes=0)
-        indices = [range(start, min(start + BATCH, len(entries))) for start in range(0, len(entries), BATCH)]
-        parts, done = [], 0
-        started = said = time.monotonic()
-        autocast = torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32)
-        with torch.inference_mode(), autocast:
-            for batch in squares.batches(indices):
-                parts.append(backbone(normalise(batch, preprocessing, device)).to("cpu", dtype))
-                done += len(batch)
-                if done == len(entries) or time.monotonic() - said > LINE_SECONDS:
-                    said = time.monotonic()
-                    rate = done / (said - started)
-                    print(f"features {split} {done}/{len(entries)} images_per_second={rate:.0f}", flush=True)
-        labels = torch.tensor([entry["class_index"] for entry in entries])
-        results[split] = torch.cat(parts), labels
-    return results
+    return {
+        split: _split_features(backbone, dataset, split, images_of(dict(manifest), split), preprocessing, dtype, device)
+        for split in SPLITS
+    }
 
 
-def write_features(
-    folder: Path, features: Mapping[str, tuple[torch.Tensor, torch.Tensor]], digest: str, weights_sha256: str
-) -> dict[str, Any]:
+def _split_features(
+    backbone: nn.Module,
+    dataset: Path,
+    split: str,
+    entries: Sequence[dict[str, Any]],
+    preprocessing: Mapping[str, Any],
+    dtype: torch.dtype,
+    device: torch.device,
+) -> Pair:
+    """Each worker takes a batch from the file to the features on one thread, so that nothing waits for anything.
+
+    On a GPU, which works on one batch at a time, workers decode and take turns.
+    """
+    pictures = squares(dataset, entries, preprocessing)
+    batches = [range(start, min(start + BATCH, len(entries))) for start in range(0, len(entries), BATCH)]
+    on_cpu = device.type == "cpu"
+    threads = torch.get_num_threads()
+
+    def work(batch: Sequence[int]) -> torch.Tensor:
+        if on_cpu:
+            torch.set_num_threads(1)  # of this worker alone
+        decoded = np.stack([pictures.read(index) for index in batch])
+        with torch.inference_mode(), torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32):
+            return backbone(normalise(decoded, preprocessing, device)).to("cpu", dtype)
+
+    parts, done = [], 0
+    started = said = time.monotonic()
+    with ThreadPoolExecutor(threads) as pool:
+        for part in pool.map(work, batches):
+            parts.append(part)
+            done += len(part)
+            if done == len(entries) or time.monotonic() - said > LINE_SECONDS:
+                said = time.monotonic()
+                rate = done / (said - started)
+                print(f"features {split} {done}/{len(entries)} images_per_second={rate:.0f}", flush=True)
+    return torch.cat(parts), torch.tensor([entry["class_index"] for entry in entries])
+
+
+def write_features(folder: Path, features: Mapping[str, Pair], digest: str, weights_sha256: str) -> dict[str, Any]:
     """Write the features and, last, their record, which is returned."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / RECORD).unlink(missing_ok=True)
@@ -100,7 +124,7 @@ def write_features(
     return record
 
 
-def read_features(folder: Path, manifest: Mapping[str, Any], split: str) -> tuple[torch.Tensor, torch.Tensor]:
+def read_features(folder: Path, manifest: Mapping[str, Any], split: str) -> Pair:
     """Return a split's features, (N, D) float32, and labels, (N,). Raises DatasetError if they are others."""
     described = manifest["features"]
     if described is None:

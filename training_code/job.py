@@ -18,7 +18,6 @@ class JobError(Exception):
 def run(work: Callable[[], None]) -> None:
     """Do a job's work. When it fails, leave the reason where SageMaker reads it, and exit with 1."""
     try:
-        check_instance()
         work()
     except JobError as error:
         _write_failure(error)
@@ -28,11 +27,14 @@ def run(work: Callable[[], None]) -> None:
         raise
 
 
-def check_instance() -> None:
-    """Raise JobError if the job was given more than one instance, which none of the scripts uses."""
+def check_instances() -> None:
+    """Raise JobError if the job was given several instances, and torchrun did not start it on each of them."""
     hosts = json.loads(os.environ.get("SM_HOSTS", "[]"))
-    if len(hosts) > 1:
-        raise JobError(f"the job has {len(hosts)} instances, but trains on one: set InstanceCount to 1")
+    if len(hosts) > 1 and "WORLD_SIZE" not in os.environ:
+        raise JobError(
+            f"the job has {len(hosts)} instances, but nothing that joins them: set InstanceCount to 1, or the "
+            "hyperparameter sagemaker_torch_distributed_enabled to true"
+        )
 
 
 def job_name(script: str) -> str:

@@ -1,4 +1,4 @@
-"""torchvision's classification networks by name: built, given their weights, and given our head.
+"""Classification networks by name, torchvision's or timm's: built, given their weights, and given our head.
 
 What a network needs to be rebuilt elsewhere goes into model.json: architecture, where the head sits, preprocessing.
 """
@@ -24,12 +24,18 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 HALF = (0.5, 0.5, 0.5)
 CENTRED = ("efficientnet_v2_l", "googlenet", "inception_v3")
 AUXILIARY = ("googlenet", "inception_v3")  # classifiers for training only: built without
+GET_THEM_ELSEWHERE = (
+    "Give the job a network that reaches it, or download the file elsewhere, put it into S3 and set model.weights to "
+    "its s3:// URI; to train from scratch, set it to none"
+)
+TIMM = "timm:"  # before the names of timm's networks
 FIXED_SIZE_PX = 224  # of vit_* (their position embedding) and maxvit_t (its windows)
 LEAST_MOMENTUM = 0.1
+CLASSES = 1000  # of torchvision's networks, unless told otherwise
 
 
 class UnknownArchitecture(JobError):
-    """torchvision has no classification network of that name, or none that takes our head."""
+    """There is no classification network of that name, or none that takes our head."""
 
 
 class ImageSizeError(JobError):
@@ -53,24 +59,11 @@ class Head:
 
 
 def build_network(architecture: str, image_size_px: int, weights: Mapping[str, torch.Tensor] | None) -> nn.Module:
-    """Build a torchvision network with its own classifier, from scratch or with the tensors of `weights`.
+    """Build a network with its own classifier, from scratch or with the tensors of `weights`.
 
     Raises UnknownArchitecture, ImageSizeError, WeightsMismatch.
     """
-    names = torchvision.models.list_models(module=torchvision.models)
-    if architecture not in names:
-        close = difflib.get_close_matches(architecture, names, n=5, cutoff=0.5)
-        raise UnknownArchitecture(
-            f"torchvision {torchvision.__version__} has no classification network {architecture!r}; "
-            + (f"close to it: {', '.join(close)}" if close else f"it has {', '.join(names)}")
-        )
-    if architecture.startswith("mnasnet"):
-        raise UnknownArchitecture(
-            f"{architecture} loads no tensors without a version that only PyTorch's own files carry, and an artifact "
-            "does not: choose another network, such as mobilenet_v3_small"
-        )
-    options: dict[str, Any] = {"aux_logits": False, "init_weights": True} if architecture in AUXILIARY else {}
-    network = torchvision.models.get_model(architecture, weights=None, **options)
+    network = _build_timm(architecture) if architecture.startswith(TIMM) else _build_torchvision(architecture)
     find_head(network, architecture)
     _check_image_size(network, architecture, image_size_px)
     if weights is None:
@@ -83,7 +76,8 @@ def build_network(architecture: str, image_size_px: int, weights: Mapping[str, t
 def find_head(network: nn.Module, architecture: str) -> Head:
     """Find the classifier, the last of the fully connected layers. Raises UnknownArchitecture if it is none."""
     layers = [(path, module) for path, module in network.named_modules() if isinstance(module, nn.Linear)]
-    if not layers or layers[-1][1].out_features != 1000:  # torchvision's default number of classes
+    classes = getattr(network, "num_classes", CLASSES)  # timm's networks say how many they were made for
+    if not layers or layers[-1][1].out_features != classes:
         raise UnknownArchitecture(
             f"{architecture} does not end in a fully connected layer that ours could replace: choose another network"
         )
@@ -122,16 +116,62 @@ def digest_weights(weights: Mapping[str, torch.Tensor], head: Head) -> str:
     return total.hexdigest()
 
 
-def preprocessing_of(architecture: str, image_size_px: int) -> dict[str, Any]:
-    """Return model.json's preprocessing. The whole short side is seen: nothing is cut off it."""
-    mean, std = (HALF, HALF) if architecture in CENTRED else (IMAGENET_MEAN, IMAGENET_STD)
+def preprocessing_of(architecture: str, image_size_px: int, fit: str) -> dict[str, Any]:
+    """Return model.json's preprocessing. fit: `crop` scales the short side and cuts, `pad` the long side and fills."""
+    if architecture.startswith(TIMM):
+        mean, std = _timm_normalisation(architecture)
+    else:
+        mean, std = (HALF, HALF) if architecture in CENTRED else (IMAGENET_MEAN, IMAGENET_STD)
     return {
         "resize_px": image_size_px,
         "image_size_px": image_size_px,
+        "fit": fit,
         "interpolation": "bilinear",
         "mean": list(mean),
         "std": list(std),
     }
+
+
+def _build_torchvision(architecture: str) -> nn.Module:
+    names = torchvision.models.list_models(module=torchvision.models)
+    if architecture not in names:
+        raise UnknownArchitecture(
+            _unknown(f"torchvision {torchvision.__version__}", architecture, names) + f"; timm's are {TIMM}<name>"
+        )
+    if architecture.startswith("mnasnet"):
+        raise UnknownArchitecture(
+            f"{architecture} loads no tensors without a version that only PyTorch's own files carry, and an artifact "
+            "does not: choose another network, such as mobilenet_v3_small"
+        )
+    options: dict[str, Any] = {"aux_logits": False, "init_weights": True} if architecture in AUXILIARY else {}
+    network: nn.Module = torchvision.models.get_model(architecture, weights=None, **options)
+    return network
+
+
+def _build_timm(architecture: str) -> nn.Module:
+    import timm  # it imports all of its networks: only where one of them is asked for
+
+    name = architecture.removeprefix(TIMM)
+    if not timm.is_model(name):
+        raise UnknownArchitecture(_unknown(f"timm {timm.__version__}", name, timm.list_models()))
+    network: nn.Module = timm.create_model(name, pretrained=False)
+    return network
+
+
+def _unknown(library: str, name: str, names: list[str]) -> str:
+    close = difflib.get_close_matches(name, names, n=5, cutoff=0.5)
+    return f"{library} has no classification network {name!r}; " + (
+        f"close to it: {', '.join(close)}" if close else f"it has {len(names)}, such as {', '.join(names[:5])}"
+    )
+
+
+def _timm_normalisation(architecture: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    import timm
+
+    configuration = timm.get_pretrained_cfg(architecture.removeprefix(TIMM))
+    if configuration is None:
+        return IMAGENET_MEAN, IMAGENET_STD
+    return configuration.mean, configuration.std
 
 
 def _check_image_size(network: nn.Module, architecture: str, image_size_px: int) -> None:
@@ -142,7 +182,7 @@ def _check_image_size(network: nn.Module, architecture: str, image_size_px: int)
     try:
         with torch.inference_mode():
             network.eval()(torch.zeros(1, 3, image_size_px, image_size_px))
-    except RuntimeError as error:
+    except (AssertionError, RuntimeError) as error:  # timm's transformers assert
         raise ImageSizeError(
             f"{architecture} cannot see images of {image_size_px} px: {error}; raise image_size_px or choose another"
         ) from error
@@ -184,6 +224,8 @@ def _load(network: nn.Module, weights: Mapping[str, torch.Tensor], architecture:
 
 
 def _download(architecture: str) -> dict[str, torch.Tensor]:
+    if architecture.startswith(TIMM):
+        return _download_timm(architecture)
     try:
         weights = torchvision.models.get_model_weights(architecture)["DEFAULT"]
     except (KeyError, ValueError) as error:
@@ -193,9 +235,17 @@ def _download(architecture: str) -> dict[str, torch.Tensor]:
     try:
         return dict(weights.get_state_dict(progress=False, check_hash=True))
     except (OSError, RuntimeError) as error:  # no network; a file that is not what its name says
+        raise WeightsUnavailable(f"{weights.url} cannot be had: {error}. {GET_THEM_ELSEWHERE}") from error
+
+
+def _download_timm(architecture: str) -> dict[str, torch.Tensor]:
+    import timm
+
+    try:
+        return dict(timm.create_model(architecture.removeprefix(TIMM), pretrained=True).state_dict())
+    except Exception as error:  # the hub's client raises its own, and timm RuntimeError where there are none
         raise WeightsUnavailable(
-            f"{weights.url} cannot be had: {error}. Give the job a network that reaches it, or download the file "
-            f"elsewhere, put it into S3 and set model.weights to its s3:// URI; to train from scratch, set it to none"
+            f"timm's weights of {architecture} cannot be had: {error}. {GET_THEM_ELSEWHERE}"
         ) from error
 
 

@@ -92,15 +92,21 @@ def add_network_options(parser: Parser) -> None:
         default="full",
         help="full: train the whole network; frozen_features: the backbone runs once, the head trains (default: full)",
     )
-    parser.add_argument("--architecture", default="resnet50", help="torchvision's name of it (default: resnet50)")
+    parser.add_argument("--architecture", default="resnet50", help="torchvision's name, or timm:<name> (resnet50)")
     parser.add_argument(
         "--weights",
         choices=("none", "default", "channel"),
         default="none",
-        help="none: from scratch; default: torchvision's pretrained ones; channel: weights_file (default: none)",
+        help="none: from scratch; default: the library's pretrained ones; channel: weights_file (default: none)",
     )
     parser.folder("weights_file", "SM_CHANNEL_WEIGHTS", "state_dict, a .safetensors, .pth or .pt file or its folder")
     parser.add_argument("--image_size_px", type=number(int, 8, 1024), default=224, help="side of the square seen")
+    parser.add_argument(
+        "--fit",
+        choices=("crop", "pad"),
+        default="pad",
+        help="crop: the centre square of an image; pad: all of it, with a margin (default: pad)",
+    )
     parser.add_argument("--seed", type=number(int, 0, 2**32 - 1), default=0, help="seeds every random choice")
 
 

@@ -7,6 +7,8 @@ import os
 import torch
 from job import JobError
 
+LEAST_REDUCED_PX = 96
+
 
 def choose_device() -> torch.device:
     """Return the GPU if there is one. Raises JobError where the instance has one that PyTorch cannot use."""
@@ -15,6 +17,11 @@ def choose_device() -> torch.device:
     if int(os.environ.get("SM_NUM_GPUS", "0")) > 0:
         raise JobError("the instance has a GPU, but the image's PyTorch cannot use it: choose the GPU training image")
     return torch.device("cpu")
+
+
+def training_dtype(device: torch.device, image_size_px: int) -> torch.dtype:
+    """Return the number format to train images of that side in: where they are small, casting costs what it saves."""
+    return inference_dtype(device) if image_size_px >= LEAST_REDUCED_PX else torch.float32
 
 
 def inference_dtype(device: torch.device) -> torch.dtype:

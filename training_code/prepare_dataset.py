@@ -45,6 +45,7 @@ class Options:
     mode: str
     architecture: str
     image_size_px: int
+    fit: str
     weights: str
     weights_file: Path | None
     max_unreadable: int
@@ -194,7 +195,7 @@ def _prepare_features(options: Options, folder: Path, manifest: dict[str, Any]) 
     head = find_head(network, options.architecture)
     device = choose_device()
     dtype = inference_dtype(device)
-    preprocessing = preprocessing_of(options.architecture, options.image_size_px)
+    preprocessing = preprocessing_of(options.architecture, options.image_size_px, options.fit)
     weights_sha256 = digest_weights(network.state_dict(), head)
     digest = digest_features(manifest["digest"], weights_sha256, options.architecture, preprocessing, str(dtype))
     record = find_features(folder, digest)

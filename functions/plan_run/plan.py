@@ -18,6 +18,7 @@ STEP_OF = {
 FIRST_ATTEMPT = 1
 ROLLBACK_ALARMS = ("endpoint-5xx", "endpoint-latency")
 """Alarms of the template, after its NamePrefix."""
+GPU_INSTANCES = ("ml.g", "ml.p")  # torchrun starts a process for each of their GPUs
 
 
 @dataclass(frozen=True)
@@ -158,6 +159,7 @@ def _features_digest(run_input: dict[str, Any], found: Found) -> str:
         "architecture": model["architecture"],
         "weights": [model["weights"], found.weights_etag],
         "image_size_px": model["image_size_px"],
+        "fit": model["fit"],
         "max_unreadable": run_input["max_unreadable"],
         "data": run_input["data"],
         "code": found.training_code_sha256,
@@ -172,11 +174,19 @@ def _hyperparameters(
     data_and_network = {
         "seed": run_input["seed"],
         "image_size_px": model["image_size_px"],
+        "fit": model["fit"],
         "architecture": model["architecture"],
         "weights": "channel" if model["weights"].startswith("s3://") else model["weights"],
         "mode": tuning["mode"],
     }
-    training = {**data_and_network, "hidden_units": model["hidden_units"], "dropout": model["dropout"]}
+    final = run_input["training"]
+    training = {
+        **data_and_network,
+        "hidden_units": model["hidden_units"],
+        "dropout": model["dropout"],
+        "augmentation": final["augmentation"],
+        "class_weights": final["class_weights"],
+    }
     scripts: dict[str, tuple[str, dict[str, Any]]] = {
         "prepare": (
             "prepare_dataset.py",
@@ -193,7 +203,12 @@ def _hyperparameters(
             {
                 **training,
                 "stage": "final",
-                "epochs": run_input["training"]["epochs"],
+                "epochs": final["epochs"],
+                "head_epochs": tuning["epochs"],
+                "unfreeze": final["unfreeze"],
+                "mirror": final["mirror"],
+                "early_stopping_epochs": final["early_stopping_epochs"],
+                "tuned": ",".join(sorted(tuning["ranges"])),
                 "debugger": run_input["debugger"]["enabled"],
                 "debugger_save_interval_steps": run_input["debugger"]["save_interval_steps"],
                 "run_id": run_id,
@@ -203,6 +218,7 @@ def _hyperparameters(
         ),
         "evaluate": ("evaluate.py", {"split": "test"}),
     }
+    joined = final["instance_count"] > 1 or run_input["instances"]["train"].startswith(GPU_INSTANCES)
     return {
         step: {
             # The training toolkit reads its own hyperparameters as JSON.
@@ -210,6 +226,7 @@ def _hyperparameters(
             "sagemaker_submit_directory": json.dumps(code["training"]["uri"]),
             "sagemaker_region": json.dumps(region),
             "sagemaker_container_log_level": "20",
+            **({"sagemaker_torch_distributed_enabled": "true"} if step == "train" and joined else {}),
             **{name: _option(value) for name, value in options.items()},
         }
         for step, (script, options) in scripts.items()

@@ -32,6 +32,7 @@ def complete(given: Any, name_prefix: str, default_instances: dict[str, str]) ->
     run_input["instances"] = default_instances | run_input["instances"]
     from_scratch = run_input["model"]["weights"] == "none"
     run_input["tuning"].setdefault("mode", "full" if from_scratch else "frozen_features")
+    run_input["training"].setdefault("augmentation", "gentle" if from_scratch else "strong")
     _check_across_keys(run_input, name_prefix)
     return run_input
 

@@ -108,18 +108,21 @@ EPOCH = SimpleNamespace(
     valid_loss=0.5012,
     valid_accuracy=0.86,
     learning_rate=9.8e-4,
+    image_size_px=160,
     images_per_second=812.0,
+    waiting_share=0.01,
+    phase="fine_tune",
 )
 
 
 def printed(function, **arguments):
-    """Call a function of engine.py that only formats: taken out of its module, which would import torch."""
-    tree = ast.parse((TRAINING_CODE / "engine.py").read_text())
+    """Call a function of history.py that only formats: taken out of its module, which would import torch."""
+    tree = ast.parse((TRAINING_CODE / "history.py").read_text())
     (node,) = [node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == function]
     for argument in node.args.args:
         argument.annotation = None
     scope = {}
-    exec(compile(ast.Module([node], []), "engine.py", "exec"), scope)
+    exec(compile(ast.Module([node], []), "history.py", "exec"), scope)
     return scope[function](**arguments)
 
 

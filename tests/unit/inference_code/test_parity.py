@@ -45,11 +45,19 @@ def pictures(tiny):
     }
 
 
-def test_the_pixels_that_a_network_is_trained_on_are_those_that_it_is_asked_about(decoding, tiny, training):
+@pytest.mark.parametrize("fit", ["crop", "pad"])
+def test_the_pixels_that_a_network_is_trained_on_are_those_that_it_is_asked_about(decoding, tiny, training, fit):
     data = training("data")
-    preprocessing = {"resize_px": 36, "image_size_px": 32, "interpolation": "bilinear", "mean": [0] * 3, "std": [1] * 3}
+    preprocessing = {
+        "resize_px": 36,
+        "image_size_px": 32,
+        "fit": fit,
+        "interpolation": "bilinear",
+        "mean": [0] * 3,
+        "std": [1] * 3,
+    }
     for name, image in pictures(tiny).items():
-        trained = data.to_square(data.decode(image, at_least_px=36), 36, 32)
+        trained = data.to_square(data.decode(image, at_least_px=36), preprocessing)
         served = decoding.preprocess(image, preprocessing).transpose(1, 2, 0) * 255
         np.testing.assert_allclose(served, trained, atol=2.01, err_msg=name)
 

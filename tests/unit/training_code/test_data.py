@@ -4,10 +4,12 @@ import importlib.util
 import io
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from data import DatasetError, Squares, UnreadableImage, decode, read_header, spread_over_classes, to_square
+from data import DatasetError, UnreadableImage, decode, read_header, spread_over_classes, to_square
+from pictures import Pictures, scaled_pictures, squares
 from PIL import Image
 
 SERVING_CODE = Path(__file__).parents[3] / "inference_code" / "decoding.py"
@@ -63,17 +65,17 @@ def test_preprocessing_is_the_serving_codes(size: tuple[int, int], kind: str) ->
     specification.loader.exec_module(serving)
     generator = np.random.default_rng(0)
     content = encode(Image.fromarray(generator.integers(0, 256, (*size, 3), dtype=np.uint8)), kind)
-    plain = {"resize_px": 32, "image_size_px": 32, "interpolation": "bilinear", "mean": [0] * 3, "std": [1] * 3}
+    plain = {**preprocessing(32), "interpolation": "bilinear", "std": [1] * 3}
 
     served = (serving.preprocess(content, plain) * 255).round().transpose(1, 2, 0)
-    np.testing.assert_allclose(served, to_square(decode(content, at_least_px=32), 32, 32), atol=2)
+    np.testing.assert_allclose(served, to_square(decode(content, at_least_px=32), plain), atol=2)
 
 
 def test_a_picture_too_narrow_to_be_scaled_is_unreadable_as_it_is_to_the_serving_code() -> None:
     ribbon = Image.new("RGB", (20_000, 2))
-    assert to_square(ribbon, 64, 64).shape == (64, 64, 3)
+    assert to_square(ribbon, preprocessing(64)).shape == (64, 64, 3)
     with pytest.raises(UnreadableImage, match="20000 x 2 pixels, which is too narrow to be scaled to 224 px"):
-        to_square(ribbon, 224, 224)
+        to_square(ribbon, preprocessing(224))
 
 
 def test_the_header_says_what_a_file_is() -> None:
@@ -91,7 +93,7 @@ def test_a_jpeg_at_reduced_scale_is_nearly_the_same_square() -> None:
 
     assert reduced.size == (200, 150)
     assert whole.size == (800, 600)
-    difference = to_square(reduced, 64, 64).astype(int) - to_square(whole, 64, 64)
+    difference = to_square(reduced, preprocessing(64)).astype(int) - to_square(whole, preprocessing(64))
     assert np.abs(difference).max() <= 6
 
 
@@ -99,24 +101,39 @@ def entries_of(dataset: Path) -> list[dict[str, str]]:
     return [{"path": path.relative_to(dataset).as_posix()} for path in sorted(dataset.rglob("*.*"))]
 
 
-def test_squares_are_the_same_kept_or_not(dataset: Path) -> None:
+def test_a_padded_square_shows_all_of_a_picture_and_the_mean_around_it() -> None:
+    picture = Image.new("RGB", (30, 90), (255, 0, 0))
+
+    square = to_square(picture, preprocessing(60, "pad") | {"mean": [0.5, 0.5, 0.5]})
+
+    assert (square[:, 20:40] == (255, 0, 0)).all()
+    assert (square[:, :20] == 128).all()
+    assert (square[:, 40:] == 128).all()
+
+
+def test_pictures_are_the_same_kept_or_not(dataset: Path) -> None:
     entries = entries_of(dataset)
-    kept = Squares(dataset, entries, 16, threads=2)
-    loose = Squares(dataset, entries, 16, threads=2, cache_bytes=0)
-    batches = [[0, 5, 7], [40], [3, 2]]
+    kept = squares(dataset, entries, preprocessing(16))
+    loose = Pictures(dataset, entries, 32, lambda picture: to_square(picture, preprocessing(16)), cache_bytes=0)
+    first = kept[5]
 
-    assert (kept.kept, loose.kept) == (True, False)
-    for one, other in zip(kept.batches(batches), loose.batches(batches), strict=True):
-        np.testing.assert_array_equal(one, other)
-        assert one.shape[1:] == (16, 16, 3)
+    np.testing.assert_array_equal(first, loose[5])
+    assert first.shape == (16, 16, 3)
+    (dataset / entries[5]["path"]).unlink()
+    assert kept[5] is first
+    with pytest.raises(DatasetError, match=entries[5]["path"]):
+        loose[5]
 
 
-def test_an_image_lost_after_the_manifest_is_named(dataset: Path) -> None:
+def test_pictures_to_cut_from_are_whole_and_never_enlarged(dataset: Path) -> None:
     entries = entries_of(dataset)
-    (dataset / entries[3]["path"]).unlink()
 
-    with pytest.raises(DatasetError, match=entries[3]["path"]):
-        Squares(dataset, entries, 16, threads=2)
+    assert scaled_pictures(dataset, entries, 16)[0].shape == (16, 20, 3)
+    assert scaled_pictures(dataset, entries, 64)[0].shape == (32, 40, 3)
+
+
+def preprocessing(size_px: int, fit: str = "crop") -> dict[str, Any]:
+    return {"resize_px": size_px, "image_size_px": size_px, "fit": fit, "mean": [0.0] * 3}
 
 
 def test_a_choice_is_spread_over_the_classes() -> None:

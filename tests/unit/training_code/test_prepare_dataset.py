@@ -8,14 +8,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from data import DatasetError, Squares
+from data import DatasetError
 from documents import read_document
 from features import read_features
 from options import OptionsError
+from pictures import squares
 from PIL import Image
 from prepare_dataset import prepare, read_options
 
 Arguments = Callable[..., list[str]]
+AS_SEEN = {"resize_px": 16, "image_size_px": 16, "fit": "crop", "mean": [0.5] * 3}
 
 
 def test_the_manifest_keeps_its_contract(dataset: Path, tmp_path: Path, arguments: Arguments) -> None:
@@ -50,11 +52,9 @@ def test_an_archive_gives_the_same_manifest_as_its_folder(dataset: Path, tmp_pat
     one, two = manifests
     assert two["counts"] == one["counts"]
     assert [f"dogImages/{entry['path']}" for entry in one["images"]] == [entry["path"] for entry in two["images"]]
-    squares = [
-        Squares(given, manifest["images"], 16, threads=2)
-        for given, manifest in zip((dataset, archive), manifests, strict=True)
-    ]
-    np.testing.assert_array_equal(*[next(one.batches([range(48)])) for one in squares])
+    seen = [squares(given, m["images"], AS_SEEN) for given, m in zip((dataset, archive), manifests, strict=True)]
+    for index in range(48):
+        np.testing.assert_array_equal(*[one[index] for one in seen])
 
 
 def test_splits_that_are_not_given_are_taken_from_the_training_images(
@@ -106,7 +106,7 @@ def test_a_training_image_that_breaks_off_is_used_if_asked_for(
     assert [entry["path"] for entry in manifest["unreadable"]] == ["valid/red/0.jpg"]
     (broken,) = [entry for entry in manifest["images"] if entry["truncated"]]
     assert broken["path"] == "train/red/0.jpg"
-    assert Squares(dataset, [broken], 16, threads=1).kept
+    assert squares(dataset, [broken], AS_SEEN)[0].shape == (16, 16, 3)
 
 
 def test_folders_come_from_sagemaker(dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

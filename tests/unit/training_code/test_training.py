@@ -66,7 +66,7 @@ def test_a_trial_prints_the_objective(
     train(arguments(**final | {"stage": "trial", "_tuning_objective_metric": "valid:accuracy"}))
 
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines] == ["trial:", "epoch", "epoch", "epoch", "final"]
+    assert [line.split()[0] for line in lines] == ["trial,", "epoch", "epoch", "epoch", "final"]
     assert lines[-1].startswith("final valid_accuracy=")
     assert not final["model_dir"].exists()
 
@@ -94,9 +94,9 @@ def test_the_final_training_leaves_an_artifact_that_evaluates(
             "VanishingGradient": "NoIssuesFound",
         }
         assert findings["steps"] == 9
-        history = json.loads((tmp_path / folder / "training_history.json").read_text())
+        history = read_document(tmp_path / folder / "training_history.json", "training_history")
         assert [epoch["epoch"] for epoch in history["epochs"]] == [1, 2, 3]
-    assert not (tmp_path / "checkpoints/checkpoint.pt").exists()
+    assert not list((tmp_path / "checkpoints").glob("*.pt"))
 
     with tarfile.open(tmp_path / "model.tar.gz", "w:gz") as tar:  # as SageMaker packs it
         tar.add(tmp_path / "model", ".")
@@ -310,8 +310,71 @@ def test_sigterm_saves_and_a_second_start_goes_on(final: dict[str, Any], argumen
 
     assert job.wait(timeout=60) == 128 + signal.SIGTERM
     assert "stopped in epoch" in rest
-    assert (tmp_path / "checkpoints/checkpoint.pt").is_file()
+    assert list((tmp_path / "checkpoints").glob("checkpoint-*.pt"))
     again = subprocess.run(command, capture_output=True, text=True, check=True)
     assert "resumed at epoch" in again.stdout
     assert "epoch 1/6" not in again.stdout
     assert "epoch 6/6" in again.stdout
+
+
+@pytest.mark.parametrize("unfreeze", ["last_stage", "all"])
+def test_fine_tuning_goes_on_from_the_tuned_head(
+    final: dict[str, Any],
+    arguments: Arguments,
+    tmp_path: Path,
+    weights_file: Callable[..., Path],
+    unfreeze: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    given = load_file(weights_file(SMALL))
+    frozen = {
+        "mode": "frozen_features",
+        "architecture": SMALL,
+        "weights": "channel",
+        "weights_file": weights_file(SMALL),
+        "image_size_px": 32,
+    }
+    folders = {"dataset": final["dataset"], "model_dir": tmp_path / "prepared"}
+    prepare(prepare_options(arguments(**folders, checkpoint_dir=tmp_path / "features", **frozen)))
+    asked = {
+        "unfreeze": unfreeze,
+        "head_epochs": 4,
+        "epochs": 2,
+        "augmentation": "strong",
+        "tuned": "learning_rate,eps",
+    }
+    train(arguments(**final | {"features": tmp_path / "features"} | frozen | asked))
+
+    history = read_document(tmp_path / "output/training_history.json", "training_history")
+    assert [epoch["phase"] for epoch in history["epochs"]] == ["head"] * 4 + ["fine_tune"] * 2
+    assert (history["decisions"]["frozen_parameters"] == 0) == (unfreeze == "all")
+    values = {(value["phase"], value["name"]): value for value in history["values"]}
+    assert (values["head", "learning_rate"]["origin"], values["head", "learning_rate"]["value"]) == ("tuned", 0.003)
+    assert values["fine_tune", "learning_rate"]["origin"] == "derived"
+    assert values["fine_tune", "learning_rate"]["value"] == pytest.approx(0.0003)
+    assert "mirrored, " in capsys.readouterr().out
+    saved = load_file(tmp_path / "model/model.safetensors")
+    if history["best_epoch"] > 4:
+        assert not np.array_equal(saved["conv5.0.weight"], given["conv5.0.weight"])
+    assert np.array_equal(saved["conv1.0.weight"], given["conv1.0.weight"]) == (
+        unfreeze == "last_stage" or history["best_epoch"] <= 4
+    )
+
+
+def test_a_network_of_timms_serves_with_timm(final: dict[str, Any], arguments: Arguments, tmp_path: Path) -> None:
+    train(arguments(**final | {"architecture": "timm:test_efficientnet", "epochs": 1, "debugger": "false"}))
+
+    model = read_document(tmp_path / "model/model.json", "model")
+    assert (model["architecture"], model["head"]["path"]) == ("timm:test_efficientnet", "classifier")
+    requirements = (tmp_path / "model/code/requirements.txt").read_text()
+    assert "\ntimm==" in requirements
+    assert not list((tmp_path / "model/code").glob("requirements-*"))
+
+
+def test_a_network_of_torchvisions_serves_without_timm(
+    final: dict[str, Any], arguments: Arguments, tmp_path: Path
+) -> None:
+    train(arguments(**final | {"epochs": 1, "debugger": "false"}))
+
+    assert "timm" not in (tmp_path / "model/code/requirements.txt").read_text()
+    assert not list((tmp_path / "model/code").glob("requirements-*"))
