@@ -8,6 +8,7 @@ from typing import Any
 
 import boto3
 import botocore.exceptions
+from botocore.config import Config
 
 from kelpie import letters, status
 from kelpie.doctor.check import Check
@@ -144,7 +145,8 @@ def check_debugger(stack: Stack) -> Check:
 
 def _quotas(stack: Stack) -> dict[str, float]:
     """Return the values that are in force: applied ones over defaults."""
-    client = stack.client("service-quotas")
+    once = CLIENT_SETTINGS.merge(Config(retries={"total_max_attempts": 1}))  # somebody waits for the answer
+    client = stack.session.client("service-quotas", config=once)
     found: dict[str, float] = {}
     for operation in ("list_aws_default_service_quotas", "list_service_quotas"):
         for page in client.get_paginator(operation).paginate(ServiceCode="sagemaker"):

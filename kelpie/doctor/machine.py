@@ -19,7 +19,8 @@ NEEDED_FOR_ENVIRONMENTS = 8 * GIB
 NEEDED_FOR_RUNS = 2 * GIB
 NEEDED_MEMORY = 4 * GIB
 ROOT = Path(__file__).parents[2]
-LINKS = ("kelpie/survey.py", "functions/plan_run/job_code/training_code", "functions/plan_run/job_code/inference_code")
+JOB_CODE = "functions/plan_run/job_code"
+LINKS = ("kelpie/charts.py", "kelpie/layout.py", f"{JOB_CODE}/training_code", f"{JOB_CODE}/inference_code")
 
 
 def check_machine(port: int) -> list[Check]:

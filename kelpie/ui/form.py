@@ -35,6 +35,11 @@ class Group:
     groups: tuple[Group, ...]
 
 
+def dataset_description() -> str:
+    schema = json.loads(settings.SCHEMA_FILE.read_text())
+    return str(schema["properties"][DATASET]["description"])
+
+
 def groups() -> list[Group]:
     """Return the settings as the schema groups them; those that stand alone come first, as `general`."""
     schema = json.loads(settings.SCHEMA_FILE.read_text())
@@ -56,7 +61,7 @@ def problems(dataset: str | None, given: Mapping[str, str]) -> dict[str, str]:
         except InvalidInput as error:
             found[DATASET] = str(error)
     if dataset is not None and not dataset.strip():
-        found[DATASET] = "say which: a folder on this machine, or s3://bucket/folder/"
+        found[DATASET] = "say which: a folder or an archive on this machine, or s3://bucket/folder/"
     return found
 
 

@@ -69,10 +69,10 @@ class Pages:
         html = self._templates.get_template("parts/logs.html").render(lines=lines)
         return JSONResponse({"parts": {"log-lines": html}, "again": not self._readings.run(name).over})
 
-    def start(self, request: Request) -> Response:
+    def start(self, _request: Request) -> Response:
         datasets = dataset.uploaded(self._stack.client("s3"), self._stack.bucket)
-        chosen = request.query_params.get("dataset", "")
-        return self._page("start.html", groups=form.groups(), datasets=datasets, chosen=chosen)
+        description = form.dataset_description()
+        return self._page("start.html", groups=form.groups(), datasets=datasets, description=description)
 
     def inbox(self, _request: Request) -> Response:
         answers, listed, complete = inbox.newest_answers(self._stack, CARDS_SHOWN, MOST_RESULTS_LISTED)

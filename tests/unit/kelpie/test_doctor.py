@@ -10,6 +10,7 @@ import pytest
 from kelpie.doctor import account, machine
 from kelpie.doctor.check import Check, worst
 from kelpie.errors import CloudUnavailable
+from kelpie.stack import Stack
 from localcloud.containers.environments import COMPLETE, Environments
 
 GIB = 1 << 30
@@ -144,9 +145,9 @@ def test_applied_quotas_count_over_defaults():
         def get_paginator(self, operation):
             return Paginator({"list_aws_default_service_quotas": 0.0, "list_service_quotas": 4.0}[operation])
 
-    class Stack:
-        def client(self, service):
+    class Session:
+        def client(self, service, **_settings):
             assert service in boto3.Session().get_available_services()
             return Client()
 
-    assert account._quotas(Stack()) == {"q": 4.0}
+    assert account._quotas(Stack(Session(), "kelpie", "CREATE_COMPLETE", {})) == {"q": 4.0}
