@@ -104,7 +104,7 @@ def packed() -> Callable[..., bytes]:
     return archive
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def until() -> Callable[..., Any]:
     return wait_for
 
