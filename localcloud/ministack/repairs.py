@@ -40,14 +40,22 @@ class Repair:
 
 def apply() -> None:
     """Apply all repairs. Raises UnknownMiniStack, and then none is applied."""
-    from localcloud.ministack import alarms, encryption, identities, lambdas, sagemaker_authorisation, state_machines
+    from localcloud.ministack import (
+        alarms,
+        connections,
+        encryption,
+        identities,
+        lambdas,
+        sagemaker_authorisation,
+        state_machines,
+    )
 
     installed = importlib.metadata.version("ministack")
     if installed != VERSION:
         raise UnknownMiniStack(
             f"MiniStack {installed} is installed, but the local cloud repairs {VERSION}: install that"
         )
-    modules = (alarms, encryption, identities, lambdas, sagemaker_authorisation, state_machines)
+    modules = (alarms, connections, encryption, identities, lambdas, sagemaker_authorisation, state_machines)
     repair_all([repair for module in modules for repair in module.REPAIRS])
 
 

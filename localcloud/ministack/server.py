@@ -24,8 +24,7 @@ def serve(home: Path, port: int) -> None:
     """Never returns: what MiniStack leaves running in threads must not keep the process alive."""
     os.chdir(home)
     os.environ.update(settings(home, port))
-    # A connection that its client has left stays open until its keep-alive ends: hundreds, of a client that polls with
-    # ever new ones, where a shell's usual limit is 1,024.
+    # Clients with pools of connections, functions and endpoints come to hundreds, where a shell's usual limit is 1,024.
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, 8192) if hard > 0 else 8192), hard))
     shutil.rmtree(home / "lambda", ignore_errors=True)  # what the workers of a crashed cloud left
