@@ -30,6 +30,7 @@ LINES = {
     "docs/local-cloud-fields.md": "The local SageMaker, field by field: honoured, refused, ignored and why.",
     "docs/inbox.md": "The inbox: what comes back for what is dropped, whatever goes wrong.",
     "docs/local-cloud.md": "The local cloud: what it does, what it refuses, what differs from AWS.",
+    "functions/plan_run/prices.json": "SageMaker's list prices, of one day and region.",
     "functions/*/requirements.txt": "What each function brings with it.",
     "inference_code/config.yaml": "What Ray Serve starts.",
     "inference_code/requirements.txt": "What the endpoint installs beyond its image.",
