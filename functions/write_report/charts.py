@@ -143,7 +143,9 @@ def bars(
 ) -> dict[str, Any]:
     """Return horizontal bars in the order of the rows, each with its `text`."""
     y = {"field": label, "type": "ordinal", "sort": None, "title": None}
-    x = {"field": value, "type": "quantitative", "title": title, "scale": scale, "axis": {"format": axis_format}}
+    x = {"field": value, "type": "quantitative", "title": title, "scale": scale}
+    if axis_format:
+        x["axis"] = {"format": axis_format}
     return {
         "data": {"values": list(rows)},
         "height": {"step": 20},
