@@ -11,6 +11,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -36,8 +37,12 @@ def main() -> int:
     with cloud_of(home) as environment, page_of(environment) as address:
         listed = json.loads(kelpie(environment, "status", "--json"))["executions"]
         succeeded = [one["name"] for one in listed if one["status"] == "SUCCEEDED"]
-        take(address, f"/runs/{succeeded[0]}", "ui-light.png", dark=False)
-        take(address, "/inbox", "ui-dark.png", dark=True)
+        host = f"http://{urlsplit(address).netloc}"
+        take([address, f"{host}/runs/{succeeded[0]}"], "ui-light.png", dark=False)
+        take([address, f"{host}/inbox"], "ui-dark.png", dark=True)
+        with tempfile.TemporaryDirectory() as folder:
+            fetched = json.loads(kelpie(environment, "report", succeeded[0], "--output", folder, "--json"))
+            take([Path(fetched["report"]).as_uri()], "report.png", dark=False)
     return 0
 
 
@@ -67,14 +72,15 @@ def page_of(environment: dict[str, str]) -> Iterator[str]:
             process.terminate()
 
 
-def take(address: str, path: str, name: str, dark: bool) -> None:
+def take(addresses: list[str], name: str, dark: bool) -> None:
+    """Write a picture of the last of the addresses, which are opened one after the other."""
     executable = next(filter(None, map(shutil.which, CHROMIUM)))
     arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=executable, args=arguments)
         page = browser.new_page(viewport=SIZE_PX, color_scheme="dark" if dark else "light")
-        page.goto(address)
-        page.goto(f"http://{urlsplit(address).netloc}{path}")
+        for address in addresses:
+            page.goto(address)
         page.wait_for_load_state("networkidle")
         page.wait_for_timeout(SETTLED_MS)
         page.screenshot(path=IMAGES / name)

@@ -169,7 +169,9 @@ def _last_words(logs: Any, failure: Failure, left: Left) -> Log | None:
         streams = logs.describe_log_streams(logGroupName=group, **which)["logStreams"]
         if not streams:
             return None
-        stream = streams[0]["logStreamName"]  # of a job with several instances, the first's
+        # Of a job with several instances, the first; of an endpoint's fleets, the one that was started last.
+        first = streams[0] if job else max(streams, key=lambda stream: stream["creationTime"])
+        stream = first["logStreamName"]
         found = logs.get_log_events(logGroupName=group, logStreamName=stream, limit=400, startFromHead=False)
     except ClientError as error:
         if error.response["Error"]["Code"] != "ResourceNotFoundException":

@@ -51,6 +51,9 @@ def test_a_model_that_is_no_good_is_taken_back(champion, before, client_of, serv
     assert len(champion.paid_jobs(execution)) == PAID_JOBS
     if serves == "crash":  # what the start shows, no client sees
         assert set(client.answers) == {before[1]}
+        page = champion.report(execution)
+        assert "EndpointRolledBack in HasEndpointSettled" in page
+        assert f"/aws/sagemaker/Endpoints/{champion.endpoint_name}" in page[page.index("The log's end") :]
     if serves != "errors":  # whose model serves until VerifyEndpoint has asked it
         assert client.failures == []
 
@@ -79,9 +82,6 @@ def test_capacity_that_is_missing_leaves_the_champion(champion, before, client_o
         execution = champion.start(champion.dataset())
         ended = champion.end_of(execution)
     assert (ended["status"], ended["error"]) == ("FAILED", "EndpointRolledBack")
-    page = champion.report(execution)
-    assert "EndpointRolledBack in HasEndpointSettled" in page
-    assert f"/aws/sagemaker/Endpoints/{champion.name}" in page[page.index("The log's end") :]
     assert client.failures == []
     assert champion.endpoint()["EndpointConfigName"] == before[0]
     champion.wait_until_recovered(execution)
