@@ -24,6 +24,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 RECORD = "record.json"
+CODE = ("data.py", "features.py", "network.py", "pictures.py", "source.py")  # what decides the features
 BATCH = 32
 LINE_SECONDS = 10.0
 
@@ -31,9 +32,7 @@ LINE_SECONDS = 10.0
 def digest_features(data: str, weights: str, architecture: str, preprocessing: Mapping[str, Any], dtype: str) -> str:
     """Return the SHA-256 of all that decides the features, this code included."""
     folder = Path(__file__).parent
-    code = [
-        hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in ("data.py", "features.py", "network.py")
-    ]
+    code = [hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in CODE]
     inputs = [data, weights, architecture, dict(preprocessing), dtype, code]
     return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()
 

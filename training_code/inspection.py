@@ -28,14 +28,15 @@ def list_dataset(root: Path) -> layout.Layout:
 
 
 def inspect_images(
-    root: Path, images: Sequence[layout.PlacedImage], image_size_px: int, truncated: str, threads: int
+    root: Path, images: Sequence[layout.PlacedImage], cut_px: int | None, truncated: str, threads: int
 ) -> tuple[list[dict[str, Any]], list[Fingerprint], list[dict[str, str]]]:
     """Decode every image; return the manifest's entries of those that can be read, their fingerprints, and the others.
 
+    cut_px: what the short side is scaled to before the centre is cut; None where the whole picture is seen.
     truncated: `train` keeps JPEG files that break off, in train only; `unreadable` counts them among the others.
     """
     with ThreadPoolExecutor(threads) as pool:
-        seen = list(pool.map(functools.partial(_inspect, root, image_size_px, truncated), images))
+        seen = list(pool.map(functools.partial(_inspect, root, cut_px, truncated), images))
     readable = [(entry, print_) for entry, print_ in seen if print_ is not None]
     return (
         [entry for entry, _ in readable],
@@ -69,12 +70,13 @@ def assign_splits(
 
 
 def _inspect(
-    root: Path, image_size_px: int, truncated: str, image: layout.PlacedImage
+    root: Path, cut_px: int | None, truncated: str, image: layout.PlacedImage
 ) -> tuple[dict[str, Any], Fingerprint | None]:
     try:
         content = read_file(root, image.path)
         kind, width, height = read_header(content)
-        check_shape(width, height, image_size_px)
+        if cut_px is not None:
+            check_shape(width, height, cut_px)
         breaks_off = False
         try:
             picture = decode(content, at_least_px=FINGERPRINT_PX)

@@ -58,6 +58,19 @@ class Head:
     in_features: int
 
 
+def open_network(
+    architecture: str, image_size_px: int, weights: str, weights_file: Path | None
+) -> tuple[nn.Module, Head, str | None]:
+    """Return a network with its own classifier, where that sits, and the digest of its pretrained weights, if any.
+
+    weights: as read_weights takes it. Raises what read_weights and build_network raise.
+    """
+    tensors = read_weights(weights, architecture, weights_file)
+    network = build_network(architecture, image_size_px, tensors)
+    head = find_head(network, architecture)
+    return network, head, None if tensors is None else digest_weights(network.state_dict(), head)
+
+
 def build_network(architecture: str, image_size_px: int, weights: Mapping[str, torch.Tensor] | None) -> nn.Module:
     """Build a network with its own classifier, from scratch or with the tensors of `weights`.
 

@@ -96,7 +96,11 @@ def prepare(options: Options) -> None:
     started = time.monotonic()
     listing = list_dataset(options.dataset)
     entries, fingerprints, unreadable = inspect_images(
-        options.dataset, listing.images, options.image_size_px, options.truncated, os.cpu_count() or 1
+        options.dataset,
+        listing.images,
+        options.image_size_px if options.fit == "crop" else None,
+        options.truncated,
+        os.cpu_count() or 1,
     )
     _check_unreadable(unreadable, options.max_unreadable)
     shares = {"valid": options.valid_share, "test": options.test_share}
@@ -179,24 +183,18 @@ def _prepare_features(options: Options, folder: Path, manifest: dict[str, Any]) 
     # torch and torchvision take seconds to import, which a job that only decodes does not wait for
     import torch
     from features import compute_features, digest_features, find_features, write_features
-    from network import (
-        build_network,
-        digest_weights,
-        find_head,
-        preprocessing_of,
-        read_weights,
-        replace_classifier,
-    )
+    from network import open_network, preprocessing_of, replace_classifier
     from precision import choose_device, inference_dtype
     from torch import nn
 
-    weights = read_weights(options.weights, options.architecture, options.weights_file)
-    network = build_network(options.architecture, options.image_size_px, weights)
-    head = find_head(network, options.architecture)
+    network, head, weights_sha256 = open_network(
+        options.architecture, options.image_size_px, options.weights, options.weights_file
+    )
     device = choose_device()
     dtype = inference_dtype(device)
     preprocessing = preprocessing_of(options.architecture, options.image_size_px, options.fit)
-    weights_sha256 = digest_weights(network.state_dict(), head)
+    if weights_sha256 is None:
+        raise OptionsError("features need pretrained weights")
     digest = digest_features(manifest["digest"], weights_sha256, options.architecture, preprocessing, str(dtype))
     record = find_features(folder, digest)
     reused = record is not None

@@ -197,19 +197,12 @@ def _head_builder(options: Options, manifest: dict[str, Any]) -> Callable[[int],
 
 
 def _build_model(options: Options, make_head: Callable[[int], nn.Module]) -> Model:
-    from network import (  # torchvision takes seconds to import: not where only a head trains
-        build_network,
-        digest_weights,
-        find_head,
-        preprocessing_of,
-        read_weights,
-        replace_classifier,
-    )
+    # torchvision takes seconds to import: not where only a head trains
+    from network import open_network, preprocessing_of, replace_classifier
 
-    weights = read_weights(options.weights, options.architecture, options.weights_file)
-    network = build_network(options.architecture, options.image_size_px, weights)
-    head = find_head(network, options.architecture)
-    digest = None if weights is None else digest_weights(network.state_dict(), head)
+    network, head, digest = open_network(
+        options.architecture, options.image_size_px, options.weights, options.weights_file
+    )
     replace_classifier(network, head, make_head(head.in_features))
     described = {
         "path": head.path,

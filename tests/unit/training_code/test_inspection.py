@@ -16,7 +16,7 @@ SHARES = {"valid": 0.15, "test": 0.15}
 
 
 def inspect(dataset: Path, **options: Any) -> tuple[list[dict[str, Any]], dict[str, str]]:
-    given = {"image_size_px": 32, "truncated": "unreadable", "threads": 2, **options}
+    given = {"cut_px": 32, "truncated": "unreadable", "threads": 2, **options}
     entries, fingerprints, unreadable = inspect_images(dataset, list_dataset(dataset).images, **given)
     assert len(entries) == len(fingerprints)
     return entries, {entry["path"]: entry["reason"].split(" (")[0] for entry in unreadable}
@@ -57,7 +57,7 @@ def test_broken_files_are_named_with_a_reason(dataset: Path) -> None:
     Image.new("RGB", (9, 9)).save(dataset / "train/red/2.jpg", "GIF")
     Image.new("RGB", (20_000, 2)).save(dataset / "train/red/3.png")
 
-    entries, unreadable = inspect(dataset, image_size_px=224)
+    entries, unreadable = inspect(dataset, cut_px=224)
 
     assert len(entries) == 48 - 4
     assert unreadable == {
@@ -66,6 +66,11 @@ def test_broken_files_are_named_with_a_reason(dataset: Path) -> None:
         "train/red/2.jpg": "neither JPEG nor PNG by its content",
         "train/red/3.png": "20000 x 2 pixels, which is too narrow to be scaled to 224 px",
     }
+
+
+def test_a_narrow_picture_is_no_trouble_where_the_whole_of_it_is_seen(dataset: Path) -> None:
+    Image.new("RGB", (20_000, 2)).save(dataset / "train/red/3.png")
+    assert not inspect(dataset, cut_px=None)[1]
 
 
 @pytest.mark.parametrize("progressive", [False, True])
