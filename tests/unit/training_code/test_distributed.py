@@ -1,0 +1,65 @@
+"""Two processes under torchrun against one."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from distributed import Processes
+
+ROOT = Path(__file__).parents[3]
+TOLERANCE = 2e-3
+"""Of a loss: sums are taken in another order, in bfloat16 where the machine has it."""
+
+
+def test_uneven_shares_cover_a_batch_and_weigh_as_much_as_they_hold() -> None:
+    shares = [Processes(rank, 3) for rank in range(3)]
+    parts = [process.share(range(10)) for process in shares]
+
+    assert sorted(item for part in parts for item in part) == list(range(10))
+    assert [len(part) for part in parts] == [4, 3, 3]
+    assert sum(process.weight(len(part), 10) for process, part in zip(shares, parts, strict=True)) / 3 == pytest.approx(
+        1
+    )
+
+
+def test_two_processes_have_the_losses_of_one(
+    dataset: Path, prepared: Path, tmp_path: Path, arguments: Callable[..., list[str]]
+) -> None:
+    """Batches of 9 are uneven shares of 5 and 4, and 12 validation images of 6 and 6. A network without batch norm."""
+
+    def losses(name: str, launcher: list[str]) -> list[tuple[float, float]]:
+        options: dict[str, Any] = {
+            "stage": "final",
+            "dataset": dataset,
+            "manifest": prepared,
+            "inference_code": ROOT / "inference_code",
+            "model_dir": tmp_path / name / "model",
+            "output_data_dir": tmp_path / name / "output",
+            "architecture": "timm:test_vit",
+            "image_size_px": 160,
+            "hidden_units": 8,
+            "batch_size": 9,
+            "epochs": 2,
+            "learning_rate": 0.001,
+            "debugger": "false",
+            "golden_images": 2,
+        }
+        script = str(ROOT / "training_code/train.py")
+        job = subprocess.run(
+            [sys.executable, *launcher, script, *arguments(**options)], capture_output=True, text=True, check=False
+        )
+        assert job.returncode == 0, job.stderr
+        history = json.loads((tmp_path / name / "output/training_history.json").read_text())
+        assert history["decisions"]["processes"] == (2 if launcher else 1)
+        return [(epoch["train_loss"], epoch["valid_loss"]) for epoch in history["epochs"]]
+
+    two = losses("two", ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"])
+
+    for ours, theirs in zip(two, losses("one", []), strict=True):
+        assert ours == pytest.approx(theirs, abs=TOLERANCE)
