@@ -80,7 +80,8 @@ def read_header(content: bytes) -> tuple[str, int, int]:
         raise UnreadableImage("neither JPEG nor PNG by its content") from error
     except Exception as error:  # Pillow's decoders raise whatever a broken file leads them to
         raise UnreadableImage(str(error) or type(error).__name__) from error
-    return str(picture.format), *picture.size
+    # Phones put several pictures into one JPEG file, of which every decoder shows the first; Pillow names that MPO.
+    return "PNG" if picture.format == "PNG" else "JPEG", *picture.size
 
 
 def check_shape(width: int, height: int, resize_px: int) -> None:

@@ -78,6 +78,15 @@ def test_a_picture_too_narrow_to_be_scaled_is_unreadable_as_it_is_to_the_serving
         to_square(ribbon, preprocessing(224))
 
 
+def test_a_jpeg_with_a_second_picture_is_a_jpeg() -> None:
+    first, second = Image.new("RGB", (40, 30), "red"), Image.new("RGB", (20, 15), "blue")
+    content = encode(first, "MPO", save_all=True, append_images=[second])
+    with Image.open(io.BytesIO(content)) as opened:
+        assert opened.format == "MPO"
+    assert read_header(content) == ("JPEG", 40, 30)
+    assert decode(content).getpixel((5, 5)) == pytest.approx((254, 0, 0), abs=2)
+
+
 def test_the_header_says_what_a_file_is() -> None:
     assert read_header(encode(Image.new("L", (9, 5)), "JPEG")) == ("JPEG", 9, 5)
     for content, said in ((b"", "the file is empty"), (b"GIF89a", "neither JPEG nor PNG by its content")):
