@@ -105,7 +105,7 @@ def ui(stack: Any, environment: dict[str, str]) -> Iterator[Ui]:
 def finished(ui: Ui) -> str:
     """The name of a run that has put an endpoint into service."""
     ended = ui.stack.run(ui.stack.dataset(), endpoint_name=ui.stack.name)
-    assert ended["status"] == "SUCCEEDED", ended
+    assert ended["status"] == "SUCCEEDED", f"{ended.get('error')}: {ended.get('cause')}"
     return str(ended["name"])
 
 
