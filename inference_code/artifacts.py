@@ -39,7 +39,7 @@ def read_file(root: Path, name: str, sha256: str | None = None) -> bytes:
     """Return a file that one of the documents names. Raises ArtifactError if it is elsewhere or another."""
     path = (root / name).resolve()
     if not path.is_relative_to(root.resolve()) or not path.is_file():
-        raise ArtifactError(f"model.json names {name!r}, which is not a file of the artifact at {root}")
+        raise ArtifactError(f"model.json or serving.json names {name!r}, which is not a file of the artifact at {root}")
     content = path.read_bytes()
     digest = hashlib.sha256(content).hexdigest() if sha256 else None
     if digest != sha256:

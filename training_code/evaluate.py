@@ -27,6 +27,7 @@ from artifact import inference_module, unpack_artifact
 from calibration import softmax
 from data import DatasetError, images_of, read_manifest, spread_over_classes
 from documents import read_document, write_document
+from engine_packages import engine_packages
 from job import run
 from measures import measure, measure_confidence
 from options import OptionsError, Parser, number
@@ -81,7 +82,7 @@ def evaluate(options: Options) -> None:
         description = read_document(folder / "model.json", "model")
         if description["classes"] != manifest["classes"]:
             raise OptionsError("the model knows other classes than the data set: train it on this data set")
-        with inference_module(folder) as inference:
+        with engine_packages(folder), inference_module(folder) as inference:
             logits = score(inference, inference.model_fn(folder), options.dataset, entries, options.batch_size)
     labels = np.array([entry["class_index"] for entry in entries])
     probabilities = softmax(logits / description["temperature"])
@@ -142,7 +143,7 @@ def compare(
         same_classes = description["classes"] == list(classes)
         if same_classes and fresh.any():
             unseen = [entry for entry, is_fresh in zip(entries, fresh, strict=True) if is_fresh]
-            with inference_module(Path(folder)) as inference:
+            with engine_packages(Path(folder)), inference_module(Path(folder)) as inference:
                 model = inference.model_fn(Path(folder))
                 logits = score(inference, model, options.dataset, unseen, options.batch_size)
             champion_right = logits.argmax(axis=1) == labels[fresh]

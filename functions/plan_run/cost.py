@@ -18,9 +18,10 @@ class BudgetExceeded(Exception):
 def estimate(run_input: dict[str, Any]) -> dict[str, Any]:
     """Return the plan's cost, contracts/plan.schema.json. run_input: completed."""
     prices, instances = _prices(), run_input["instances"]
+    optimised = ("optimize",) if run_input["serving"]["variant"] != "float32" else ()
     jobs = [
         _most(step, instances[step], run_input["tuning"]["max_jobs"] if step == "tune" else 1, run_input)
-        for step in ("prepare", "tune", "train", "evaluate")
+        for step in ("prepare", "tune", "train", *optimised, "evaluate")
     ]
     known = [job["most_usd"] for job in jobs if job["most_usd"] is not None]
     hosting = prices["hosting"].get(instances["endpoint"])

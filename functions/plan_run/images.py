@@ -13,6 +13,8 @@ NEURON_INSTANCE = re.compile(r"ml\.(inf|trn)\d")
 GPU_IMAGE = re.compile(r".*[:-](gpu|cuda|cu\d+)-")
 CPU_IMAGE = re.compile(r".*[:-]cpu-")
 
+SERVING = ("optimize", "endpoint")
+
 
 @dataclass(frozen=True)
 class Images:
@@ -29,7 +31,7 @@ def chosen(instances: Mapping[str, str], training: Images, serving: Images) -> d
     Raises InvalidInput for an instance type that neither image runs on, and for an image of the user's own whose tag
     says that it is not for the instance: it would compute on the CPU of a GPU instance without a word.
     """
-    return {step: _image(step, kind, serving if step == "endpoint" else training) for step, kind in instances.items()}
+    return {step: _image(step, kind, serving if step in SERVING else training) for step, kind in instances.items()}
 
 
 def _image(step: str, instance_type: str, images: Images) -> str:

@@ -8,11 +8,12 @@ from typing import Any
 
 import cost
 
-STEPS = ("prepare", "tune", "train", "evaluate")
+STEPS = ("prepare", "tune", "train", "optimize", "evaluate")
 STEP_OF = {
     "PrepareDataset": "prepare",
     "TuneHyperparameters": "tune",
     "TrainModel": "train",
+    "OptimizeModel": "optimize",
     "EvaluateModel": "evaluate",
 }
 FIRST_ATTEMPT = 1
@@ -61,6 +62,8 @@ def make(run_input: dict[str, Any], execution_arn: str, created_at: str, stack: 
         "features": f"{root}/features/{_features_digest(run_input, found)}/",
         "train_checkpoints": f"{run}/checkpoints/{names['train']}/",
         "leaderboard": f"{run}/leaderboard.json",
+        "optimize_checkpoints": f"{run}/checkpoints/{names['optimize']}/",
+        "variants": f"{run}/checkpoints/{names['optimize']}/variants.json",
         "evaluation": f"{run}/jobs/{names['evaluate']}/output/model/evaluation.json",
         "report": f"{run}/report/index.html",
     }
@@ -219,7 +222,7 @@ def _hyperparameters(
         "evaluate": ("evaluate.py", {"split": "test"}),
     }
     joined = final["instance_count"] > 1 or run_input["instances"]["train"].startswith(GPU_INSTANCES)
-    return {
+    by_toolkit = {
         step: {
             # The training toolkit reads its own hyperparameters as JSON.
             "sagemaker_program": json.dumps(script),
@@ -231,6 +234,8 @@ def _hyperparameters(
         }
         for step, (script, options) in scripts.items()
     }
+    serving = run_input["serving"]
+    return by_toolkit | {"optimize": {name: _option(serving[name]) for name in ("variant", "max_accuracy_loss")}}
 
 
 def _channels(
@@ -249,7 +254,13 @@ def _channels(
     else:
         tune = [manifest, dataset, *weights]
         train = [manifest, dataset, *weights, inference_code]
-    return {"prepare": [dataset, *weights], "tune": tune, "train": train, "evaluate": [manifest, dataset]}
+    return {
+        "prepare": [dataset, *weights],
+        "tune": tune,
+        "train": train,
+        "optimize": [manifest, dataset],
+        "evaluate": [manifest, dataset],
+    }
 
 
 def _channel(name: str, uri: str) -> dict[str, Any]:

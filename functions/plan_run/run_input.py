@@ -30,9 +30,12 @@ def complete(given: Any, name_prefix: str, default_instances: dict[str, str]) ->
         run_input["dataset"] = run_input["dataset"].rstrip("/") + "/"
     run_input.setdefault("endpoint_name", name_prefix)
     run_input["instances"] = default_instances | run_input["instances"]
+    # What is measured there is to hold on the endpoint.
+    run_input["instances"].setdefault("optimize", run_input["instances"]["endpoint"])
     from_scratch = run_input["model"]["weights"] == "none"
     run_input["tuning"].setdefault("mode", "full" if from_scratch else "frozen_features")
     run_input["training"].setdefault("augmentation", "gentle" if from_scratch else "strong")
+    run_input["serving"].setdefault("variant", "float32" if from_scratch else "fastest")
     _check_across_keys(run_input, name_prefix)
     return run_input
 

@@ -20,6 +20,7 @@ TAKEN = {"held": False, "owner": "another", "left_by": "", "champion_channels": 
 JOBS_BY_STATE = {
     "PrepareDataset": ("prepare", "IsDatasetPrepared"),
     "TrainModel": ("train", "IsModelTrained"),
+    "OptimizeModel": ("optimize", "IsModelOptimized"),
     "EvaluateModel": ("evaluate", "IsModelEvaluated"),
     "TuneHyperparameters": ("tune", "ChooseHyperparameters"),
 }
@@ -34,7 +35,7 @@ ADOPTED_BY = {
 @pytest.fixture(params=["full", "frozen_features", "weights from S3"])
 def plan(request, make_plan):
     if request.param == "full":
-        return make_plan(model={"weights": "none"})
+        return make_plan(model={"weights": "none"}, serving={"variant": "fastest"})
     weights = "s3://other-bucket/resnet50.safetensors" if request.param == "weights from S3" else "default"
     return make_plan(model={"weights": weights})
 
@@ -44,7 +45,8 @@ def results(plan):
     """What every task answers in a run that goes well and creates the endpoint."""
     names, config = plan["names"], plan["names"]["endpoint_config"]
     job = {"TrainingJobStatus": "Completed", "SecondaryStatus": "Completed"}
-    model_data = f"{plan['locations']['jobs']}/{names['train']}/output/model.tar.gz"
+    trained = f"{plan['locations']['jobs']}/{names['train']}/output/model.tar.gz"
+    model_data = f"{plan['locations']['jobs']}/{names['optimize']}/output/model.tar.gz"
     chosen = {"learning_rate": "0.00123", "eps": "3e-09", "weight_decay": "0.01", "batch_size": "64"}
     report = {"report": plan["locations"]["report"], "summary": "s3://b/s", "error": None, "cause": None}
     returned = {**plan, "dataset": {"uri": plan["dataset"]["uri"]}}
@@ -59,6 +61,11 @@ def results(plan):
         "TrainModel": {
             **job,
             "TrainingJobName": names["train"],
+            "ModelArtifacts": {"S3ModelArtifacts": trained},
+        },
+        "OptimizeModel": {
+            **job,
+            "TrainingJobName": names["optimize"],
             "ModelArtifacts": {"S3ModelArtifacts": model_data},
         },
         "ReviewDebugger": {"Payload": {"verdict": "accept", "reason": "fine"}},
@@ -142,11 +149,21 @@ def test_a_run_that_goes_well_visits_the_states_in_their_order(walk, results, pl
     run = walk(results)
     assert run.status == "SUCCEEDED"
     assert run.output["endpoint"] == plan["names"]["endpoint"]
-    assert run.output["model_data"] == results["TrainModel"]["ModelArtifacts"]["S3ModelArtifacts"]
+    assert run.output["model_data"] == results["OptimizeModel"]["ModelArtifacts"]["S3ModelArtifacts"]
     order = list(definition["States"])
     first_visits = list(dict.fromkeys(run.path))
     assert first_visits == sorted(first_visits, key=order.index)
     assert "UpdateEndpoint" not in run.path
+
+
+def test_a_run_that_asks_for_float32_pays_for_no_variants(walk, results, plan):
+    plan = {**results["PlanRun"]["Payload"]["plan"], "input": {**plan["input"]}}
+    plan["input"]["serving"] = {**plan["input"]["serving"], "variant": "float32"}
+    results["PlanRun"]["Payload"]["plan"] = plan
+    run = walk(results)
+    assert run.status == "SUCCEEDED"
+    assert "OptimizeModel" not in run.path
+    assert run.output["model_data"] == results["TrainModel"]["ModelArtifacts"]["S3ModelArtifacts"]
 
 
 def test_every_request_to_sagemaker_keeps_its_api(walk, results, updating, definition, plan, task_error):
@@ -185,7 +202,7 @@ def test_jobs_carry_the_plans_hyperparameters_and_the_chosen_ones(walk, results,
     (evaluation,) = run.requests["EvaluateModel"]
     assert [channel["ChannelName"] for channel in evaluation["InputDataConfig"]] == ["manifest", "dataset", "model"]
     model_channel = evaluation["InputDataConfig"][-1]["DataSource"]["S3DataSource"]
-    assert model_channel["S3Uri"] == results["TrainModel"]["ModelArtifacts"]["S3ModelArtifacts"]
+    assert model_channel["S3Uri"] == results["OptimizeModel"]["ModelArtifacts"]["S3ModelArtifacts"]
 
 
 @pytest.mark.parametrize("names", [[], ["champion"], ["champion", "champion_manifest"]])
@@ -238,7 +255,7 @@ def test_maintenance_is_not_waited_for_without_end(walk, updating):
     assert report_of(run)["Error"] == "EndpointNotInService"
 
 
-@pytest.mark.parametrize("step", ["PrepareDataset", "TrainModel", "EvaluateModel"])
+@pytest.mark.parametrize("step", ["PrepareDataset", "TrainModel", "OptimizeModel", "EvaluateModel"])
 @pytest.mark.parametrize("status", ["Stopped", "Failed"])
 def test_a_job_that_did_not_complete_does_not_pass_for_one_that_did(walk, results, step, status):
     results[step] |= {"TrainingJobStatus": status, "SecondaryStatus": "MaxRuntimeExceeded"}
@@ -256,6 +273,7 @@ TASKS_BEFORE_DEPLOY = [
     "ChooseHyperparameters",
     "TrainModel",
     "ReviewDebugger",
+    "OptimizeModel",
     "LockEndpoint",
     "EvaluateModel",
     "JudgeEvaluation",
@@ -300,7 +318,8 @@ def test_a_job_that_is_there_already_is_waited_for(walk, results, plan, task_err
     last = len(run.path) - 1 - run.path[::-1].index(describe)
     assert run.path[last + 2] == goes_on
     assert (
-        run.output["model_data"] == results["TrainModel"]["ModelArtifacts"]["S3ModelArtifacts"] or state == "TrainModel"
+        run.output["model_data"] == results["OptimizeModel"]["ModelArtifacts"]["S3ModelArtifacts"]
+        or state == "TrainModel"
     )
 
 
@@ -474,7 +493,10 @@ def test_every_model_that_was_judged_is_registered_and_an_approved_one_knows_its
         assert re.fullmatch(r"[\w .:/=+\-@]{1,256}", value)
     if verdict == "accept":
         (model,) = run.requests["CreateModel"]
-        assert model["PrimaryContainer"]["Environment"] == {"MODEL_PACKAGE_ARN": PACKAGE_ARN}
+        assert model["PrimaryContainer"]["Environment"] == {
+            "MODEL_PACKAGE_ARN": PACKAGE_ARN,
+            "RAYSERVE_BACKEND_URL": "http://127.0.0.1:8001",
+        }
         assert run.requests["VerifyEndpoint"][0]["Payload"]["model_package_arn"] == PACKAGE_ARN
 
 

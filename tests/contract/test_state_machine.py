@@ -8,6 +8,7 @@ import pytest
 ADOPTED = {
     ("IsAdoptedJobOver", "IsDatasetPrepared"),
     ("IsAdoptedJobOver", "IsModelTrained"),
+    ("IsAdoptedJobOver", "IsModelOptimized"),
     ("IsAdoptedJobOver", "IsModelEvaluated"),
     ("IsAdoptedTuningOver", "ChooseHyperparameters"),
     ("IsModelOurs", "CreateEndpointConfig"),
@@ -16,6 +17,7 @@ ADOPTED = {
     ("TryAgain", "PrepareDataset"),
     ("TryAgain", "TuneHyperparameters"),
     ("TryAgain", "TrainModel"),
+    ("TryAgain", "OptimizeModel"),
     ("TryAgain", "EvaluateModel"),
 }
 LOOPS = {
@@ -39,6 +41,7 @@ DESIGNED = [
     "ChooseHyperparameters",
     "TrainModel",
     "ReviewDebugger",
+    "OptimizeModel",
     "LockEndpoint",
     "EvaluateModel",
     "JudgeEvaluation",

@@ -28,10 +28,16 @@ def test_the_bound_is_every_job_at_its_whole_time(cost, complete):
         ("prepare", 1),
         ("tune", 5),
         ("train", 1),
+        ("optimize", 1),
         ("evaluate", 1),
     ]
-    assert bound["most_usd"] == pytest.approx(8 * price)
+    assert bound["most_usd"] == pytest.approx(8 * price + bound["jobs"][3]["most_usd"])
     assert bound["endpoint_usd_per_hour"] == pytest.approx(2 * 0.115)
+
+
+def test_float32_costs_no_optimizing(cost, complete):
+    bound = cost.estimate(complete(serving={"variant": "float32"}))
+    assert "optimize" not in [job["step"] for job in bound["jobs"]]
 
 
 def test_a_run_that_could_cost_more_than_its_budget_is_refused_with_what_would_lower_that(cost, complete):

@@ -163,7 +163,7 @@ class TestRefusedImages:
     def test_a_truncated_image_is_not_guessed(self, inference, decoding, model, tiny, kind):
         whole = tiny.encode(tiny.picture(200, 200), kind)
         for length in (12, len(whole) // 3, len(whole) // 2, len(whole) - 40):
-            with pytest.raises(decoding.UnreadableImage, match="cannot be decoded"):
+            with pytest.raises(decoding.UnreadableImage, match=r"cannot be (decoded|read)"):
                 inference.predict_fn(whole[:length], model)
 
     @CORRUPT_EXIF

@@ -1,0 +1,375 @@
+"""OptimizeModel: build the variants of a trained model, measure each, choose the one that serves.
+
+The job runs in the serving image, on the endpoint's kind of instance, with the trained artifact's own code:
+
+    python code/optimize.py OPT_ML ARTIFACT DATASET_CHANNEL MANIFEST_CHANNEL
+
+ARTIFACT is the artifact, unpacked. Of OPT_ML it reads input/config/hyperparameters.json (variant, max_accuracy_loss),
+and there it leaves the artifact with serving.json in model/, and variants.json (contracts/variants.schema.json) in
+checkpoints/. Every variant is scored on the validation split; the test split stays unseen.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import math
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from artifacts import ArtifactError, read_document, read_file, write_document
+from decoding import preprocess
+from engines import EngineUnavailable, available_cores, check_processor, processor_name
+from variants import PACKAGE_OF, VARIANTS
+
+REQUIREMENTS = "optimize-requirements.txt"
+MOST_IMAGES = 1000  # of the validation split: 600 MB of pixels at 224 px
+CALIBRATION_IMAGES = 64
+SIGNIFICANCE = 0.05
+LEAST_AGREEMENT = 0.995
+KEPT_LAYERS = (0, 2, 6)
+"""How many of the most sensitive layers int8 leaves out, until it is accepted: each costs some of its speed."""
+GOLDEN_TOLERANCES = {"float32": 0.01, "bfloat16": 0.05, "int8": 0.05}
+"""Of the largest golden logit: what another processor may differ by."""
+BINS = 15
+FAILURE_CHARACTERS = 1024  # SageMaker keeps this much of a job's FailureReason
+
+
+@dataclass(frozen=True)
+class Scored:
+    """The validation split, (N, ...): the pixels are a file, the golden images at its end."""
+
+    pixels: Path
+    labels: np.ndarray
+    calibration: np.ndarray
+
+
+def optimize(opt_ml: Path, artifact: Path, dataset: Path, manifest: Path) -> None:
+    """Leave the artifact with the variant that was chosen, and the table of all. Raises ArtifactError."""
+    options = json.loads((opt_ml / "input" / "config" / "hyperparameters.json").read_bytes())
+    requested, max_loss = options["variant"], float(options["max_accuracy_loss"])
+    description = read_document(artifact, "model")
+    with tempfile.TemporaryDirectory() as folder:
+        scored = _decode(description, artifact, dataset, _read_manifest(manifest), Path(folder))
+        table = _build_and_measure(artifact, description, scored, requested, max_loss, Path(folder))
+    chosen, reason = choose(table.rows, requested, max_loss)
+    document = {
+        "version": 1,
+        "run_id": description["run_id"],
+        "weights_sha256": description["weights_sha256"],
+        "split": "valid",
+        "images": len(scored.labels),
+        "processor": processor_name(),
+        "cores": available_cores(),
+        "requested": requested,
+        "max_accuracy_loss": max_loss,
+        "chosen": chosen,
+        "reason": reason,
+        "kept_in_float32": table.kept,
+        "variants": table.rows,
+    }
+    write_document(opt_ml / "checkpoints", "variants", document)
+    _finish(artifact, description, chosen, table)
+    shutil.copytree(artifact, opt_ml / "model", dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
+    print(reason, flush=True)
+
+
+def install(folder: Path) -> None:
+    """Put what optimize-requirements.txt pins into `folder`, and before this process and those that it starts.
+
+    Only what is not there yet, and not what those packages name in turn: the image's own versions stay as they are.
+    Raises ArtifactError.
+    """
+    lines = Path(__file__).with_name(REQUIREMENTS).read_text().splitlines()
+    missing = [pin for pin in lines if pin and not pin.startswith("#") and not _is_installed(pin)]
+    if not missing:
+        return
+    command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(folder), *missing]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    if done.returncode:
+        raise ArtifactError(f"{', '.join(missing)} could not be installed: {done.stderr.strip()[-600:]}")
+    sys.path.insert(0, str(folder))
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(folder), os.environ.get("PYTHONPATH")]))
+
+
+def _is_installed(pin: str) -> bool:
+    name, _, version = pin.partition("==")
+    try:
+        return importlib.metadata.version(name) == version
+    except importlib.metadata.PackageNotFoundError:
+        return False
+
+
+def choose(rows: Sequence[dict[str, Any]], requested: str, max_loss: float) -> tuple[str, str]:
+    """Return the variant that serves, and why. rows: variants.json's. Raises ArtifactError if it cannot be had."""
+    by_name = {row["variant"]: row for row in rows}
+    if requested != "fastest":
+        row = by_name[requested]
+        if row["measured"] is None:
+            raise ArtifactError(f"serving.variant asks for {requested}, which cannot be had: {row['reason']}")
+        return requested, f"{requested} was asked for by name. {row['reason']}"
+    accepted = [row for row in rows if row["accepted"]]
+    best = max(accepted, key=lambda row: row["measured"]["images_per_second"])
+    fastest, float32 = best["measured"]["images_per_second"], by_name["float32"]["measured"]["images_per_second"]
+    return best["variant"], (
+        f"{best['variant']} is the fastest that loses at most {100 * max_loss:g} points of accuracy: "
+        f"{fastest:.0f} images a second, {fastest / float32:.1f} times float32's {float32:.0f}."
+    )
+
+
+def judge(logits: np.ndarray, float32: np.ndarray, labels: np.ndarray, temperature: float) -> dict[str, Any]:
+    """Return what a variant's answers, (N, C), are worth beside float32's."""
+    predicted, reference = logits.argmax(axis=1), float32.argmax(axis=1)
+    wins = int(((predicted == labels) & (reference != labels)).sum())
+    losses = int(((predicted != labels) & (reference == labels)).sum())
+    return {
+        "accuracy": float((predicted == labels).mean()),
+        "agreement": float((predicted == reference).mean()),
+        "wins": wins,
+        "losses": losses,
+        "p_value": mcnemar(wins, losses),
+        "calibration_error": calibration_error(logits / temperature, labels),
+        "largest_difference": float(np.abs(logits - float32).max()),
+    }
+
+
+def accept(judged: dict[str, Any], max_loss: float) -> tuple[bool, str]:
+    """Return whether a variant may serve, and why, in a sentence."""
+    images, lost = judged["wins"] + judged["losses"], judged["losses"] - judged["wins"]
+    said = (
+        f"{judged['losses']} images lost and {judged['wins']} won against float32 (p = {judged['p_value']:.2g}), "
+        f"{100 * judged['agreement']:.2f} % of the labels are float32's"
+    )
+    if judged["loss"] > max_loss:
+        return (
+            False,
+            f"It loses {100 * judged['loss']:.2f} points of accuracy, at most {100 * max_loss:g} may be: {said}.",
+        )
+    if images and lost > 0 and judged["p_value"] < SIGNIFICANCE:
+        return False, f"It is significantly worse: {said}."
+    if judged["agreement"] < LEAST_AGREEMENT:
+        return False, f"Too few labels are float32's, at least {100 * LEAST_AGREEMENT:g} % must be: {said}."
+    return True, f"It may serve: {said}."
+
+
+def mcnemar(wins: int, losses: int) -> float:
+    """Return how likely at least so many losses are among the images that differ, if wins are as likely: exact."""
+    differ = wins + losses
+    return sum(math.comb(differ, k) for k in range(losses, differ + 1)) / 2**differ
+
+
+def calibration_error(logits: np.ndarray, labels: np.ndarray) -> float:
+    """Return the expected calibration error: 15 bins of equal width over the confidence (Guo et al. 2017)."""
+    exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
+    confidence = (exponentials / exponentials.sum(axis=1, keepdims=True)).max(axis=1)
+    right = logits.argmax(axis=1) == labels
+    bins = np.minimum((confidence * BINS).astype(int), BINS - 1)
+    return float(
+        sum(abs(right[bins == b].mean() - confidence[bins == b].mean()) * (bins == b).mean() for b in np.unique(bins))
+    )
+
+
+@dataclass
+class Table:
+    """The rows of variants.json as they come, and what is needed of each later."""
+
+    rows: list[dict[str, Any]]
+    golden: dict[str, np.ndarray]
+    kept: list[str]
+
+
+def _build_and_measure(
+    artifact: Path, description: dict[str, Any], scored: Scored, requested: str, max_loss: float, folder: Path
+) -> Table:
+    wanted = list(VARIANTS) if requested == "fastest" else list(dict.fromkeys(["float32", requested]))
+    table, float32 = Table([], {}, []), np.empty(0)
+    for name in wanted:
+        try:
+            check_processor(VARIANTS[name]["precision"])
+            if name == "onnx-int8" or (name == "openvino-int8" and "onnx-int8" not in wanted):
+                row, logits = _quantise(artifact, description, scored, float32, max_loss, folder, name, table)
+            else:
+                _export(artifact, description, name)
+                logits, figures = _measure(artifact, description, name, scored, folder)
+                float32 = logits if name == "float32" else float32
+                row = _row(name, logits, figures, float32, scored.labels, description["temperature"], max_loss)
+        except EngineUnavailable as missing:
+            table.rows.append({"variant": name, "accepted": False, "reason": f"{missing}.", "measured": None})
+        else:
+            table.rows.append(row)
+            table.golden[name] = logits[len(scored.labels) :]
+        print(f"{name}: {table.rows[-1]['reason']}", flush=True)
+    return table
+
+
+def _row(
+    name: str,
+    logits: np.ndarray,
+    figures: dict[str, Any],
+    float32: np.ndarray,
+    labels: np.ndarray,
+    temperature: float,
+    max_loss: float,
+) -> dict[str, Any]:
+    judged = judge(logits[: len(labels)], float32[: len(labels)], labels, temperature)
+    accepted, reason = True, "It is what the others are held against."
+    if name != "float32":
+        loss = float((float32[: len(labels)].argmax(axis=1) == labels).mean()) - judged["accuracy"]
+        accepted, reason = accept({**judged, "loss": loss}, max_loss)
+    return {"variant": name, "accepted": accepted, "reason": reason, "measured": {**judged, **figures}}
+
+
+def _quantise(
+    artifact: Path,
+    description: dict[str, Any],
+    scored: Scored,
+    float32: np.ndarray,
+    max_loss: float,
+    folder: Path,
+    name: str,
+    table: Table,
+) -> tuple[dict[str, Any], np.ndarray]:
+    """Build int8, with ever more of its most sensitive layers kept as they are, until it is accepted."""
+    from variants import discard_prepared, quantise, rank_sensitive_layers
+
+    _export(artifact, description, "onnx-float32")
+    source, path = artifact / VARIANTS["onnx-float32"]["file"], artifact / VARIANTS[name]["file"]
+    ranking: list[str] = []
+    for number in KEPT_LAYERS:
+        table.kept = ranking[:number]
+        quantise(source, path, scored.calibration, table.kept)
+        logits, figures = _measure(artifact, description, name, scored, folder)
+        row = _row(name, logits, figures, float32, scored.labels, description["temperature"], max_loss)
+        if row["accepted"]:
+            break
+        ranking = ranking or rank_sensitive_layers(source, path, scored.calibration)
+    discard_prepared(source)
+    return row, logits
+
+
+def _export(artifact: Path, description: dict[str, Any], name: str) -> None:
+    file = VARIANTS[name]["file"]
+    if file is None or (artifact / file).is_file():
+        return
+    from networks import load_network
+    from variants import export_float32
+
+    weights = read_file(artifact, description["weights_file"], description["weights_sha256"])
+    network = load_network(description, weights)
+    export_float32(network, description["preprocessing"]["image_size_px"], artifact / file)
+
+
+def _measure(
+    artifact: Path, description: dict[str, Any], name: str, scored: Scored, folder: Path
+) -> tuple[np.ndarray, dict[str, Any]]:
+    """Return a variant's logits of pixels and its figures, from a process of its own."""
+    serving = _serving(artifact, description, name)
+    given, measured = folder / "variant.json", folder / "measured.npz"
+    given.write_text(json.dumps(serving))
+    script = Path(__file__).with_name("measure.py")
+    command = [sys.executable, script, artifact, given, scored.pixels, measured, repr(time.time())]
+    done = subprocess.run([*map(str, command)], check=False, capture_output=True, text=True)
+    if done.returncode:
+        raise ArtifactError(f"{name} could not be measured: {done.stderr.strip()[-600:]}")
+    with np.load(measured) as found:
+        return found["logits"].astype(np.float64), json.loads(str(found["figures"]))
+
+
+def _serving(artifact: Path, description: dict[str, Any], name: str) -> dict[str, Any]:
+    """Return what serving.json says of a variant before it is measured."""
+    file = VARIANTS[name]["file"]
+    return {
+        "version": 1,
+        "run_id": description["run_id"],
+        "weights_sha256": description["weights_sha256"],
+        "variant": name,
+        **VARIANTS[name],
+        "sha256": hashlib.sha256((artifact / file).read_bytes()).hexdigest() if file else None,
+    }
+
+
+def _finish(artifact: Path, description: dict[str, Any], chosen: str, table: Table) -> None:
+    """Leave in the artifact what the chosen variant needs, and nothing of the others."""
+    golden = table.golden[chosen]
+    settings = next(row["measured"]["settings"] for row in table.rows if row["variant"] == chosen)
+    serving = {
+        **_serving(artifact, description, chosen),
+        "golden_logits": golden.tolist(),
+        "golden_tolerance": GOLDEN_TOLERANCES[VARIANTS[chosen]["precision"]] * float(np.abs(golden).max() or 1),
+        "settings": settings,
+    }
+    write_document(artifact, "serving", serving)
+    for file in {variant["file"] for variant in VARIANTS.values()} - {None, VARIANTS[chosen]["file"]}:
+        (artifact / file).unlink(missing_ok=True)
+    package = PACKAGE_OF.get(VARIANTS[chosen]["engine"])
+    if package:
+        pins = Path(__file__).with_name(REQUIREMENTS).read_text().splitlines()
+        with (artifact / "code" / "requirements.txt").open("a") as requirements:
+            requirements.write(next(pin for pin in pins if pin.startswith(f"{package}==")) + "\n")
+
+
+def _decode(
+    description: dict[str, Any], artifact: Path, dataset: Path, manifest: dict[str, Any], folder: Path
+) -> Scored:
+    preprocessing = description["preprocessing"]
+    valid = _spread([entry for entry in manifest["images"] if entry["split"] == "valid"], MOST_IMAGES)
+    train = _spread([entry for entry in manifest["images"] if entry["split"] == "train"], CALIBRATION_IMAGES)
+    golden = [read_file(artifact, example["file"]) for example in description["golden"]]
+    size = preprocessing["image_size_px"]
+    shape = (len(valid) + len(golden), 3, size, size)
+    pixels = np.lib.format.open_memmap(folder / "pixels.npy", mode="w+", dtype=np.float32, shape=shape)
+    for number, entry in enumerate(valid):
+        pixels[number] = preprocess(_image(dataset, entry), preprocessing)
+    for number, image in enumerate(golden, len(valid)):
+        pixels[number] = preprocess(image, preprocessing)
+    pixels.flush()
+    calibration = np.stack([preprocess(_image(dataset, entry), preprocessing) for entry in train])
+    return Scored(folder / "pixels.npy", np.array([entry["class_index"] for entry in valid]), calibration)
+
+
+def _spread(entries: list[dict[str, Any]], most: int) -> list[dict[str, Any]]:
+    """Return at most so many entries, at equal distances: the manifest is sorted by class."""
+    return [entries[index * len(entries) // most] for index in range(most)] if len(entries) > most else entries
+
+
+def _image(dataset: Path, entry: dict[str, Any]) -> bytes:
+    archive = next(dataset.glob("*.[zZ][iI][pP]"), None)  # a data set is a folder of images, or one archive of them
+    if archive:
+        with zipfile.ZipFile(archive) as zipped:
+            content = zipped.read(entry["path"])
+    else:
+        content = (dataset / entry["path"]).read_bytes()
+    if hashlib.sha256(content).hexdigest() != entry["sha256"]:
+        raise ArtifactError(f"{entry['path']} has changed since PrepareDataset: start a new run")
+    return content
+
+
+def _read_manifest(folder: Path) -> dict[str, Any]:
+    return read_document(folder, "manifest")
+
+
+def main(arguments: list[str]) -> None:
+    """Do the job; a failure's reason goes where SageMaker reads it."""
+    opt_ml, artifact, dataset, manifest = map(Path, arguments)
+    try:
+        install(opt_ml / "packages")
+        optimize(opt_ml, artifact, dataset, manifest)
+    except Exception as error:
+        (opt_ml / "output").mkdir(exist_ok=True)
+        (opt_ml / "output" / "failure").write_text(f"{type(error).__name__}: {error}"[:FAILURE_CHARACTERS])
+        raise
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,178 @@
+"""Variants: which one serves where, how they are made, what they are judged by, and which is chosen."""
+
+import hashlib
+import importlib
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+FLOAT32_FILE, INT8_FILE = "variants/float32.onnx", "variants/int8.onnx"
+
+
+@pytest.fixture(scope="module")
+def optimize(inference):
+    assert inference  # whose modules it imports
+    return importlib.import_module("optimize")
+
+
+@pytest.fixture(scope="module")
+def images(tiny, decoding, model):
+    preprocessing = model.description["preprocessing"]
+    return np.stack([decoding.preprocess(tiny.encode(tiny.picture(seed=seed)), preprocessing) for seed in range(8)])
+
+
+@pytest.fixture(scope="module")
+def exported(artifact, networks, model, tmp_path_factory):
+    """A copy of the artifact with its graph in float32."""
+    folder = shutil.copytree(artifact, tmp_path_factory.mktemp("exported") / "artifact")
+    network = networks.load_network(model.description, (folder / "model.safetensors").read_bytes())
+    size = model.description["preprocessing"]["image_size_px"]
+    importlib.import_module("variants").export_float32(network, size, folder / FLOAT32_FILE)
+    return folder
+
+
+@pytest.fixture
+def serve(exported, model, inference, tmp_path):
+    """A function that makes an artifact serve a variant, and loads it."""
+
+    def served(golden_logits=None, **changes):
+        folder = shutil.copytree(exported, tmp_path / "served")
+        serving = {
+            "version": 1,
+            "run_id": model.description["run_id"],
+            "weights_sha256": model.description["weights_sha256"],
+            "variant": "onnx-float32",
+            "engine": "onnxruntime",
+            "precision": "float32",
+            "file": FLOAT32_FILE,
+            "sha256": hashlib.sha256((folder / FLOAT32_FILE).read_bytes()).hexdigest(),
+            "golden_logits": golden_logits or [example["logits"] for example in model.description["golden"]],
+            "golden_tolerance": 0.001,
+            "settings": {"threads": 1, "batch_size": 4},
+        }
+        (folder / "serving.json").write_text(json.dumps(serving | changes))
+        return inference.verified_model(folder, None, None), folder
+
+    return served
+
+
+class TestWhatServes:
+    def test_the_chosen_variant_answers_as_float32_does(self, serve, model, inference, tiny):
+        served, folder = serve()
+        assert served.serving["variant"] == "onnx-float32"
+        pictures = [tiny.encode(tiny.picture(seed=seed)) for seed in range(3)]
+        expected = inference.predict_logits(model, pictures)
+        np.testing.assert_allclose(inference.predict_logits(served, pictures), expected, atol=1e-3)
+        assert inference.serving_settings(folder) == {"threads": 1, "batch_size": 4}
+
+    def test_float32_serves_where_the_processor_cannot_do_what_was_chosen(
+        self, serve, inference, monkeypatch, capsys, tmp_path
+    ):
+        (tmp_path / "cpuinfo").write_text("model name\t: An old one\nflags\t\t: sse2 avx2\n")
+        monkeypatch.setattr(inference.sys.modules["engines"], "CPUINFO", tmp_path / "cpuinfo")
+        served, _ = serve(precision="int8", variant="onnx-int8")
+        assert served.serving["variant"] == "float32"
+        assert "serving float32 instead of onnx-int8: the processor has none of avx512_vnni" in capsys.readouterr().out
+
+    def test_float32_serves_where_the_engine_is_not_installed(self, serve, inference, monkeypatch, capsys):
+        find = inference.sys.modules["engines"].importlib.util.find_spec
+        monkeypatch.setattr(
+            "importlib.util.find_spec", lambda name, *given: None if name == "onnxruntime" else find(name, *given)
+        )
+        served, _ = serve()
+        assert served.serving["variant"] == "float32"
+        assert "onnxruntime is not installed" in capsys.readouterr().out
+
+    def test_float32_serves_where_a_variant_answers_otherwise_than_where_it_was_made(self, serve, model, capsys):
+        golden = [example["logits"] for example in model.description["golden"]]
+        golden[1] = [logit + 0.5 for logit in golden[1]]
+        served, _ = serve(golden_logits=golden)
+        assert served.serving["variant"] == "float32"
+        assert "is 0.5 off" in capsys.readouterr().out
+
+    def test_a_graph_that_is_not_the_one_that_was_chosen_is_refused(self, serve):
+        with pytest.raises(Exception, match="has the SHA-256"):
+            serve(sha256="0" * 64)
+
+    def test_a_variant_of_other_weights_is_refused(self, serve):
+        with pytest.raises(Exception, match="is of other weights than"):
+            serve(weights_sha256="0" * 64)
+
+
+class TestQuantising:
+    def test_int8_answers_nearly_alike_and_leaves_the_layers_that_are_to_be_kept(
+        self, exported, images, inference, model, tmp_path
+    ):
+        variants, engines = importlib.import_module("variants"), inference.sys.modules["engines"]
+        float32 = tmp_path / FLOAT32_FILE
+        float32.parent.mkdir()
+        shutil.copy(exported / FLOAT32_FILE, float32)
+        int8 = tmp_path / INT8_FILE
+
+        variants.quantise(float32, int8, images, [])
+        whole, digest = int8.stat().st_size, hashlib.sha256(int8.read_bytes()).hexdigest()
+        engine = engines.OnnxRuntimeEngine(tmp_path, {}, {"file": INT8_FILE, "sha256": digest}, None)
+        assert np.abs(engine.logits(images) - model.engine.logits(images)).mean() < 0.5
+        ranking = variants.rank_sensitive_layers(float32, int8, images)
+        assert ranking[0] != ranking[-1]
+        variants.quantise(float32, int8, images, ranking)
+        variants.discard_prepared(float32)
+        assert whole < int8.stat().st_size
+        assert sorted(path.name for path in int8.parent.iterdir()) == ["float32.onnx", "int8.onnx"]
+
+
+class TestJudging:
+    @pytest.mark.parametrize(("wins", "losses", "p"), [(0, 0, 1.0), (0, 5, 1 / 32), (5, 0, 1.0), (1, 1, 0.75)])
+    def test_the_paired_test_is_exact(self, optimize, wins, losses, p):
+        assert optimize.mcnemar(wins, losses) == pytest.approx(p)
+
+    def test_wins_and_losses_are_counted_against_float32(self, optimize):
+        labels = np.array([0, 1, 1, 0])
+        float32 = np.array([[2.0, 1.0], [1.0, 2.0], [2.0, 1.0], [2.0, 1.0]])  # right, right, wrong, right
+        other = np.array([[2.0, 1.0], [2.0, 1.0], [1.0, 2.0], [2.0, 1.5]])  # right, wrong, right, right
+        judged = optimize.judge(other, float32, labels, 1.0)
+        assert (judged["accuracy"], judged["wins"], judged["losses"]) == (0.75, 1, 1)
+        assert (judged["agreement"], judged["largest_difference"]) == (0.5, 1.0)
+
+    def test_confident_and_right_is_calibrated(self, optimize):
+        logits = np.array([[50.0, 0.0]] * 4)
+        assert optimize.calibration_error(logits, np.zeros(4, dtype=int)) == pytest.approx(0)
+        assert optimize.calibration_error(logits, np.ones(4, dtype=int)) == pytest.approx(1)
+
+    @pytest.mark.parametrize(
+        ("changes", "accepted", "said"),
+        [
+            ({}, True, "It may serve"),
+            ({"loss": 0.004, "losses": 4}, False, "It loses 0.40 points of accuracy, at most 0.3 may be"),
+            ({"losses": 9, "p_value": 0.002}, False, "significantly worse"),
+            ({"agreement": 0.99}, False, "Too few labels are float32's"),
+        ],
+    )
+    def test_a_variant_may_serve_if_it_loses_little_and_answers_alike(self, optimize, changes, accepted, said):
+        judged = {"loss": 0.001, "wins": 1, "losses": 2, "p_value": 0.5, "agreement": 0.998}
+        answer, reason = optimize.accept(judged | changes, 0.003)
+        assert answer is accepted
+        assert said in reason
+
+
+class TestChoosing:
+    ROWS = (
+        {"variant": "float32", "accepted": True, "reason": "r", "measured": {"images_per_second": 40.0}},
+        {"variant": "onnx-int8", "accepted": True, "reason": "r", "measured": {"images_per_second": 180.0}},
+        {"variant": "openvino-int8", "accepted": False, "reason": "r", "measured": {"images_per_second": 200.0}},
+        {"variant": "bfloat16", "accepted": False, "reason": "No such processor.", "measured": None},
+    )
+
+    def test_the_fastest_that_is_accepted_is_taken(self, optimize):
+        chosen, reason = optimize.choose(self.ROWS, "fastest", 0.003)
+        assert chosen == "onnx-int8"
+        assert "180 images a second, 4.5 times float32's 40" in reason
+
+    def test_a_name_is_taken_whatever_it_loses(self, optimize):
+        assert optimize.choose(self.ROWS, "openvino-int8", 0.003)[0] == "openvino-int8"
+
+    def test_a_name_that_cannot_be_had_says_why(self, optimize):
+        with pytest.raises(Exception, match=r"asks for bfloat16, which cannot be had: No such processor"):
+            optimize.choose(self.ROWS, "bfloat16", 0.003)
