@@ -42,11 +42,16 @@ LOG_SECONDS = 2
 # What Lambda's Python runtimes carry beside the standard library.
 RUNTIME_PACKAGES = ("boto3", "botocore", "dateutil", "jmespath", "s3transfer", "six", "urllib3")
 
+WAKE_GAP_SECONDS = 0.005
+"""How long the poller of queues rests after it woke for nothing, as it does for messages that no function waits for.
+MiniStack's 50 ms were more than half of what the inbox took for a photograph (benchmarks/inbox_latency.py)."""
+
 
 def install(folder: Path, port: int) -> None:
     """Run functions from `folder`, against the cloud on `port`. To be called once, after the repairs."""
     _Environment.current = _Environment(folder, port)
     provisioners._RESOURCE_HANDLERS["AWS::Lambda::Function"]["create"] = provisioners._lambda_create
+    lambda_svc._ESM_IDLE_WAKE_GAP_SECONDS = WAKE_GAP_SECONDS
 
 
 class _Environment:
