@@ -1,156 +1,412 @@
 """Hooks by smdebug, SageMaker Debugger's library: the only module that imports it.
 
-Losses, and reductions (min, max, L2 norm, mean of the absolute) of weights, biases and gradients, in smdebug's own
-format, which create_trial and others' tools read. Configured by SageMaker's debughookconfig.json where the job has one.
+Losses, accuracy and learning rate, and reductions of weights, biases, gradients, updates and activations, in smdebug's
+own format, which create_trial and others' tools read; losses, accuracy and learning rate as TensorBoard events too.
+Configured by SageMaker's debughookconfig.json where the job has one. An evaluation is one step of mode EVAL.
 """
 
 from __future__ import annotations
 
-import functools
-import os
+import logging
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import carried_smdebug  # noqa: F401 - makes smdebug importable
 import numpy as np
-from torch import nn
-
-# Read by smdebug and protobuf when they are imported. smdebug's generated code is older than protobuf's C++ and upb
-# implementations accept; its log of what it does not find would go to the job's log; a reader would wait a second for
-# S3 to settle.
-os.environ.setdefault("PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION", "python")
-os.environ.setdefault("SMDEBUG_LOG_LEVEL", "error")
-os.environ.setdefault("SMDEBUG_TRAINING_END_DELAY_REFRESH", "0")
-
-import smdebug.core.writer
 import smdebug.pytorch as smd
+import torch
+from observations import Activations, Inputs, Observed, reduce
+from saved import (
+    ACCURACY,
+    ACTIVATIONS,
+    ACTIVITY,
+    BIASES,
+    GRADIENTS,
+    INPUTS,
+    LEARNING_RATE,
+    LOSSES,
+    SCALARS,
+    UPDATES,
+    WEIGHTS,
+    Reductions,
+    SavedStep,
+)
 from smdebug.core.error_handling_agent import ErrorHandlingAgent
 from smdebug.exceptions import TensorUnavailableForStep
 from smdebug.rules.rule import Rule
 from smdebug.trials import create_trial
+from torch import nn
 
-__all__ = ["Hooks", "Rule", "TensorUnavailableForStep", "create_trial", "modes"]
+__all__ = ["FolderTrial", "Hooks", "LiveTrial", "Rule", "create_trial", "modes"]
 
 modes = smd.modes
-FOLDER = "smdebug"
-LOSSES_PER_SAVE = 4  # a loss is one number: it is saved more often than the reductions of every weight
+FOLDER, TENSORBOARD_FOLDER = "smdebug", "tensorboard"
+SCALARS_PER_SAVE = 4  # a loss is one number: it is saved more often than the reductions of every weight
+QUEUE = 1 << 20
+"""Events that wait for smdebug's writing thread: its own 10 would make a save wait for the thread a hundred times."""
+
+REDUCED = (WEIGHTS, BIASES, GRADIENTS, UPDATES, ACTIVATIONS)
+SMALL = (ACTIVITY, INPUTS)
+FIELDS = {
+    ("min", False): "minimum",
+    ("max", False): "maximum",
+    ("mean", False): "mean",
+    ("mean", True): "absolute_mean",
+    ("variance", False): "variance",
+    ("l2", False): "l2",
+}
+
+
+class LiveTrial:
+    """The step that is being saved, as rules see it while the training runs."""
+
+    total_steps: int | None = None
+    valid_images: int | None = None
+    logger = logging.getLogger(__name__)  # smdebug's Rule asks a trial for it
+
+    def __init__(self) -> None:
+        self.names: set[str] = set()
+        self.current = SavedStep(0, True)
+
+    def at(self, step: int) -> SavedStep:
+        """Return the step that was saved last, which is the only one kept: `step` must be it."""
+        if step != self.current.step:
+            raise KeyError(f"step {step} is not kept, only {self.current.step}")
+        return self.current
+
+
+class FolderTrial:
+    """What hooks wrote to a folder, these or others of smdebug's: reductions, or whole tensors, which are reduced."""
+
+    total_steps: int | None = None
+    valid_images: int | None = None
+    logger = logging.getLogger(__name__)  # smdebug's Rule asks a trial for it
+
+    def __init__(self, folder: Path):
+        """Raises what smdebug raises where there is no such output; waits for nothing."""
+        self._trial = create_trial(str(folder))
+        self._trial.loaded_all_steps = True  # of a training that was killed, an end would be waited for without end
+        self.names = self._trial.tensor_names()
+
+    @property
+    def steps(self) -> list[int]:
+        """Global steps, in order."""
+        return self._trial.steps()
+
+    def at(self, step: int) -> SavedStep:
+        """Return what was saved at a global step."""
+        saved = SavedStep(self._trial.mode_step(step), self._trial.mode(step) != modes.EVAL)
+        for collection in (LOSSES, SCALARS, *SMALL):
+            for name in self._names(step, collection):
+                saved.values.setdefault(collection, {})[name] = self._trial.tensor(name).value(step)
+        for collection in REDUCED:
+            for name in self._names(step, collection):
+                saved.reductions.setdefault(collection, {})[name] = self._reductions(name, step)
+        return saved
+
+    def _names(self, step: int, collection: str) -> list[str]:
+        return self._trial.tensor_names(step=step, collection=collection)
+
+    def _reductions(self, name: str, step: int) -> Reductions:
+        tensor = self._trial.tensor(name)
+        try:
+            return reduce(torch.from_numpy(np.array(tensor.value(step), dtype=np.float32)))
+        except TensorUnavailableForStep:  # only reductions were saved
+            found = {FIELDS[key]: float(value) for key, value in tensor.reduction_values(step).items() if key in FIELDS}
+        try:
+            return Reductions(**found, dimensions=len(tensor.shape(step)))
+        except TensorUnavailableForStep:
+            return Reductions(**found)
 
 
 class Hooks:
-    """smdebug's hooks on a network and its loss. Trouble in them is noted and ends them, not the training."""
+    """smdebug's hook on trainings of networks, one after the other. Trouble in it is noted and ends it, no training."""
 
-    def __init__(
-        self,
-        network: nn.Module,
-        criterion: nn.Module,
-        output: Path,
-        save_interval_steps: int,
-        configuration: Path | None,
-    ):
-        """Register. Raises what smdebug raises, and RuntimeError where it would have switched itself off silently."""
-        _repair_writer()
+    def __init__(self, output: Path, save_interval_steps: int, configuration: Path | None):
+        """Set up. Raises what smdebug raises, and RuntimeError where it would have switched itself off silently."""
         if configuration:
             self._hook = _Hook.create_from_json_file(str(configuration))
         else:
-            self._hook = _default_hook(_fresh(output / FOLDER), save_interval_steps)
-        self._hook.register_module(network)
-        self._hook.register_loss(criterion)
+            self._hook = _default_hook(_fresh(output, FOLDER), _fresh(output, TENSORBOARD_FOLDER), save_interval_steps)
         if ErrorHandlingAgent.get_error_handling_agent().disable_smdebug:
             raise RuntimeError("smdebug has switched itself off; its error is in the job's log")
         folder = Path(self._hook.out_dir)
         self.tensors = folder.name if folder.parent == output else str(folder)
+        self.trouble: str | None = None
+        self.seconds = 0.0
+        self.trial = LiveTrial()
+        self._registered: list[Any] = []
+        self._closed = False
 
     @property
     def steps(self) -> int:
         """Training steps that the hooks saw."""
         return self._hook.mode_steps.get(modes.TRAIN, -1) + 1
 
+    def start(self, network: nn.Module, criterion: nn.Module, total_steps: int, images: int) -> None:
+        """Watch a network and its loss, and no others any more, for so many steps, validated on so many images."""
+        while self._registered:
+            self._registered.pop().remove()
+        self.trial.total_steps = self.steps + total_steps
+        self.trial.valid_images = images
+        self._guarded(self._register, network, criterion)
+
     def mode(self, training: bool) -> None:
         """Say whether the next forward passes train or validate."""
-        self._hook.set_mode(modes.TRAIN if training else modes.EVAL)
+        if not training:
+            self._inputs.evaluate()
+        self._training = training
 
-    def close(self) -> str | None:
-        """Write what is left and the end marker; return what went wrong in the hooks so far, if anything."""
-        if not self._hook.trouble:
-            self._hook.close()
-        closed, self._hook.trouble = self._hook.trouble, self._hook.trouble or "closed"
-        return closed
+    def before_update(self) -> None:
+        """Save the gradients, which are final now: averaged over processes, unscaled, clipped."""
+        self._guarded(self._before_update)
 
-    def review(self) -> tuple[int, list[dict[str, Any]]]:
-        """Read back what was written: the number of tensors, and the rules' findings."""
-        from rules import review  # rules.py subclasses this module's Rule
+    def after_update(self) -> None:
+        """Save what the optimiser has added to the weights."""
+        self._guarded(self._after_update)
 
-        if not Path(self._hook.out_dir, "collections").is_dir():
-            return 0, []
-        trial = create_trial(str(self._hook.out_dir))
-        return len(trial.tensor_names()), review(trial)
+    def step(self, loss: float, accuracy: float, learning_rate: float) -> int | None:
+        """End a training step; return its number if it was saved."""
+        return self._end(modes.TRAIN, {ACCURACY: accuracy, LEARNING_RATE: learning_rate}, loss)
+
+    def evaluated(self, loss: float, accuracy: float) -> int | None:
+        """Save an evaluation; return the number of its step."""
+        self._guarded(self._begin, modes.EVAL)
+        return self._end(modes.EVAL, {ACCURACY: accuracy}, loss)
+
+    def close(self) -> None:
+        """Write what is left and the end marker."""
+        if not self._closed:
+            self._closed = True
+            while self._registered:
+                self._registered.pop().remove()
+            self._guarded(self._hook.close)
+            if not self.trouble and not self.trial.names:
+                self.trouble = "the hooks wrote no tensor"
+
+    def _register(self, network: nn.Module, criterion: nn.Module) -> None:
+        self._prefix = network._get_name()
+        self._loss_name = f"{criterion._get_name()}_output_0"
+        trained = [(name, one) for name, one in network.named_parameters() if one.requires_grad]
+        self._trained = [(f"{self._prefix}_{name}", parameter) for name, parameter in trained]
+        self._inputs = Inputs()
+        self._activations = Activations(network, lambda *seen: self._guarded(self._save, *seen))
+        self._training, self._began = True, False
+        self._hook.include_activations(self._activations.patterns)
+        self._registered = [
+            network.register_forward_pre_hook(lambda _, inputs: self._guarded(self._forward, inputs)),
+            criterion.register_forward_hook(lambda _, inputs, __: self._guarded(self._inputs.answered, *inputs[:2])),
+        ]
+
+    def _forward(self, inputs: Any) -> None:
+        self._inputs.seen(inputs[0])
+        if self._training and not self._began:
+            self._began = True
+            self._begin(modes.TRAIN)
+
+    def _begin(self, mode: Any) -> None:
+        self._hook.begin(mode)
+        self.trial.current = SavedStep(self._hook.mode_steps[mode], mode == modes.TRAIN)
+        if self._hook.saves(WEIGHTS, BIASES):
+            for name, parameter in self._trained:
+                self._save(name, parameter)
+        if self._hook.saves(ACTIVATIONS, ACTIVITY):
+            self._activations.attach()
+
+    def _before_update(self) -> None:
+        self._before: list[torch.Tensor] | None = None
+        if self._hook.saves(GRADIENTS):
+            for name, parameter in self._trained:
+                if parameter.grad is not None:
+                    self._save(f"gradient/{name}", parameter.grad)
+        if self._hook.saves(UPDATES):
+            self._before = [parameter.detach().clone() for _, parameter in self._trained]
+
+    def _after_update(self) -> None:
+        if self._before is not None:
+            changes = torch._foreach_sub([parameter.detach() for _, parameter in self._trained], self._before)
+            self._before = None
+            for (name, _), change in zip(self._trained, changes, strict=True):
+                self._save(f"update/{name}", change)
+
+    def _end(self, mode: Any, scalars: dict[str, float], loss: float) -> int | None:
+        started = time.perf_counter()
+        self._guarded(self._save_small, mode, scalars, loss)
+        self._began = False
+        self.seconds += time.perf_counter() - started
+        current = self.trial.current
+        return current.step if not self.trouble and (current.values or current.reductions) else None
+
+    def _save_small(self, mode: Any, scalars: dict[str, float], loss: float) -> None:
+        self._save(self._loss_name, np.float32(loss))
+        for name, value in scalars.items():
+            self._save(name, np.float32(value))
+        self._activations.detach()
+        if self._hook.saves(INPUTS):
+            observed = self._inputs.of_training() if mode == modes.TRAIN else self._inputs.of_evaluation()
+            for name, tensor in observed.items():
+                self._save(name, tensor)
+
+    def _save(self, name: str, tensor: Observed) -> None:
+        for collection, reductions in self._hook.save(name, tensor):
+            self.trial.names.add(name)
+            if reductions is None:
+                value = tensor.detach().cpu().numpy() if isinstance(tensor, torch.Tensor) else np.asarray(tensor)
+                self.trial.current.values.setdefault(collection, {})[name] = value
+            else:
+                self.trial.current.reductions.setdefault(collection, {})[name] = reductions
+
+    def _guarded(self, work: Callable[..., None], *arguments: Any) -> None:
+        if self.trouble:
+            return
+        started = time.perf_counter()
+        try:
+            work(*arguments)
+        except Exception as error:  # noqa: BLE001 - whatever smdebug raises is the finding
+            self.trouble = f"the hooks failed at step {self.steps - 1}: {type(error).__name__}: {error}"
+            self._activations.detach()
+        self.seconds += time.perf_counter() - started
 
 
 class _Hook(smd.Hook):
-    """smdebug's hook, which by its own choice either ends the training or goes silent when it fails: neither here."""
+    """smdebug's hook, told of steps and tensors by Hooks instead of by module hooks on every layer at every step.
 
-    trouble: str | None = None
+    Its own take a gradient as it is computed, before it is averaged over processes, unscaled or clipped.
+    """
 
-    def forward_pre_hook(self, module: nn.Module, inputs: Any) -> None:
-        self._guarded(super().forward_pre_hook, module, inputs)
+    writer: Any
+    prepared_collections: bool
+    exported_collections: bool
+    _reduced: Reductions
 
-    def forward_hook(self, module: nn.Module, inputs: Any, outputs: Any) -> None:
-        # At other steps it only keeps times for a profiler that no PyTorch since 2.0 has
+    def begin(self, mode: Any) -> None:
+        """Begin a step of a mode: what was saved of the last one is written."""
+        self._close_writers()
+        if not self.prepared_collections:
+            self._prepare_collections()
+            self.prepared_collections = True
+        self.set_mode(mode)
+        self._increment_step()
         if self._get_collections_to_save_for_step():
-            self._guarded(super().forward_hook, module, inputs, outputs)
+            self._initialize_writers()
+            self.last_saved_step = self.step
+            if not self.exported_collections:
+                self.export_collections()
+                self.exported_collections = True
 
-    def fhook(self, module: nn.Module, inputs: Any, outputs: Any) -> None:
-        """Do nothing: it serves that profiler too."""
+    def saves(self, *collections: str) -> bool:
+        """Return whether the current step saves one of the collections."""
+        return any(one.name in collections for one in self._get_collections_to_save_for_step())
 
-    def backward_hook(self, tname: str) -> Callable[[Any], None]:
-        return functools.partial(self._guarded, super().backward_hook(tname))
+    def save(self, name: str, tensor: Observed) -> list[tuple[str, Reductions | None]]:
+        """Write a tensor if the step saves it; return collections with its reductions, None where it is kept whole."""
+        due = self._get_collections_with_tensor(name) & self._get_collections_to_save_for_step()
+        large: list[Any] = [one for one in due if one.name not in (LOSSES, SCALARS, *SMALL)]
+        if large and isinstance(tensor, torch.Tensor):
+            self._reduced = reduce(tensor)
+        if due:
+            self._write_for_tensor(name, tensor, due)
+        return [(one.name, self._reduced if one in large else None) for one in due]
 
-    def _guarded(self, hook: Callable[..., None], *arguments: Any) -> None:
-        if self.trouble:
-            return
-        try:
-            hook(*arguments)
-        except Exception as error:  # noqa: BLE001 - whatever smdebug raises is the finding
-            self.trouble = f"the hooks failed at step {self.step}: {type(error).__name__}: {error}"
+    def include_activations(self, names: list[str]) -> None:
+        """Save the outputs of these layers, if activations are configured."""
+        if self._should_collection_be_saved(ACTIVATIONS) and names:
+            self.get_collection(ACTIVATIONS).include(names)
+
+    def close(self) -> None:
+        """Write what is left and the end marker."""
+        self._cleanup()
+        self._close_given_writer_map(self.tb_writers)
+
+    def _close_writers(self) -> None:
+        """Close the step's file, and leave TensorBoard's open: it would be one for each step."""
+        if self.writer is not None:
+            self.writer.close()
+            self.writer = None
+
+    def _initialize_writers(self, only_initialize_if_missing: bool = False) -> None:
+        super()._initialize_writers(only_initialize_if_missing)
+        if self.writer is not None:
+            self.writer.max_queue = QUEUE  # read when the file is opened, at the first event
+
+    def _get_num_workers(self) -> int:
+        """Return 1: of the processes of a distributed training, which hold the same weights, the first has hooks."""
+        return 1
+
+    def _get_worker_name(self) -> str:
+        return self.chief_worker
+
+    def _get_reduction_of_data(self, reduction_name: str, tensor_value: Any, tensor_name: str, abs: bool) -> Any:
+        field = FIELDS.get((reduction_name, abs))
+        known = getattr(self._reduced, field) if field else None
+        if known is not None:
+            return np.float32(known)
+        return super()._get_reduction_of_data(reduction_name, tensor_value, tensor_name, abs)
+
+    def _write_shape(self, name: str, tensor: Any, collections: Any, tensor_ref: Any = None) -> None:  # noqa: ARG002
+        if self.writer and any(one.reduction_config.save_shape for one in collections):
+            self.writer.write_shape(name, tuple(np.shape(tensor)), self.mode, self.mode_steps[self.mode])
+
+    def _write_scalar_summary(self, name: str, tensor: Any, collections: Any) -> None:
+        """Write a TensorBoard event over training steps: smdebug's own count evaluations too."""
+        writer = self._maybe_get_tb_writer() if any(one.name in (LOSSES, SCALARS) for one in collections) else None
+        if writer:
+            writer.write_scalar_summary(name, self._make_numpy_array(tensor), self.mode_steps.get(modes.TRAIN, 0))
+
+    @staticmethod
+    def _make_numpy_array(tensor_value: Any) -> np.ndarray:
+        if isinstance(tensor_value, torch.Tensor):
+            detached = tensor_value.detach().cpu()
+            return (detached.float() if detached.dtype == torch.bfloat16 else detached).numpy()
+        return np.asarray(tensor_value)
 
 
-def _default_hook(folder: Path, save_interval_steps: int) -> _Hook:
-    often = max(1, save_interval_steps // LOSSES_PER_SAVE)
+def _default_hook(folder: Path, tensorboard: Path, save_interval_steps: int) -> _Hook:
+    often = max(1, save_interval_steps // SCALARS_PER_SAVE)
     never = smd.SaveConfigMode(save_interval=1, start_step=0, end_step=0)
     hook = _Hook(
         out_dir=str(folder),
-        reduction_config=smd.ReductionConfig(reductions=["min", "max"], abs_reductions=["mean"], norms=["l2"]),
+        export_tensorboard=True,
+        tensorboard_dir=str(tensorboard),
         save_config=smd.SaveConfig(
             {modes.TRAIN: smd.SaveConfigMode(save_interval=save_interval_steps), modes.EVAL: never}
         ),
-        include_collections=["losses", "weights", "biases", "gradients"],
+        include_collections=[LOSSES, SCALARS, *REDUCED, *SMALL],
     )
-    hook.get_collection("losses").save_config = smd.SaveConfig(
+    gradients = smd.ReductionConfig(reductions=["min", "max"], abs_reductions=["mean"], norms=["l2"], save_shape=True)
+    activations = smd.ReductionConfig(reductions=["min", "max", "mean", "variance"], save_shape=True)
+    weights = smd.ReductionConfig(
+        reductions=["min", "max", "mean", "variance"], abs_reductions=["mean"], norms=["l2"], save_shape=True
+    )
+    for name, reductions in zip(REDUCED, (weights, weights, gradients, gradients, activations), strict=True):
+        hook.get_collection(name).reduction_config = reductions
+    for name in (LOSSES, SCALARS, *SMALL):
+        hook.get_collection(name).reduction_config = smd.ReductionConfig(save_raw_tensor=True)
+    hook.get_collection(WEIGHTS).include_regex = [r"^(?!gradient/|update/).*\.?weight$"]
+    hook.get_collection(BIASES).include_regex = [r"^(?!gradient/|update/).*\.?bias$"]
+    for name, pattern in ((UPDATES, "^update/"), (SCALARS, "^scalar/"), (ACTIVITY, "_activity$"), (INPUTS, "^inputs/")):
+        hook.get_collection(name).include(pattern)
+    for collection in hook.get_collections().values():
+        collection.save_histogram = False
+    scalars = smd.SaveConfig(
         {modes.TRAIN: smd.SaveConfigMode(save_interval=often), modes.EVAL: smd.SaveConfigMode(save_interval=1)}
     )
+    evaluated = smd.SaveConfig(
+        {
+            modes.TRAIN: smd.SaveConfigMode(save_interval=save_interval_steps),
+            modes.EVAL: smd.SaveConfigMode(save_interval=1),
+        }
+    )
+    hook.get_collection(LOSSES).save_config = hook.get_collection(SCALARS).save_config = scalars
+    hook.get_collection(INPUTS).save_config = evaluated
     return hook
 
 
-def _fresh(folder: Path) -> Path:
-    """Return a folder that is not there yet, which smdebug wants: `folder`, or with the first free number."""
-    candidate, number = folder, 2
+def _fresh(output: Path, name: str) -> Path:
+    """Return a folder that is not there yet, which smdebug wants: `name`, or with the first free number."""
+    candidate, number = output / name, 2
     while candidate.exists():
-        candidate, number = folder.with_name(f"{folder.name}-{number}"), number + 1
+        candidate, number = output / f"{name}-{number}", number + 1
     return candidate
-
-
-def _repair_writer() -> None:
-    """Let smdebug write arrays under numpy 2.3 and later, which have no ndarray.tostring any more."""
-    original = smdebug.core.writer.make_tensor_proto
-    if isinstance(original, functools.partial):
-        return
-    smdebug.core.writer.make_tensor_proto = functools.partial(_make_tensor_proto, original)
-
-
-class _Array(np.ndarray):
-    def tostring(self) -> bytes:
-        return self.tobytes()
-
-
-def _make_tensor_proto(original: Callable[..., Any], nparray_data: Any, tag: str) -> Any:
-    return original(nparray_data=np.asarray(nparray_data).view(_Array), tag=tag)

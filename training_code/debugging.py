@@ -1,117 +1,227 @@
-"""The debugger around a training: hooks while it runs, rules after it, findings.json whatever happens.
+"""The debugger around a training: hooks and rules while it runs, findings.json whatever happens.
 
 Trouble in the hooks never stops a training and is never silent: it becomes a finding `Hooks` with status Error.
 """
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from batches import Batches
+from curves import Curves
 from documents import write_document
-from engine import TrainingDiverged
-from job import debug_hook_configuration, job_name
+from engine import NoObserver, TrainingDiverged, TrainingDoomed
+from job import debug_hook_configuration, fail_at_once, job_name
 from torch import nn
 
 if TYPE_CHECKING:
     from debugger import Hooks
+    from rules.review import Review
+    from rules.stalled import StalledTrainingRule
 
 Finding = dict[str, Any]
+WATCH_SECONDS = 30
+DOCUMENT = "findings.json"
+
+
+class TrainingHopeless(TrainingDoomed):
+    """A rule that was asked to stop the training found an issue that nothing that follows could take back."""
 
 
 def start_debugging(
-    enabled: bool, network: nn.Module, criterion: nn.Module, output: Path, save_interval_steps: int
-) -> Debugging:
-    """Hook a network and its loss, if `enabled`; tensors go below `output`, or where debughookconfig.json says."""
-    if not enabled:
-        return Debugging(None, None)
+    enabled: bool, folders: Sequence[Path], save_interval_steps: int, stopping: Collection[str] = ()
+) -> Debugging | NoDebugging:
+    """Return what watches a training and judges it. findings.json goes to each folder; tensors go to the last, unless
+    debughookconfig.json says where else.
+
+    stopping: rules for whose issues a training is stopped. No folders: nothing is watched and nothing written, as in
+    all processes of a distributed training but the first; their weights are the same.
+    """
+    if not enabled or not folders:
+        return NoDebugging(folders)
     try:
         from debugger import Hooks  # smdebug imports pandas, and fails on its own terms
+        from rules.review import Review
 
-        return Debugging(Hooks(network, criterion, output, save_interval_steps, debug_hook_configuration()), None)
+        hooks = Hooks(folders[-1], save_interval_steps, debug_hook_configuration())
+        return Debugging(folders, hooks, Review(hooks.trial), None, stopping)
     except Exception as error:  # noqa: BLE001 - whatever smdebug raises is the finding
-        return Debugging(None, f"the hooks could not be set up: {type(error).__name__}: {error}")
+        return Debugging(folders, None, None, f"the hooks could not be set up: {type(error).__name__}: {error}", ())
 
 
-class Debugging:
-    """Hooks that run, hooks that could not be set up (`trouble` says why), or none (neither)."""
+class NoDebugging(NoObserver):
+    """No hooks, no rules, and a findings.json that says so."""
 
-    def __init__(self, hooks: Hooks | None, trouble: str | None):
-        self._hooks = hooks
+    def __init__(self, folders: Sequence[Path]):
+        self._folders = folders
+
+    def write_findings(self, doomed: TrainingDoomed | None = None) -> None:
+        """Write findings.json without findings, or with why the training ended early."""
+        document = _document(doomed)
+        if isinstance(doomed, TrainingDiverged):
+            document["findings"] = [_of_divergence(doomed)]
+        _write(document, self._folders)
+
+
+class Debugging(NoObserver):
+    """Hooks that run and rules that judge, or hooks that could not be set up: `trouble` says why."""
+
+    def __init__(
+        self,
+        folders: Sequence[Path],
+        hooks: Hooks | None,
+        review: Review | None,
+        trouble: str | None,
+        stopping: Collection[str],
+    ):
+        self._folders = folders
+        self._hooks, self._review = hooks, review
         self._trouble = trouble
+        self._stopping = frozenset(stopping)
+        self._curves = Curves()
+        self._over = threading.Event()
+        if review:
+            threading.Thread(target=self._watch, args=(review.stalled,), daemon=True).start()
+
+    def start(self, network: nn.Module, criterion: nn.Module, batches: Batches, steps: int) -> None:
+        """Hook a network and its loss, until another is started."""
+        if self._hooks:
+            self._hooks.start(network, criterion, steps, batches.valid_images)
 
     def mode(self, training: bool) -> None:
         """Tell the hooks whether the next forward passes train or validate."""
         if self._hooks:
             self._hooks.mode(training)
 
-    def write_findings(self, folders: Sequence[Path], diverged: TrainingDiverged | None = None) -> None:
-        """Close the hooks, read back what they wrote, let the rules judge it, write findings.json to each folder."""
+    def before_update(self) -> None:
+        """Save gradients, and what weights are before an update."""
+        if self._hooks:
+            self._hooks.before_update()
+
+    def after_update(self) -> None:
+        """Save updates."""
+        if self._hooks:
+            self._hooks.after_update()
+
+    def step(self, loss: float, accuracy: float, learning_rate: float) -> None:
+        """Hear of the end of a step. Raises TrainingHopeless."""
+        if self._hooks:
+            self._judge(self._hooks.step(loss, accuracy, learning_rate))
+
+    def evaluated(self, loss: float, accuracy: float) -> None:
+        """Hear of an evaluation's end. Raises TrainingHopeless."""
+        if self._hooks:
+            self._judge(self._hooks.evaluated(loss, accuracy))
+
+    def write_findings(self, doomed: TrainingDoomed | None = None) -> None:
+        """Close the hooks, let the rules conclude, and write findings.json."""
         started = time.monotonic()
-        document = self._review()
-        if diverged:
-            _add_divergence(document["findings"], diverged)
-        for folder in folders:
-            write_document(folder / "findings.json", document, "findings")
+        self._over.set()
+        if self._hooks:
+            self._hooks.close()
+            self._trouble = self._hooks.trouble
+        document = self._concluded(doomed)
+        _write(document, self._folders)
         for finding in document["findings"]:
-            print(f"debugger {finding['rule']}: {finding['status']}: {finding['message']}", flush=True)
+            print(_line(finding), flush=True)
+        spent = f"{self._hooks.seconds:.1f} s in hooks and rules, " if self._hooks else ""
         print(
-            f"debugger: {document['tensors_saved']} tensors of {document['steps']} steps reviewed in "
-            f"{time.monotonic() - started:.1f} s",
+            f"debugger: {document['tensors_saved']} tensors of {document['steps']} steps; {spent}"
+            f"{time.monotonic() - started:.1f} s at the end",
             flush=True,
         )
 
-    def _review(self) -> dict[str, Any]:
-        document: dict[str, Any] = {
-            "version": 1,
-            "job": job_name("train.py"),
-            "steps": 0,
-            "tensors_saved": 0,
-            "tensors": None,
-            "findings": [],
-        }
+    def _judge(self, saved: int | None) -> None:
+        if self._hooks is None or self._review is None:
+            return
+        self._review.stalled.passed(self._hooks.steps - 1)
+        if saved is None:
+            return
+        started = time.perf_counter()
+        self._curves.look(self._hooks.trial.current)
+        found = self._review.invoke(saved)
+        self._hooks.seconds += time.perf_counter() - started
+        for finding in found:
+            print(_line(finding), flush=True)
+            if finding["rule"] in self._stopping:
+                raise TrainingHopeless(finding["rule"], finding["step"] or 0, finding["message"])
+
+    def _concluded(self, doomed: TrainingDoomed | None) -> dict[str, Any]:
+        document = _document(doomed)
         if self._hooks:
             document["steps"], document["tensors"] = self._hooks.steps, self._hooks.tensors
-            try:
-                self._trouble = self._hooks.close()
-                document["tensors_saved"], document["findings"] = self._hooks.review()
-                if not document["tensors_saved"] and not self._trouble:
-                    self._trouble = "the hooks wrote no tensor"
-            except Exception as error:  # noqa: BLE001 - whatever smdebug raises is the finding
-                self._trouble = self._trouble or f"what the hooks wrote cannot be read: {type(error).__name__}: {error}"
-        if self._trouble:
-            document["findings"].insert(0, _hooks_finding("Error", self._trouble, document["tensors_saved"]))
-        elif self._hooks:
-            message = f"The hooks wrote {document['tensors_saved']} tensors."
-            document["findings"].insert(0, _hooks_finding("NoIssuesFound", message, document["tensors_saved"]))
+            document["tensors_saved"] = len(self._hooks.trial.names)
+            document["curves"], document["gradient_norms"] = self._curves.curves(), self._curves.gradient_norms()
+        findings = self._review.conclude() if self._review else []
+        if isinstance(doomed, TrainingDiverged):  # at a step, perhaps, that the hooks did not save
+            of_rule = next((one for one in findings if one["rule"] == "ExplodingTensor"), None)
+            if of_rule is None or of_rule["status"] != "IssuesFound":
+                findings = [one for one in findings if one is not of_rule] + [_of_divergence(doomed)]
+        document["findings"] = [_of_hooks(self._trouble, document["tensors_saved"]), *findings]
         return document
 
+    def _watch(self, rule: StalledTrainingRule) -> None:
+        """Say that the training stalls while it does; end the process if it is to be stopped for it."""
+        while not self._over.wait(WATCH_SECONDS):
+            finding = rule.watch()
+            if finding:
+                print(_line(finding), flush=True)
+                stops = finding["rule"] in self._stopping
+                stalled = TrainingHopeless(finding["rule"], finding["step"] or 0, finding["message"])
+                _write(self._concluded(stalled if stops else None), self._folders)
+                if stops:
+                    fail_at_once(stalled)
+                return
 
-def _hooks_finding(status: str, message: str, tensors: int) -> Finding:
+
+def _document(doomed: TrainingDoomed | None) -> dict[str, Any]:
     return {
-        "rule": "Hooks",
-        "status": status,
-        "step": None,
-        "tensor": None,
-        "values": {"tensors": tensors},
-        "message": message,
+        "version": 1,
+        "job": job_name("train.py"),
+        "steps": 0,
+        "tensors_saved": 0,
+        "tensors": None,
+        "stopped": {"rule": doomed.rule, "step": doomed.step, "message": str(doomed)} if doomed else None,
+        "findings": [],
+        "curves": [],
+        "gradient_norms": {"steps": [], "layers": []},
     }
 
 
-def _add_divergence(findings: list[Finding], diverged: TrainingDiverged) -> None:
-    """Make sure that a loss that exploded is a finding, even at a step that the hooks did not save."""
-    if any(finding["rule"] == "ExplodingTensor" and finding["status"] == "IssuesFound" for finding in findings):
-        return
-    findings[:] = [finding for finding in findings if finding["rule"] != "ExplodingTensor"]
-    findings.append(
-        {
-            "rule": "ExplodingTensor",
-            "status": "IssuesFound",
-            "step": diverged.step,
-            "tensor": "CrossEntropyLoss_output_0",
-            "values": {"value": None},
-            "message": str(diverged),
-        }
-    )
+def _of_hooks(trouble: str | None, tensors: int) -> Finding:
+    return {
+        "rule": "Hooks",
+        "source": "rules",
+        "status": "Error" if trouble else "NoIssuesFound",
+        "step": None,
+        "tensor": None,
+        "values": {"tensors": tensors},
+        "parameters": {},
+        "message": trouble or f"The hooks wrote {tensors} tensors.",
+    }
+
+
+def _of_divergence(diverged: TrainingDiverged) -> Finding:
+    return {
+        "rule": diverged.rule,
+        "source": "rules",
+        "status": "IssuesFound",
+        "step": diverged.step,
+        "tensor": "losses",
+        "values": {"value": None},
+        "parameters": {},
+        "message": str(diverged),
+    }
+
+
+def _line(finding: Finding) -> str:
+    return f"debugger {finding['rule']}: {finding['status']}: {finding['message']}"
+
+
+def _write(document: dict[str, Any], folders: Sequence[Path]) -> None:
+    for folder in folders:
+        write_document(folder / DOCUMENT, document, "findings")

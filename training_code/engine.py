@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
@@ -28,14 +28,24 @@ CHECKPOINT_SECONDS = 120
 instance is taken away, saves at once; so this much is lost only where nothing announces the end."""
 
 
-class TrainingDiverged(JobError):
+class TrainingDoomed(JobError):
+    """Going on would be in vain: `rule` says by which rule's condition."""
+
+    def __init__(self, rule: str, step: int, message: str):
+        super().__init__(message)
+        self.rule = rule
+        self.step = step
+
+
+class TrainingDiverged(TrainingDoomed):
     """The loss is no number any more: nothing that follows would mean anything."""
 
     def __init__(self, step: int, epoch: int, loss: float, learning_rate: float):
         super().__init__(
-            f"the loss became {loss} at step {step} (epoch {epoch}), learning_rate {learning_rate:g}: lower it"
+            "ExplodingTensor",
+            step,
+            f"the loss became {loss} at step {step} (epoch {epoch}), learning_rate {learning_rate:g}: lower it",
         )
-        self.step = step
         self.loss = loss
 
 
@@ -44,16 +54,53 @@ class TrainingStopped(Exception):
 
 
 class Observer(Protocol):
-    """What watches a training: the debugger's hooks, or nothing."""
+    """What watches a training: the debugger's hooks, the profiler, or nothing. `step` and `evaluated` may end it."""
+
+    def start(self, network: nn.Module, criterion: nn.Module, batches: Batches, steps: int) -> None:
+        """Hear what is about to be trained for so many steps."""
 
     def mode(self, training: bool) -> None:
         """Hear whether the next forward passes train or validate."""
+
+    def batches(self, batches: Iterator[tuple[torch.Tensor, torch.Tensor]]) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """Pass an epoch's batches on."""
+
+    def before_update(self) -> None:
+        """Hear that the gradients are final, and the optimiser's turn."""
+
+    def after_update(self) -> None:
+        """Hear that the optimiser is done."""
+
+    def step(self, loss: float, accuracy: float, learning_rate: float) -> None:
+        """Hear what a step came to."""
+
+    def evaluated(self, loss: float, accuracy: float) -> None:
+        """Hear what a validation came to."""
 
 
 class NoObserver:
     """Watches nothing."""
 
+    def start(self, network: nn.Module, criterion: nn.Module, batches: Batches, steps: int) -> None:
+        """Do nothing."""
+
     def mode(self, training: bool) -> None:
+        """Do nothing."""
+
+    def batches(self, batches: Iterator[tuple[torch.Tensor, torch.Tensor]]) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """Pass them on."""
+        return batches
+
+    def before_update(self) -> None:
+        """Do nothing."""
+
+    def after_update(self) -> None:
+        """Do nothing."""
+
+    def step(self, loss: float, accuracy: float, learning_rate: float) -> None:
+        """Do nothing."""
+
+    def evaluated(self, loss: float, accuracy: float) -> None:
         """Do nothing."""
 
 
@@ -192,6 +239,7 @@ class _Run:
         self.progress = _Progress()
         self.steps = len(cut_batches(batches.train_images, phase.batch_size, torch.Generator()))
         self.wrapped = around.processes.wrap(network)
+        around.observer.start(network, criterion, batches, self.steps * phase.epochs)
         self._saved_at = time.monotonic()
 
     def one_epoch(self) -> Epoch:
@@ -206,7 +254,8 @@ class _Run:
         size_px = phase.size_px(progress.epoch - 1)
         started, first, waited = time.monotonic(), progress.step, self.batches.waited_seconds
         shares = [processes.share(batch) for batch in order[first:]]
-        for inputs, labels in self.batches.train(shares, self.earlier + progress.epoch, size_px):
+        batches = self.batches.train(shares, self.earlier + progress.epoch, size_px)
+        for inputs, labels in self.around.observer.batches(batches):
             self._stop_if_asked()
             rate = self._step(inputs, labels)
         train_seconds = time.monotonic() - started
@@ -214,6 +263,7 @@ class _Run:
         self.around.observer.mode(training=False)
         with self.average.in_place():
             valid_loss, valid_accuracy = evaluate(self.network, self.criterion, self.batches, self.around)
+        self.around.observer.evaluated(valid_loss, valid_accuracy)
         return Epoch(
             epoch=self.earlier + progress.epoch,
             phase=phase.name,
@@ -238,10 +288,14 @@ class _Run:
             logits = self.wrapped(inputs).float()
         loss = self.criterion(logits, labels)
         (loss * processes.weight(len(labels), phase.batch_size)).backward()
+        self.around.observer.before_update()
         self.optimizer.step(share)
+        self.around.observer.after_update()
         self.average.update()
         right = int((logits.detach().argmax(1) == labels).sum())
         total, all_right = processes.total(float(loss.detach()) * len(labels), right)
+        size, rate = phase.batch_size, max(group.learning_rate for group in self.groups)
+        self.around.observer.step(total / size, float(all_right) / size, share * rate)
         if not math.isfinite(total):
             raise TrainingDiverged(step, progress.epoch, total / phase.batch_size, phase.learning_rate)
         progress.step += 1

@@ -14,7 +14,7 @@ from batches import normalise
 from calibration import Calibration, calibrate
 from data import decode, images_of, spread_over_classes, to_square
 from debugging import start_debugging
-from engine import Surroundings, TrainingDiverged, fit
+from engine import Surroundings, TrainingDoomed, fit
 from history import Training
 from options import OptionsError
 from recipe import Phase
@@ -34,15 +34,18 @@ def train_final(
     folders = [options.output_data_dir, *([options.checkpoint_dir] if options.checkpoint_dir else [])]
     criterion = criterion_of(options, manifest, phase, work.device)
     debugging = start_debugging(
-        options.debugger, work.trained, criterion, options.output_data_dir, options.debugger_save_interval_steps
+        options.debugger,
+        folders if around.processes.is_first else [],
+        options.debugger_save_interval_steps,
+        options.debugger_stop_on.split(","),
     )
     watched = Surroundings(around.checkpoints, debugging, around.stopping, around.processes, around.precision)
     try:
         fit(work.trained, criterion, work.batches, phase, work.groups(phase), options.seed, watched, training)
-    except TrainingDiverged as diverged:
-        debugging.write_findings(folders, diverged)
+    except TrainingDoomed as doomed:
+        debugging.write_findings(doomed)
         raise
-    debugging.write_findings(folders)
+    debugging.write_findings()
     calibration = calibrate(*_valid_logits(work))
     print(
         f"calibrated: temperature={calibration.temperature:.3f} confidence_threshold="

@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 FAILURE_CHARACTERS = 1024  # SageMaker keeps this much of a job's FailureReason
 
@@ -25,6 +26,13 @@ def run(work: Callable[[], None]) -> None:
     except Exception as error:
         _write_failure(error)
         raise
+
+
+def fail_at_once(error: JobError) -> NoReturn:
+    """End the process from any thread, with its reason where SageMaker reads it: the main one may hang."""
+    _write_failure(error)
+    print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)
+    os._exit(1)
 
 
 def check_instances() -> None:

@@ -75,6 +75,7 @@ class Options:
     seed: int
     debugger: bool
     debugger_save_interval_steps: int
+    debugger_stop_on: str
     golden_images: int
     run_id: str | None
     data_digest: str | None
@@ -140,6 +141,9 @@ def read_options(arguments: list[str] | None) -> Options:
     parser.add_argument("--debugger", type=boolean, default=True, help="hooks and rules in stage final (default: true)")
     parser.add_argument(
         "--debugger_save_interval_steps", type=number(int, 1), default=20, help="steps between saves (default: 20)"
+    )
+    parser.add_argument(
+        "--debugger_stop_on", default="none", help="rules, with commas, whose issue stops the training (default: none)"
     )
     parser.add_argument("--golden_images", type=number(int, 0, 1000), default=8, help="in the artifact (default: 8)")
     for name in ("run_id", "data_digest", "training_code_digest", "inference_code_digest"):

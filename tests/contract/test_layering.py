@@ -13,7 +13,7 @@ HEAVY = {"torch", "torchvision", "smdebug", "ray", "numpy", "pandas", "sagemaker
 PACKAGE_OF = {"aws_lambda_powertools": "aws-lambda-powertools", "PIL": "pillow", "vl_convert": "vl-convert-python"}
 BACKEND_IN_THE_CONTAINER = '"RAYSERVE_BACKEND_URL": "http://127.0.0.1:8001"'
 """Where the adapter in AWS's Ray image finds our server, which is in the same container."""
-BEFORE_AN_IMPORT = {"training_code/debugger.py": {"os.environ.setdefault"}}
+BEFORE_AN_IMPORT = {"training_code/carried_smdebug.py": {"provide"}}
 """What a library that is imported next needs to find."""
 FUNCTIONS = sorted(path.parent for path in (ROOT / "functions").glob("*/app.py"))
 CALLS_THAT_BUILD_NOTHING = (

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 ROOT = Path(__file__).parents[3]
-sys.path.insert(0, str(ROOT / "training_code"))
+sys.path[:0] = [str(ROOT / "training_code"), str(Path(__file__).parent)]
 
 import torch  # noqa: E402 - after the path
 

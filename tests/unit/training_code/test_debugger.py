@@ -1,3 +1,5 @@
+"""Hooks: what they leave and who can read it, and that trouble in them is told and stops no training."""
+
 from __future__ import annotations
 
 import json
@@ -8,146 +10,142 @@ import debugger
 import debugging
 import numpy as np
 import pytest
-import rules
 import torch
-from debugger import Hooks, create_trial, modes
-from documents import read_document
+from debugger import FolderTrial, create_trial, modes
+from engine import TrainingDoomed
+from rules.loss import LossNotDecreasing
+from rules.review import Review
+from small_trainings import Pictures, issues, make_network, run, train
 from torch import nn
-
-
-def make_network() -> nn.Sequential:
-    torch.manual_seed(0)
-    return nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3))
-
-
-def run(
-    hooks: Any,
-    network: nn.Module,
-    criterion: nn.Module,
-    steps: int = 24,
-    learning_rate: float = 0.05,
-    labels: torch.Tensor | None = None,
-) -> None:
-    generator = torch.Generator().manual_seed(1)
-    trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.SGD(trained, lr=learning_rate)
-    inputs = torch.randn(30, 4, generator=generator)
-    targets = (inputs @ torch.randn(4, 3, generator=generator)).argmax(1) if labels is None else labels
-    for step in range(steps):
-        network.train()
-        hooks.mode(training=True)
-        optimizer.zero_grad()
-        loss = criterion(network(inputs), targets)
-        loss.backward()
-        optimizer.step()
-        if step % 8 == 7:
-            network.eval()
-            hooks.mode(training=False)
-            with torch.no_grad():
-                criterion(network(inputs), targets)
 
 
 def statuses(document: dict[str, Any]) -> dict[str, str]:
     return {finding["rule"]: finding["status"] for finding in document["findings"]}
 
 
-def write_findings(hooks: Any, folder: Path) -> dict[str, Any]:
-    hooks.write_findings([folder])
-    return read_document(folder / "findings.json", "findings")
+def told(document: dict[str, Any], rule: str) -> dict[str, Any]:
+    return next(finding for finding in document["findings"] if finding["rule"] == rule)
 
 
-def test_a_reader_finds_losses_weights_and_gradients(tmp_path: Path) -> None:
-    network, criterion = make_network(), nn.CrossEntropyLoss()
-    hooks = Hooks(network, criterion, tmp_path, save_interval_steps=8, configuration=None)
-    run(hooks, network, criterion)
-    assert hooks.close() is None
-
-    trial = create_trial(str(tmp_path / "smdebug"))
-
-    assert hooks.steps == 24
-    assert trial.steps(mode=modes.TRAIN) == list(range(0, 24, 2))
+def test_others_readers_find_everything_that_is_hooked(tmp_path: Path) -> None:
+    document = run(tmp_path, epochs=4)
+    trial = create_trial(str(tmp_path / document["tensors"]))
     loss = trial.tensor("CrossEntropyLoss_output_0")
-    assert len(loss.steps(mode=modes.TRAIN)) == 12
-    assert len(loss.steps(mode=modes.EVAL)) == 3
-    values = [float(loss.value(step, mode=modes.TRAIN)) for step in loss.steps(mode=modes.TRAIN)]
-    assert values[-1] < values[0]
-    assert set(trial.tensor_names(collection="gradients")) == {
-        f"gradient/Sequential_{name}" for name in ("0.weight", "0.bias", "2.weight", "2.bias")
-    }
-    weight = trial.tensor("Sequential_0.weight")
-    assert weight.steps(mode=modes.TRAIN) == [0, 8, 16]
-    expected = make_network()[0].weight
+    assert len(loss.steps(mode=modes.TRAIN)) == 40
+    assert len(loss.steps(mode=modes.EVAL)) == 4
+    weight = trial.tensor("Sequential_4.weight")
+    assert weight.steps(mode=modes.TRAIN) == list(range(0, 80, 10))
+    expected = make_network()[4].weight
     assert weight.reduction_value(0, "max", mode=modes.TRAIN) == pytest.approx(expected.max().item())
-    assert weight.reduction_value(0, "mean", mode=modes.TRAIN, abs=True) == pytest.approx(expected.abs().mean().item())
+    assert weight.reduction_value(0, "mean", mode=modes.TRAIN, abs=True) == pytest.approx(
+        expected.abs().mean().item(), rel=1e-4
+    )
+    for collection, name in {
+        "gradients": "gradient/Sequential_0.weight",
+        "updates": "update/Sequential_6.bias",
+        "activations": "2_ReLU_output_0",
+        "activity": "5_ReLU_0_activity",
+        "scalars": "scalar/learning_rate",
+        "inputs": "inputs/label_counts",
+    }.items():
+        assert name in trial.tensor_names(collection=collection)
+    update = trial.tensor("update/Sequential_4.weight")
+    assert 0 < update.reduction_value(20, "l2", mode=modes.TRAIN) < 1
+    assert trial.tensor("5_ReLU_0_activity").value(0, mode=modes.TRAIN).shape == (32,)
+    assert (document["steps"], document["tensors_saved"], document["stopped"]) == (80, len(trial.tensor_names()), None)
 
 
-def test_a_healthy_training_has_no_issues(tmp_path: Path) -> None:
-    network, criterion = make_network(), nn.CrossEntropyLoss()
-    hooks = debugging.start_debugging(True, network, criterion, tmp_path, 4)
-    run(hooks, network, criterion)
-
-    document = write_findings(hooks, tmp_path)
-
-    assert set(statuses(document).values()) == {"NoIssuesFound"}
-    assert list(statuses(document)) == ["Hooks", "ExplodingTensor", "LossNotDecreasing", "VanishingGradient"]
-    assert (document["tensors"], document["steps"], document["tensors_saved"]) == ("smdebug", 24, 9)
+def test_rules_say_the_same_live_and_of_the_folder(tmp_path: Path) -> None:
+    document = run(tmp_path, epochs=3)
+    trial = FolderTrial(tmp_path / document["tensors"])
+    review = Review(trial)
+    for step in trial.steps:
+        review.invoke(step)
+    assert review.conclude() == document["findings"][1:]
 
 
-def test_frozen_parameters_are_no_trouble(tmp_path: Path) -> None:
-    network, criterion = make_network(), nn.CrossEntropyLoss()
-    network[0].requires_grad_(False)
-    hooks = debugging.start_debugging(True, network, criterion, tmp_path, 4)
-    run(hooks, network, criterion)
-
-    assert set(statuses(write_findings(hooks, tmp_path)).values()) == {"NoIssuesFound"}
-
-
-def test_a_learning_rate_that_explodes_is_found(tmp_path: Path) -> None:
-    network, criterion = make_network(), nn.CrossEntropyLoss()
-    hooks = debugging.start_debugging(True, network, criterion, tmp_path, 4)
-    run(hooks, network, criterion, learning_rate=1e30)
-
-    finding = next(f for f in write_findings(hooks, tmp_path)["findings"] if f["rule"] == "ExplodingTensor")
-
-    assert finding["status"] == "IssuesFound"
-    assert finding["step"] is not None
-    assert finding["values"] == {"value": None}
+def test_curves_are_kept_to_be_drawn(tmp_path: Path) -> None:
+    document = run(tmp_path, epochs=4)
+    curves = {(curve["name"], curve["mode"]): curve for curve in document["curves"]}
+    assert curves["loss", "train"]["values"][-1] < curves["loss", "train"]["values"][0]
+    assert curves["accuracy", "eval"]["steps"] == [18, 38, 58, 78]
+    assert curves["learning_rate", "train"]["values"][0] < max(curves["learning_rate", "train"]["values"])
+    norms = document["gradient_norms"]
+    assert norms["steps"] == list(range(0, 80, 10))
+    assert [layer["name"] for layer in norms["layers"]] == ["0.weight", "1.weight", "4.weight", "6.weight"]
 
 
-def test_a_loss_that_stays_is_found(tmp_path: Path) -> None:
-    network, criterion = make_network(), nn.CrossEntropyLoss()
-    hooks = debugging.start_debugging(True, network, criterion, tmp_path, 4)
-    run(hooks, network, criterion, learning_rate=1e-9)
-
-    finding = next(f for f in write_findings(hooks, tmp_path)["findings"] if f["rule"] == "LossNotDecreasing")
-
-    assert (finding["status"], finding["step"]) == ("IssuesFound", 23)
-    assert "nothing was learned" in finding["message"]
+def test_tensorboard_events_are_written_by_mode(tmp_path: Path) -> None:
+    run(tmp_path, epochs=2)
+    files = {path.parent.name: path.stat().st_size for path in (tmp_path / "tensorboard").rglob("*.tfevents")}
+    assert set(files) == {"TRAIN", "EVAL"}
+    assert files["TRAIN"] > files["EVAL"] > 0
 
 
-def test_gradients_that_vanish_are_found(tmp_path: Path) -> None:
-    network, criterion = make_network(), nn.CrossEntropyLoss()
-    nn.init.constant_(network[0].bias, -100)  # every ReLU is dead
-    hooks = debugging.start_debugging(True, network, criterion, tmp_path, 4)
-    run(hooks, network, criterion)
+def test_a_hopeless_training_is_stopped_early(tmp_path: Path) -> None:
+    pictures = Pictures()
+    pictures.images[:] = float("nan")
+    with_rule = run(tmp_path, pictures, stopping=("ExplodingTensor",))
+    assert with_rule["stopped"]["rule"] == "ExplodingTensor"
+    assert with_rule["steps"] == 1
+    assert "inputs/channel_mean holds nan" in told(with_rule, "ExplodingTensor")["message"] or issues(with_rule)
 
-    finding = next(f for f in write_findings(hooks, tmp_path)["findings"] if f["rule"] == "VanishingGradient")
 
-    assert finding["status"] == "IssuesFound"
-    assert finding["values"]["largest_mean"] == 0
+def test_a_loss_that_never_falls_stops_at_half_time(tmp_path: Path) -> None:
+    pictures = Pictures(train=32)
+    document = run(tmp_path, pictures, learning_rate=1e-12, epochs=160, stopping=("LossNotDecreasing",))
+    assert document["stopped"]["rule"] == "LossNotDecreasing"
+    assert 80 <= document["steps"] <= 82
+
+
+def test_a_loss_that_explodes_between_saves_is_a_finding(tmp_path: Path) -> None:
+    pictures = Pictures()
+    pictures.labels = pictures.labels.clone()
+    document = run(tmp_path, pictures, learning_rate=1e38, save_interval_steps=1000)
+    assert document["stopped"]["rule"] == "ExplodingTensor"
+    assert told(document, "ExplodingTensor")["status"] == "IssuesFound"
+
+
+def test_reduced_precision_is_hooked_too(tmp_path: Path) -> None:
+    class Halved(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = make_network()
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            with torch.autocast("cpu", dtype=torch.bfloat16):
+                return self.inner(images).float()
+
+    assert issues(run(tmp_path, network=Halved())) == set()
+
+
+def test_weights_may_be_bfloat16() -> None:
+    reduced = debugger.reduce(torch.full((4, 4), 2.0, dtype=torch.bfloat16))
+    assert (reduced.maximum, reduced.l2, reduced.dimensions) == (2.0, 8.0, 2)
+    assert debugger._Hook._make_numpy_array(torch.ones(2, dtype=torch.bfloat16)).dtype == np.float32
+
+
+def test_a_second_network_is_hooked_in_the_first_ones_place(tmp_path: Path) -> None:
+    watched = debugging.start_debugging(True, [tmp_path], 10)
+    for network in (nn.Sequential(nn.Flatten(), nn.Linear(192, 4)), make_network()):
+        run_on(watched, network)
+    watched.write_findings()
+    trial = create_trial(str(tmp_path / "smdebug"))
+    assert trial.tensor("Sequential_1.weight").steps(mode=modes.TRAIN)
+    assert max(trial.tensor("gradient/Sequential_6.weight").steps(mode=modes.TRAIN)) == 30
+
+
+def run_on(watched: Any, network: nn.Module) -> None:
+    train(watched, network, Pictures(), epochs=1)
 
 
 def test_hooks_that_fail_in_a_step_are_a_finding_and_the_training_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    network, criterion = make_network(), nn.CrossEntropyLoss()
-    hooks = debugging.start_debugging(True, network, criterion, tmp_path, 4)
     monkeypatch.setattr("smdebug.core.writer.make_tensor_proto", lambda **_: 1 / 0)
+    network = make_network()
     before = network[0].weight.clone()
-    run(hooks, network, criterion)
-
-    document = write_findings(hooks, tmp_path)
-
+    document = run(tmp_path, network=network)
     assert not torch.equal(before, network[0].weight)
     assert document["findings"][0]["status"] == "Error"
     assert "the hooks failed at step 0: ZeroDivisionError" in document["findings"][0]["message"]
@@ -158,40 +156,31 @@ def test_hooks_that_cannot_be_set_up_are_a_finding(tmp_path: Path, monkeypatch: 
         raise OSError("no space left")
 
     monkeypatch.setattr(debugger, "Hooks", refuse)
-    hooks = debugging.start_debugging(True, make_network(), nn.CrossEntropyLoss(), tmp_path, 4)
-    hooks.mode(training=True)
-
-    assert write_findings(hooks, tmp_path)["findings"] == [
-        {
-            "rule": "Hooks",
-            "status": "Error",
-            "step": None,
-            "tensor": None,
-            "values": {"tensors": 0},
-            "message": "the hooks could not be set up: OSError: no space left",
-        }
-    ]
+    (finding,) = run(tmp_path, epochs=1)["findings"]
+    assert (finding["rule"], finding["status"]) == ("Hooks", "Error")
+    assert finding["message"] == "the hooks could not be set up: OSError: no space left"
 
 
 def test_hooks_that_wrote_nothing_are_a_finding(tmp_path: Path) -> None:
-    hooks = debugging.start_debugging(True, make_network(), nn.CrossEntropyLoss(), tmp_path, 4)
-
-    document = write_findings(hooks, tmp_path)
-
-    assert (document["findings"][0]["rule"], document["findings"][0]["status"]) == ("Hooks", "Error")
-    assert document["findings"][0]["message"] == "the hooks wrote no tensor"
+    hooks = debugging.start_debugging(True, [tmp_path], 4)
+    hooks.write_findings()
+    written = json.loads((tmp_path / "findings.json").read_text())
+    assert written["findings"][0]["message"] == "the hooks wrote no tensor"
 
 
 def test_a_rule_that_fails_is_a_finding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rules.LossNotDecreasing, "conclude", lambda _: 1 / 0)
-    network, criterion = make_network(), nn.CrossEntropyLoss()
-    hooks = debugging.start_debugging(True, network, criterion, tmp_path, 4)
-    run(hooks, network, criterion)
-
-    document = write_findings(hooks, tmp_path)
-
+    monkeypatch.setattr(LossNotDecreasing, "conclude", lambda _: 1 / 0)
+    document = run(tmp_path, epochs=1)
     assert statuses(document)["LossNotDecreasing"] == "Error"
     assert statuses(document)["VanishingGradient"] == "NoIssuesFound"
+
+
+def test_a_debugger_that_is_off_says_so(tmp_path: Path) -> None:
+    off = debugging.start_debugging(False, [tmp_path], 4)
+    run_on(off, make_network())
+    off.write_findings(TrainingDoomed("ExplodingTensor", 3, "no more"))
+    written = json.loads((tmp_path / "findings.json").read_text())
+    assert (written["findings"], written["stopped"]["step"]) == ([], 3)
 
 
 def test_sagemakers_own_configuration_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -203,32 +192,14 @@ def test_sagemakers_own_configuration_is_used(tmp_path: Path, monkeypatch: pytes
     (tmp_path / "config").mkdir()
     (tmp_path / "config/debughookconfig.json").write_text(json.dumps(configuration))
     monkeypatch.setenv("SM_INPUT_CONFIG_DIR", str(tmp_path / "config"))
-    network, criterion = make_network(), nn.CrossEntropyLoss()
-    hooks = debugging.start_debugging(True, network, criterion, tmp_path / "output", 4)
-    run(hooks, network, criterion)
-
-    document = write_findings(hooks, tmp_path)
-
+    document = run(tmp_path / "output", epochs=1)
     assert document["tensors"] == str(tmp_path / "tensors")
     assert set(statuses(document).values()) == {"NoIssuesFound"}
-    assert create_trial(str(tmp_path / "tensors")).tensor("CrossEntropyLoss_output_0").steps(mode=modes.TRAIN) == [
-        0,
-        6,
-        12,
-        18,
-    ]
+    trial = create_trial(str(tmp_path / "tensors"))
+    assert trial.tensor("CrossEntropyLoss_output_0").steps(mode=modes.TRAIN) == [0, 6, 12, 18]
+    assert trial.tensor("gradient/Sequential_4.weight").value(6, mode=modes.TRAIN).shape == (32, 288)
+    assert len(FolderTrial(tmp_path / "tensors").at(6).reduced("gradients")) == 8
 
 
 def test_a_second_run_gets_a_folder_of_its_own(tmp_path: Path) -> None:
-    for folder in ("smdebug", "smdebug-2"):
-        network, criterion = make_network(), nn.CrossEntropyLoss()
-        hooks = debugging.start_debugging(True, network, criterion, tmp_path, 4)
-        run(hooks, network, criterion)
-        assert write_findings(hooks, tmp_path)["tensors"] == folder
-
-
-def test_arrays_are_written_without_tostring() -> None:
-    debugger._repair_writer()
-    array = np.arange(3, dtype=np.float32)
-
-    assert debugger.smdebug.core.writer.make_tensor_proto(nparray_data=array, tag="t").tensor_content == array.tobytes()
+    assert [run(tmp_path, epochs=1)["tensors"] for _ in range(2)] == ["smdebug", "smdebug-2"]

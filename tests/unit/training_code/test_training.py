@@ -87,12 +87,7 @@ def test_the_final_training_leaves_an_artifact_that_evaluates(
         assert (tmp_path / "model" / name).is_file()
     for folder in ("output", "checkpoints"):
         findings = read_document(tmp_path / folder / "findings.json", "findings")
-        assert {f["rule"]: f["status"] for f in findings["findings"]} == {
-            "Hooks": "NoIssuesFound",
-            "ExplodingTensor": "NoIssuesFound",
-            "LossNotDecreasing": "NoIssuesFound",
-            "VanishingGradient": "NoIssuesFound",
-        }
+        assert {f["status"] for f in findings["findings"]} == {"NoIssuesFound"}
         assert findings["steps"] == 9
         history = read_document(tmp_path / folder / "training_history.json", "training_history")
         assert [epoch["epoch"] for epoch in history["epochs"]] == [1, 2, 3]
@@ -138,14 +133,7 @@ def test_a_head_on_frozen_features_becomes_a_whole_model(
     manifest = read_document(tmp_path / "prepared/manifest.json", "manifest")
     assert model["digests"]["pretrained_weights"] == manifest["features"]["weights_sha256"]
     findings = read_document(tmp_path / "output/findings.json", "findings")
-    assert findings["findings"][0] | {"values": {}} == {
-        "rule": "Hooks",
-        "status": "NoIssuesFound",
-        "step": None,
-        "tensor": None,
-        "values": {},
-        "message": f"The hooks wrote {findings['tensors_saved']} tensors.",
-    }
+    assert findings["findings"][0]["message"] == f"The hooks wrote {findings['tensors_saved']} tensors."
     saved, given = load_file(tmp_path / "model/model.safetensors"), load_file(frozen["weights_file"])
     np.testing.assert_array_equal(saved["conv5.0.weight"], given["conv5.0.weight"])
 

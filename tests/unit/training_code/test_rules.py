@@ -1,0 +1,211 @@
+"""Each rule at its default parameters: a seeded fault that fires it, and healthy trainings that fire none."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from rules.review import RULES
+from small_trainings import CLASSES, Detached, Pictures, issues, make_network, run, shrunk, zero
+from torch import nn
+
+
+def exploding(folder: Path) -> dict[str, Any]:
+    """Learning rate 1e3."""
+    return run(folder, learning_rate=1e3)
+
+
+def infinite(folder: Path) -> dict[str, Any]:
+    """Learning rate 1e38."""
+    return run(folder, learning_rate=1e38)
+
+
+def nan_image(folder: Path) -> dict[str, Any]:
+    """NaN in one image."""
+    pictures = Pictures()
+    pictures.images[17, 0, 3, 3] = float("nan")
+    return run(folder, pictures)
+
+
+def tiny_rate(folder: Path) -> dict[str, Any]:
+    """Learning rate 1e-12."""
+    return run(folder, learning_rate=1e-12)
+
+
+def zeros(folder: Path) -> dict[str, Any]:
+    """Every parameter starts from zero."""
+    network = nn.Sequential(nn.Flatten(), nn.Linear(192, 32), nn.ReLU(), nn.Linear(32, CLASSES))
+    return run(folder, network=zero(network))
+
+
+def deep_sigmoids(folder: Path) -> dict[str, Any]:
+    """Twelve layers of sigmoids."""
+    torch.manual_seed(0)
+    layers = [nn.Flatten(), nn.Linear(192, 32)]
+    for _ in range(12):
+        layers += [nn.Sigmoid(), nn.Linear(32, 32)]
+    return run(folder, network=nn.Sequential(*layers, nn.Sigmoid(), nn.Linear(32, CLASSES)))
+
+
+def dead_relus(folder: Path) -> dict[str, Any]:
+    """Biases of -100 before ReLUs."""
+    network = make_network()
+    nn.init.constant_(network[4].bias, -100)
+    return run(folder, network=network)
+
+
+def saturated(folder: Path) -> dict[str, Any]:
+    """Weights a thousand times as large before tanh."""
+    network = make_network(nn.Tanh)
+    shrunk(network[4], 1e3)
+    return run(folder, network=network)
+
+
+def large_weights(folder: Path) -> dict[str, Any]:
+    """Weights of the last layer a hundred times as large."""
+    network = make_network()
+    shrunk(network[6], 100)
+    return run(folder, network=network)
+
+
+def frozen_by_mistake(folder: Path) -> dict[str, Any]:
+    """A layer that no gradient comes to."""
+    network = make_network()
+    network[0] = Detached(network[0])
+    return run(folder, network=network)
+
+
+def shuffled_labels(folder: Path) -> dict[str, Any]:
+    """The training labels shuffled."""
+    pictures = Pictures(train=320)
+    pictures.labels = pictures.labels[torch.randperm(320, generator=pictures.generator)]
+    return run(folder, pictures, epochs=15, learning_rate=3e-3)
+
+
+def imbalance(folder: Path) -> dict[str, Any]:
+    """Class 0 a hundred times as often as each other."""
+    pictures = Pictures(train=640)
+    pictures.labels[:] = 0
+    rare = torch.arange(0, 640, 103)[:6]
+    pictures.labels[rare] = torch.arange(6) % 3 + 1
+    return run(folder, pictures)
+
+
+class Drifting(Pictures):
+    """The validation images drift away from what the training images look like, evaluation by evaluation."""
+
+    def valid(self, _: Sequence[int]) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        self.evaluations += 1
+        shift = max(0, self.evaluations - 3) * 0.5
+        mixed = self.valid_pictures.roll(1, 0)
+        yield self.valid_pictures + shift * mixed, self.valid_labels
+
+
+def validation_drift(folder: Path) -> dict[str, Any]:
+    """Validation images that drift away during the training."""
+    return run(folder, Drifting(), epochs=12)
+
+
+def too_long(folder: Path) -> dict[str, Any]:
+    """Trained for ten times as long as there is something to learn, with a tenth of the labels wrong."""
+    return run(folder, Drifting(), epochs=24)
+
+
+def pixels(folder: Path) -> dict[str, Any]:
+    """Pixels from 0 to 255, not normalised."""
+    pictures = Pictures()
+    for name in ("images", "valid_pictures"):
+        setattr(pictures, name, (getattr(pictures, name) * 40 + 128).clamp(0, 255))
+    return run(folder, pictures)
+
+
+def stamped(folder: Path) -> dict[str, Any]:
+    """A pixel that says the label."""
+    pictures = Pictures()
+    pictures.images[:, 0, 0, 0] = pictures.labels.float()
+    pictures.valid_pictures[:, 0, 0, 0] = pictures.valid_labels.float()
+    return run(folder, pictures)
+
+
+class Stalling(Pictures):
+    """A loader whose second epoch waits for half an hour, by a clock of its own."""
+
+    now = 0.0
+
+    def train(self, batches: Sequence[Sequence[int]], *_: Any) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        for number, batch in enumerate(super().train(batches)):
+            self.now += 1801 if (self.evaluations, number) == (1, 3) else 0.1
+            yield batch
+
+    def valid(self, images: Sequence[int]) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        self.evaluations += 1
+        return super().valid(images)
+
+
+def stalled(folder: Path) -> dict[str, Any]:
+    """A loader that stalls for half an hour."""
+    pictures = Stalling()
+
+    def watch(debugging: Any) -> None:
+        rule = debugging._review.stalled
+        rule._clock, rule._latest = (lambda: pictures.now), 0.0
+
+    return run(folder, pictures, watch=watch)
+
+
+FAULTS = {
+    exploding: {"LossNotDecreasing", "WeightUpdateRatio", "TensorVariance"},
+    infinite: {"ExplodingTensor"},
+    nan_image: {"ExplodingTensor"},
+    tiny_rate: {"WeightUpdateRatio"},
+    zeros: {"AllZero", "PoorWeightInitialization", "LossNotDecreasing"},
+    deep_sigmoids: {"VanishingGradient"},
+    dead_relus: {"DeadRelu"},
+    saturated: {"SaturatedActivation"},
+    large_weights: {"TensorVariance"},
+    frozen_by_mistake: {"UnchangedTensor"},
+    shuffled_labels: {"ShuffledLabels"},
+    imbalance: {"ClassImbalance"},
+    validation_drift: {"Overfit"},
+    too_long: {"Overtraining"},
+    pixels: {"CheckInputImages"},
+    stamped: {"LeakingLabels"},
+    stalled: {"StalledTrainingRule"},
+}
+"""What each fault must fire; others may fire too, where the fault is theirs as well. docs/debugger.md has the table."""
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.__name__)
+def test_a_fault_fires_its_rules(fault: Any, tmp_path: Path) -> None:
+    found = issues(fault(tmp_path))
+    assert found >= FAULTS[fault]
+
+
+def test_every_rule_has_a_fault() -> None:
+    assert set().union(*FAULTS.values()) == {rule.__name__ for rule in RULES}
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"network": lambda: make_network(nn.Tanh)},
+        {"network": lambda: make_network(nn.SiLU)},
+        {"learning_rate": 1e-2, "epochs": 20},
+        {"pictures": lambda: Pictures(noise=4), "epochs": 10},
+        {"pictures": lambda: Pictures(train=96, valid=40), "epochs": 10, "batch_size": 16},
+    ],
+    ids=["usual", "tanh", "silu", "long", "hard", "few"],
+)
+def test_a_healthy_training_fires_none(options: dict[str, Any], tmp_path: Path) -> None:
+    made = {name: value() if callable(value) else value for name, value in options.items()}
+    assert issues(run(tmp_path, **made)) == set()
+
+
+def test_a_frozen_layer_is_no_fault(tmp_path: Path) -> None:
+    network = make_network()
+    network[0].requires_grad_(False)
+    assert issues(run(tmp_path, network=network)) == set()

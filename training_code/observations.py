@@ -1,0 +1,172 @@
+"""What is worked out of a training's tensors before it is saved: reductions, activity of units, facts of the inputs."""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+import numpy as np
+import torch
+from saved import CHANNEL_MAX, CHANNEL_MEAN, CHANNEL_MIN, LABEL_COUNTS, RIGHT_COUNTS, SEPARATION, Reductions
+from torch import nn
+from torch.nn import functional
+
+Observed: TypeAlias = torch.Tensor | np.ndarray | np.float32
+
+RANGES: dict[type[nn.Module], tuple[float, float]] = {
+    nn.ReLU: (0.0, float("inf")),
+    nn.ReLU6: (0.0, float("inf")),
+    nn.Tanh: (-9.4999, 9.4999),
+    nn.Sigmoid: (-23.0, 16.99999),
+}
+"""Within which a unit is active: outputs of ReLUs, inputs of the others (AWS's defaults)."""
+
+GRID = 32
+FEWEST_PER_CLASS = 5
+
+
+def reduce(tensor: torch.Tensor) -> Reductions:
+    """Return what is kept of a tensor; NaN and infinities come through."""
+    values = tensor.detach()
+    if not values.is_floating_point() or values.dtype in (torch.float16, torch.bfloat16):
+        values = values.float()
+    if not values.numel():
+        return Reductions(dimensions=values.dim())
+    low, high = torch.aminmax(values)
+    variance, mean = torch.var_mean(values, correction=0)
+    size = values.numel()
+    l1, l2 = torch.linalg.vector_norm(values, 1), torch.linalg.vector_norm(values)
+    numbers = torch.stack([low, high, mean, l1 / size, variance, l2]).tolist()
+    return Reductions(*numbers, dimensions=values.dim())
+
+
+class Activations:
+    """Outputs of a network's layers, and of ReLU, tanh and sigmoid the share of the batch at which each unit acts."""
+
+    def __init__(self, network: nn.Module, save: Callable[[str, Observed], None]):
+        leaves = [(name, module) for name, module in network.named_modules() if name and not [*module.children()]]
+        self._leaves = [(f"{name}_{module._get_name()}", module) for name, module in leaves]
+        self._save = save
+        self._attached: list[Any] = []
+        self._calls: dict[str, int] = {}
+
+    @property
+    def patterns(self) -> list[str]:
+        """Regular expressions of the names under which outputs are saved."""
+        return [f"^{re.escape(name)}_output_" for name, _ in self._leaves]
+
+    def attach(self) -> None:
+        """Save what the next forward pass comes to, at once: a layer that works in place would write over it."""
+        self._calls = {}
+        for name, module in self._leaves:
+            self._attached.append(module.register_forward_hook(functools.partial(self._look, name)))
+
+    def detach(self) -> None:
+        """Look no more."""
+        while self._attached:
+            self._attached.pop().remove()
+
+    def _look(self, name: str, module: nn.Module, inputs: Any, output: Any) -> None:
+        if not isinstance(output, torch.Tensor) or not output.is_floating_point():
+            return
+        call = self._calls[name] = self._calls.get(name, -1) + 1
+        self._save(f"{name}_output_{call}", output)
+        low, high = RANGES.get(type(module), (None, None))
+        if low is not None and output.dim() > 1:
+            looked_at = (output if low == 0 else inputs[0]).detach()
+            active = (looked_at > low) & (looked_at < high)
+            self._save(f"{name}_{call}_activity", active.movedim(1, -1).flatten(0, -2).float().mean(0))
+
+
+class Inputs:
+    """Facts of images and labels, summed up over a training."""
+
+    def __init__(self) -> None:
+        self._counts: torch.Tensor | None = None
+        self._right: torch.Tensor | None = None
+        self._latest: torch.Tensor | None = None
+        self._evaluating = False
+        self._separation: _Separation | None = _Separation()
+
+    def evaluate(self) -> None:
+        """Take what follows for an evaluation's, until it is asked for."""
+        self._evaluating = True
+
+    def seen(self, inputs: torch.Tensor) -> None:
+        """Hear what goes into the network."""
+        self._latest = inputs.detach() if isinstance(inputs, torch.Tensor) else None
+
+    def answered(self, logits: torch.Tensor, labels: torch.Tensor) -> None:
+        """Hear what the network made of it, and what would have been right: classes (N,), or shares of them (N, C)."""
+        classes = (labels if labels.dim() == 1 else labels.argmax(1)).detach()
+        if self._evaluating:
+            if self._separation and self._latest is not None:
+                self._separation.add(self._latest, classes, logits.shape[1])
+            return
+        right = classes[logits.detach().argmax(1) == classes]
+        counts = [torch.bincount(one, minlength=logits.shape[1]) for one in (classes, right)]
+        if self._counts is None or self._right is None:
+            self._counts, self._right = counts
+        else:
+            self._counts += counts[0]
+            self._right += counts[1]
+
+    def of_training(self) -> dict[str, Observed]:
+        """Return how often each label came and was right since the start, and the latest images' channels."""
+        found: dict[str, Observed] = {}
+        if self._counts is not None and self._right is not None:
+            found |= {LABEL_COUNTS: self._counts.clone(), RIGHT_COUNTS: self._right.clone()}
+        if self._latest is not None and self._latest.dim() == 4:
+            channels = self._latest.float().transpose(0, 1).flatten(1)
+            found |= {
+                CHANNEL_MEAN: channels.mean(1),
+                CHANNEL_MIN: channels.amin(1),
+                CHANNEL_MAX: channels.amax(1),
+            }
+        return found
+
+    def of_evaluation(self) -> dict[str, Observed]:
+        """Return, of the first evaluation, how far one spot of the inputs tells the class."""
+        self._evaluating = False
+        separation, self._separation = self._separation, None
+        highest = separation.highest() if separation else None
+        return {} if highest is None else {SEPARATION: np.float32(highest)}
+
+
+class _Separation:
+    """Sums by class of each cell of a grid over images, or of each feature."""
+
+    def __init__(self) -> None:
+        self._sums: torch.Tensor | None = None
+
+    def add(self, inputs: torch.Tensor, classes: torch.Tensor, number: int) -> None:
+        values = inputs.float()
+        if values.dim() == 4 and max(values.shape[2:]) > GRID:
+            values = functional.adaptive_avg_pool2d(values, GRID)
+        values = values.flatten(1).double()
+        if self._sums is None:
+            self._sums = values.new_zeros(number, values.shape[1])
+            self._squares, self._counts = values.new_zeros(values.shape[1]), values.new_zeros(number)
+        self._sums.index_add_(0, classes, values)
+        self._squares += values.square().sum(0)
+        self._counts += torch.bincount(classes, minlength=number)
+
+    def highest(self) -> float | None:
+        """Return the highest epsilon squared of all cells; None for too few images."""
+        if self._sums is None:
+            return None
+        present = self._counts > 0
+        counts, sums = self._counts[present], self._sums[present]
+        images, classes = float(counts.sum()), len(counts)
+        if classes < 2 or images < FEWEST_PER_CLASS * classes:
+            return None
+        mean = sums.sum(0) / images
+        total = self._squares - images * mean.square()
+        between = (counts[:, None] * (sums / counts[:, None] - mean).square()).sum(0)
+        varying = total > 1e-9 * self._squares.clamp(min=1e-9)
+        if not varying.any():
+            return None
+        within = (1 - between[varying] / total[varying]) * (images - 1) / (images - classes)
+        return float((1 - within).max().clamp(min=0))

@@ -1,0 +1,1 @@
+"""The debugger's rules, a module an idea; review.py runs them."""

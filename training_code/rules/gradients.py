@@ -1,0 +1,79 @@
+"""Rules that look for numbers that explode or vanish."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from saved import GRADIENTS, Reductions, SavedStep
+
+from rules.rule import Finding, ReviewRule
+
+LOWER_RATE = "lower the learning rate, and look for images that normalisation turns into infinities"
+
+
+class ExplodingTensor(ReviewRule):
+    """A tensor holds NaN or an infinity. only_nan: leave infinities alone."""
+
+    def __init__(self, trial: Any, only_nan: bool = False):
+        super().__init__(trial, only_nan=only_nan)
+        self._only_nan = only_nan
+
+    def look(self, saved: SavedStep) -> None:
+        for collection in saved.reductions.values():
+            for name, one in collection.items():
+                for value in _seen(one):
+                    self._judge(saved.step, name, value)
+        for small in saved.values.values():
+            for name, array in small.items():
+                for value in array.ravel():
+                    self._judge(saved.step, name, float(value))
+
+    def conclude(self) -> Finding:
+        return self.finding or self.nothing("No tensor holds NaN or an infinity.")
+
+    def _judge(self, step: int, name: str, value: float) -> None:
+        if self.finding is None and (math.isnan(value) or (math.isinf(value) and not self._only_nan)):
+            message = f"{name} holds {value} at step {step}: {LOWER_RATE}."
+            self.settle(self.issue(message, step, name, value=value))
+
+
+class VanishingGradient(ReviewRule):
+    """The mean absolute gradient of a layer's weight is below threshold.
+
+    AWS's rule fires at the first such step; a training that has converged has small gradients at its end, so this one
+    wants them at every saved step, of which there must be two.
+    """
+
+    def __init__(self, trial: Any, threshold: float = 1e-7):
+        super().__init__(trial, threshold=threshold)
+        self._threshold = threshold
+        self._largest: dict[str, tuple[int, float]] = {}
+
+    def look(self, saved: SavedStep) -> None:
+        for name, one in saved.reduced(GRADIENTS).items():
+            if name.endswith("weight") and one.absolute_mean is not None:
+                steps, largest = self._largest.get(name, (0, 0.0))
+                size = one.absolute_mean if math.isfinite(one.absolute_mean) else math.inf
+                self._largest[name] = steps + 1, max(largest, size)
+
+    def conclude(self) -> Finding:
+        vanished = [
+            (largest, name)
+            for name, (steps, largest) in self._largest.items()
+            if steps > 1 and largest < self._threshold
+        ]
+        if not vanished:
+            return self.nothing("Every layer's gradients kept their size.")
+        largest, name = min(vanished)
+        message = (
+            f"The gradients of {len(vanished)} of {len(self._largest)} weights stayed below {self._threshold:g}, "
+            f"smallest {name}: those layers do not learn. Use another initialisation, fewer layers, or a normalisation."
+        )
+        return self.issue(message, None, name, largest_mean=largest)
+
+
+def _seen(one: Reductions) -> list[float]:
+    """Return what shows a NaN or an infinity anywhere in a tensor."""
+    shown = [one.minimum, one.maximum] if one.minimum is not None else [one.l2, one.absolute_mean, one.mean]
+    return [value for value in shown if value is not None]

@@ -1,0 +1,80 @@
+"""What every rule is: a smdebug Rule that is shown each saved step and comes to one finding.
+
+Names, parameters and defaults are those of AWS's "List of Debugger built-in rules"
+(https://docs.aws.amazon.com/sagemaker/latest/dg/debugger-built-in-rules.html) unless a rule says otherwise. AWS's own
+code is not public. "Steps" of a parameter are saved steps, as they are there. Where AWS's words would find fault with a
+training that went well, a rule asks for more, and says what.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from debugger import Rule
+from saved import SavedStep
+
+Finding = dict[str, Any]
+
+
+class ReviewRule(Rule):
+    """A rule that is shown every saved step in order and then asked for its finding.
+
+    `finding` is set as soon as nothing that follows could take it back: a live training may be stopped for it.
+    """
+
+    finding: dict[str, Any] | None = None
+
+    def __init__(self, trial: Any, **parameters: float | str | bool):
+        super().__init__(trial, action_str="")
+        self.parameters = parameters
+
+    def invoke_at_step(self, step: int) -> bool:
+        """Look at a global step; return whether the rule's condition has been met for good."""
+        if self.finding is None:
+            self.look(self.base_trial.at(step))
+        return self.finding is not None
+
+    def look(self, saved: SavedStep) -> None:
+        """Take in a saved step."""
+        raise NotImplementedError
+
+    def settle(self, finding: Finding) -> None:
+        """Come to a finding that stays."""
+        self.finding = finding
+
+    def conclude(self) -> Finding:
+        """Return the finding on all that was seen."""
+        return self.finding or self.nothing("Nothing unusual.")
+
+    def issue(
+        self, message: str, step: int | None = None, tensor: str | None = None, **values: float | str | None
+    ) -> Finding:
+        """Return a finding IssuesFound."""
+        return self._describe("IssuesFound", message, step, tensor, values)
+
+    def nothing(self, message: str, **values: float | str | None) -> Finding:
+        """Return a finding NoIssuesFound."""
+        return self._describe("NoIssuesFound", message, None, None, values)
+
+    def failed(self, error: Exception) -> Finding:
+        """Return a finding Error."""
+        return self._describe("Error", f"the rule failed: {type(error).__name__}: {error}", None, None, {})
+
+    def _describe(
+        self, status: str, message: str, step: int | None, tensor: str | None, values: dict[str, Any]
+    ) -> Finding:
+        finite = {
+            name: None if isinstance(value, float) and not math.isfinite(value) else value
+            for name, value in values.items()
+        }
+        return {
+            "rule": type(self).__name__,
+            "source": "rules",
+            "status": status,
+            "step": step,
+            "tensor": tensor,
+            "values": finite,
+            "parameters": dict(self.parameters),
+            "message": message,
+        }

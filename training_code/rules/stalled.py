@@ -1,0 +1,48 @@
+"""The rule that looks at the clock."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from saved import SavedStep
+
+from rules.rule import Finding, ReviewRule
+
+
+class StalledTrainingRule(ReviewRule):
+    """No step has ended for threshold seconds.
+
+    Live only: a folder does not tell how long it took to be written. AWS's stop_training_on_fire is
+    `debugger.actions` here.
+    """
+
+    def __init__(self, trial: Any, threshold: float = 1800, clock: Callable[[], float] = time.monotonic):
+        super().__init__(trial, threshold=threshold)
+        self._threshold = threshold
+        self._clock = clock
+        self._latest = clock()
+        self._step = 0
+
+    def look(self, saved: SavedStep) -> None:
+        """Saved steps are too few to tell: `passed` and `watch` are called instead."""
+
+    def passed(self, step: int) -> None:
+        """Hear that a step or an evaluation has ended."""
+        self.watch()
+        self._latest, self._step = self._clock(), step
+
+    def watch(self) -> Finding | None:
+        """Return the finding if the training stalls, or has stalled."""
+        silent = self._clock() - self._latest
+        if self.finding is None and silent > self._threshold:
+            message = (
+                f"No step ended for {silent:.0f} s after step {self._step}: look at where the images come from, and at "
+                "the disk and the memory in profile.json."
+            )
+            self.settle(self.issue(message, self._step, None, silent_seconds=silent))
+        return self.finding
+
+    def conclude(self) -> Finding:
+        return self.finding or self.nothing("The training went on.")
