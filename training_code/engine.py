@@ -62,7 +62,9 @@ class Observer(Protocol):
     def mode(self, training: bool) -> None:
         """Hear whether the next forward passes train or validate."""
 
-    def batches(self, batches: Iterator[tuple[torch.Tensor, torch.Tensor]]) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    def batches(
+        self, batches: Iterator[tuple[torch.Tensor, torch.Tensor]]
+    ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """Pass an epoch's batches on."""
 
     def before_update(self) -> None:
@@ -87,7 +89,9 @@ class NoObserver:
     def mode(self, training: bool) -> None:
         """Do nothing."""
 
-    def batches(self, batches: Iterator[tuple[torch.Tensor, torch.Tensor]]) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    def batches(
+        self, batches: Iterator[tuple[torch.Tensor, torch.Tensor]]
+    ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """Pass them on."""
         return batches
 

@@ -1,7 +1,8 @@
 """PlanRun: validates a run's input and data set, puts the job code in place and leaves the plan in S3.
 
 Event: {"execution_arn": ..., "input": the execution's input}; or, for another attempt at a job that ended before the
-execution was redriven, {"execution_arn": ..., "plan_uri": ..., "state": the job's state}. Answer: {"plan_uri": s3://
+execution was redriven, {"execution_arn": ..., "plan_uri": ..., "state": the job's state,
+"training_job": the latest training}. Answer: {"plan_uri": s3://
 URI of plan.json, "plan": the plan without the data set's counts, which with many classes would not fit 256 KiB}.
 """
 
@@ -75,7 +76,7 @@ def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
 def next_attempt(event: dict[str, Any], context: Any) -> dict[str, Any]:
     """Give one job another name, everywhere in the plan: SageMaker takes no name twice."""
     s3 = client("s3")
-    made = plan.renumbered(documents.read(s3, event["plan_uri"], "plan"), event["state"])
+    made = plan.renumbered(documents.read(s3, event["plan_uri"], "plan"), event["state"], event["training_job"])
     log(event["execution_arn"], context).info("another attempt", extra={"names": made["names"]})
     documents.write(s3, event["plan_uri"], "plan", made)
     return answer(event["plan_uri"], made)
@@ -90,6 +91,7 @@ def settings_from(environment: Mapping[str, str]) -> Settings:
         bucket=environment["BUCKET"],
         region=environment["AWS_REGION"],
         name_prefix=environment["NAME_PREFIX"],
+        debugger_rules_image=environment["DEBUGGER_RULES_IMAGE_URI"],
     )
     instances = {
         "prepare": environment["PREPARE_INSTANCE_TYPE"],

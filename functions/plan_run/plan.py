@@ -13,6 +13,7 @@ STEP_OF = {
     "PrepareDataset": "prepare",
     "TuneHyperparameters": "tune",
     "TrainModel": "train",
+    "TrainUnderManagedDebugger": "train",
     "OptimizeModel": "optimize",
     "EvaluateModel": "evaluate",
 }
@@ -20,6 +21,9 @@ FIRST_ATTEMPT = 1
 ROLLBACK_ALARMS = ("endpoint-5xx", "endpoint-latency")
 """Alarms of the template, after its NamePrefix."""
 GPU_INSTANCES = ("ml.g", "ml.p")  # torchrun starts a process for each of their GPUs
+MANAGED_RULES = ("ExplodingTensor", "LossNotDecreasing", "Overfit", "VanishingGradient")
+STOPPING_ACTIONS = ("stop", "lower_learning_rate", "raise_learning_rate")
+"""What an issue leads to that is found before the training's end, and makes the rest of it worthless."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +33,7 @@ class Stack:
     bucket: str
     region: str
     name_prefix: str
+    debugger_rules_image: str
 
 
 @dataclass(frozen=True)
@@ -106,17 +111,23 @@ def make(run_input: dict[str, Any], execution_arn: str, created_at: str, stack: 
             "random_seed": run_input["seed"],
             "parameter_ranges": _parameter_ranges(tuning["ranges"]),
         },
+        "managed_debugger": _managed_debugger(stack.debugger_rules_image, locations, run_input["debugger"]),
         "previous_endpoint_config": found.previous_endpoint_config,
         "deployment_config": _deployment_config(run_input, stack.name_prefix),
         "cost": cost.estimate(run_input),
     }
 
 
-def renumbered(plan: dict[str, Any], state: str) -> dict[str, Any]:
-    """Return the plan with the next free attempt number in the name of a state's job, and in every place it leaves."""
+def renumbered(plan: dict[str, Any], state: str, training_job: str) -> dict[str, Any]:
+    """Return the plan with the next free attempt number in the name of a state's job, and in every place it leaves.
+
+    training_job: the latest training, whose number may be higher than the plan's: ReviewDebugger counts on; or ''.
+    """
     former = plan["names"][STEP_OF[state]]
     base, _, number = former.rpartition("-")
     taken = set(plan["names"].values())
+    if training_job.rpartition("-")[0] == base:
+        number = max(number, training_job.rpartition("-")[2], key=int)
     attempt = next(n for n in range(int(number) + 1, int(number) + len(taken) + 2) if f"{base}-{n}" not in taken)
     # A name holds the run's id, and stands for nothing else, wherever it stands.
     whole_name = re.compile(re.escape(former) + r"(?![0-9a-z-])")
@@ -144,6 +155,28 @@ def _deployment_config(run_input: dict[str, Any], name_prefix: str) -> dict[str,
     if alarms := serving.get("rollback_alarms", default):
         config["AutoRollbackConfiguration"] = {"Alarms": [{"AlarmName": name} for name in alarms]}
     return config
+
+
+def _managed_debugger(image: str, locations: dict[str, str], debugger: dict[str, Any]) -> dict[str, Any] | None:
+    """Return CreateTrainingJob's configuration of SageMaker's own hook and rules, or None without their image."""
+    if not image:
+        return None
+    collections = ("losses", "weights", "gradients")
+    return {
+        "hook": {
+            "S3OutputPath": f"{locations['jobs']}/managed-debugger",
+            "HookParameters": {"save_interval": str(debugger["save_interval_steps"])},
+            "CollectionConfigurations": [{"CollectionName": name} for name in collections],
+        },
+        "rules": [
+            {
+                "RuleConfigurationName": rule,
+                "RuleEvaluatorImage": image,
+                "RuleParameters": {"rule_to_invoke": rule},
+            }
+            for rule in MANAGED_RULES
+        ],
+    }
 
 
 def training_code_key(sha256: str) -> str:
@@ -214,6 +247,7 @@ def _hyperparameters(
                 "tuned": ",".join(sorted(tuning["ranges"])),
                 "debugger": run_input["debugger"]["enabled"],
                 "debugger_save_interval_steps": run_input["debugger"]["save_interval_steps"],
+                "debugger_stop_on": _stopping_rules(run_input["debugger"]["actions"]),
                 "run_id": run_id,
                 "training_code_digest": code["training"]["sha256"],
                 "inference_code_digest": code["inference"]["sha256"],
@@ -236,6 +270,10 @@ def _hyperparameters(
     }
     serving = run_input["serving"]
     return by_toolkit | {"optimize": {name: _option(serving[name]) for name in ("variant", "max_accuracy_loss")}}
+
+
+def _stopping_rules(actions: dict[str, str]) -> str:
+    return ",".join(rule for rule, action in actions.items() if action in STOPPING_ACTIONS) or "none"
 
 
 def _channels(

@@ -1,44 +1,93 @@
-"""ReviewDebugger: the debugger's findings to a verdict on the training.
+"""ReviewDebugger: the debugger's findings to a verdict on the training, and to what a training again would change.
 
-Event: {"plan_uri": ...}. Answer: the review, contracts/debugger_review.schema.json.
+Event: {"plan_uri", "training": the attempt (attempt, job, checkpoints, hyperparameters), "attempts": those reviewed
+before it, "failed": whether its job failed, "late": whether managed rules are waited for no more}. Answer: the review,
+contracts/debugger_review.schema.json; or only {"verdict": "failed"} for a job that failed for reasons that no finding
+tells; or {"verdict": "wait"} while managed rules are still being evaluated.
 """
 
+import functools
+import hashlib
+import json
+from collections.abc import Iterator
 from typing import Any
 
+import boto3
 import documents
-from invocation import client, log
+from aws_lambda_powertools import Logger
+from managed import findings_of, statuses_of
+from steering import Attempt, review
 
-STOPPING_RULES = ("ExplodingTensor",)
-"""Rules whose issue means that the weights are worthless; what the others find is told, and the gate decides."""
+EVENTS_PER_REQUEST = 10
+"""https://docs.aws.amazon.com/eventbridge/latest/APIReference/API_PutEvents.html"""
+
+
+class EventsRefused(Exception):
+    """EventBridge did not take the events of the issues that were found."""
 
 
 def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
     s3 = client("s3")
     plan = documents.read(s3, event["plan_uri"], "plan")
-    findings = documents.read(s3, f"{plan['locations']['train_checkpoints']}findings.json", "findings")
-    verdict = review(findings, hooks_wanted=plan["input"]["debugger"]["enabled"])
-    log(plan["execution_arn"], context).info("reviewed", extra={"verdict": verdict["verdict"]})
+    training = Attempt(**event["training"])
+    logger = log(plan["execution_arn"], context)
+    try:
+        findings = documents.read(s3, f"{training.checkpoints}findings.json", "findings")
+    except documents.DocumentMissing:
+        if event["failed"]:
+            return {"verdict": "failed"}
+        raise
+    statuses = statuses_of(client("sagemaker"), training.job) if plan["managed_debugger"] else []
+    if not event["late"] and "InProgress" in [status["status"] for status in statuses]:
+        return {"verdict": "wait"}
+    if event["failed"] and not findings["stopped"]:
+        return {"verdict": "failed"}
+    given = plan["hyperparameters"]["train"]
+    policy = plan["input"]["debugger"]
+    verdict = review(findings, findings_of(statuses), training, event["attempts"], policy, given)
+    logger.info("reviewed", extra={"verdict": verdict["verdict"], "reason": verdict["reason"]})
     documents.write(s3, f"s3://{plan['bucket']}/{plan['prefix']}/debugger_review.json", "debugger_review", verdict)
+    announce(client("events"), plan, verdict)
     return verdict
 
 
-def review(findings: dict[str, Any], hooks_wanted: bool) -> dict[str, Any]:
-    """Return the verdict, accept or stop, and its reason in sentences."""
-    entries = findings["findings"]
-    issues = [entry for entry in entries if entry["status"] == "IssuesFound"]
-    errors = [entry for entry in entries if entry["status"] == "Error"]
-    stopping = [entry for entry in issues if entry["rule"] in STOPPING_RULES]
-    if not entries:
-        nothing = "The debugger left no finding, though it was on." if hooks_wanted else "The debugger was off."
-        verdict, reason = "accept", nothing
-    elif stopping:
-        verdict, reason = "stop", _told(stopping)
-    elif issues or errors:
-        verdict, reason = "accept", f"Accepted with warnings. {_told(issues + errors)}"
-    else:
-        verdict, reason = "accept", f"{len(entries)} rules ran and found no issue."
-    return {"version": 1, "job": findings["job"], "verdict": verdict, "reason": reason, "findings": entries}
+def announce(events: Any, plan: dict[str, Any], verdict: dict[str, Any]) -> None:
+    """Put an event for each issue. Raises EventsRefused."""
+    entries = list(issue_events(plan, verdict))
+    for start in range(0, len(entries), EVENTS_PER_REQUEST):
+        answer = events.put_events(Entries=entries[start : start + EVENTS_PER_REQUEST])
+        if answer["FailedEntryCount"]:
+            raise EventsRefused(json.dumps(answer["Entries"]))
 
 
-def _told(entries: list[dict[str, Any]]) -> str:
-    return " ".join(f"{entry['rule']} ({entry['status']}): {entry['message']}" for entry in entries)
+def issue_events(plan: dict[str, Any], verdict: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield an event for each IssuesFound; its id is the same however often a review is repeated."""
+    for finding in verdict["findings"]:
+        if finding["status"] == "IssuesFound":
+            named = f"{verdict['job']} {finding['source']} {finding['rule']}"
+            detail = {
+                "id": hashlib.sha256(named.encode()).hexdigest(),
+                "run_id": plan["run_id"],
+                "execution_arn": plan["execution_arn"],
+                "job": verdict["job"],
+                "verdict": verdict["verdict"],
+                **{name: finding[name] for name in ("rule", "source", "step", "tensor", "values", "message")},
+            }
+            yield {
+                "Source": "kelpie",
+                "DetailType": "DebuggerIssueFound",
+                "Resources": [plan["execution_arn"]],
+                "Detail": json.dumps(detail),
+            }
+
+
+def log(execution_arn: str, context: Any) -> Logger:
+    logger = Logger()
+    logger.set_correlation_id(execution_arn)
+    logger.append_keys(request_id=context.aws_request_id)
+    return logger
+
+
+@functools.cache
+def client(service: str) -> Any:
+    return boto3.client(service)

@@ -286,6 +286,8 @@ class ExampleRun:
         findings = [
             {
                 "rule": rule,
+                "source": "rules",
+                "parameters": {},
                 "status": "IssuesFound" if rule in found else "NoIssuesFound",
                 "step": found[rule][0] if rule in found else None,
                 "tensor": "CrossEntropyLoss_output_0" if rule in found else None,
@@ -296,9 +298,16 @@ class ExampleRun:
         ]
         reason = "; ".join(sentence for _, sentence in found.values()) or f"{len(rules)} rules ran and found no issue."
         job = self.plan["names"]["train"]
-        self.add(
-            "debugger_review", {"version": 1, "job": job, "verdict": verdict, "reason": reason, "findings": findings}
-        )
+        attempt = {
+            "attempt": 1,
+            "job": job,
+            "checkpoints": self.plan["locations"]["train_checkpoints"],
+            "verdict": verdict,
+            "reason": reason,
+            "hyperparameters": {"learning_rate": "0.002"},
+        }
+        review = {"version": 1, "job": job, "verdict": verdict, "reason": reason, "findings": findings}
+        self.add("debugger_review", {**review, "attempts": [attempt], "next": None})
 
     def add_verdict(self, accepted: bool) -> None:
         evaluation = self.documents[self.plan["locations"]["evaluation"]]

@@ -71,7 +71,7 @@ def make_plan(plan_module, run_input_module):
         run_input = run_input_module.complete(
             {"dataset": f"s3://{bucket}/datasets/dogs", **given}, LONGEST_PREFIX, instances
         )
-        stack = plan_module.Stack(bucket, "ap-southeast-1", LONGEST_PREFIX)
+        stack = plan_module.Stack(bucket, "ap-southeast-1", LONGEST_PREFIX, "")
         images = {step: f"1.dkr.ecr/{step}:1" for step in run_input["instances"]}
         split = {"images": 128, "images_by_class": {"affenpinscher": 64, "afghan": 64}}
         dataset = {

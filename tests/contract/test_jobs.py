@@ -87,13 +87,13 @@ def test_the_objective_is_one_of_the_metrics(definition):
     assert objective["MetricName"] in metrics_of(arguments)
 
 
-@pytest.mark.parametrize("state", ["PrepareDataset", "TuneHyperparameters", "TrainModel", "EvaluateModel"])
+@pytest.mark.parametrize(
+    "state", ["PrepareDataset", "TuneHyperparameters", "TrainModel", "TrainUnderManagedDebugger", "EvaluateModel"]
+)
 def test_a_checkpoint_folder_is_told_where_there_is_one(definition, state):
     arguments = definition["States"][state]["Arguments"]
     job = arguments.get("TrainingJobDefinition", arguments)
-    assert ("CheckpointConfig" in job) == ("SM_CHECKPOINT_DIR" in job["Environment"])
-    # smdebug's generated code needs it beside a newer protobuf
-    assert job["Environment"]["PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION"] == "python"
+    assert ("CheckpointConfig" in job) == ("SM_CHECKPOINT_DIR" in job.get("Environment", {}))
 
 
 def metrics_of(arguments):

@@ -68,7 +68,13 @@ def results(plan):
             "TrainingJobName": names["optimize"],
             "ModelArtifacts": {"S3ModelArtifacts": model_data},
         },
-        "ReviewDebugger": {"Payload": {"verdict": "accept", "reason": "fine"}},
+        "TrainUnderManagedDebugger": {
+            **job,
+            "TrainingJobName": names["train"],
+            "ModelArtifacts": {"S3ModelArtifacts": model_data},
+        },
+        "ReviewFailedTraining": {"Payload": {"verdict": "failed"}},
+        "ReviewDebugger": {"Payload": {"verdict": "accept", "reason": "fine", "attempts": [{"attempt": 1}]}},
         "LockEndpoint": {"Payload": LOCKED},
         "RecoverDeploy": {"Payload": {"outcome": "restored former"}},
         "UnlockEndpoint": {"Payload": TAKEN},
@@ -181,7 +187,8 @@ def test_every_request_to_sagemaker_keeps_its_api(walk, results, updating, defin
     checked = set()
     in_use, refused = task_error("SageMaker.ResourceInUseException"), task_error("SageMaker.AmazonSageMakerException")
     adopted = {**results, **dict.fromkeys(JOBS_BY_STATE, in_use), **dict.fromkeys(ADOPTED_BY, refused)}
-    for run in (walk(results), walk(updating), walk(rolled_back), walk(deleted), walk(adopted)):
+    managed = managed_by(results)
+    for run in (walk(results), walk(updating), walk(rolled_back), walk(deleted), walk(adopted), walk(managed)):
         for name, requests in run.requests.items():
             found = re.search(r"sagemaker:(\w+)", definition["States"][name]["Resource"])
             if found:
@@ -203,6 +210,81 @@ def test_jobs_carry_the_plans_hyperparameters_and_the_chosen_ones(walk, results,
     assert [channel["ChannelName"] for channel in evaluation["InputDataConfig"]] == ["manifest", "dataset", "model"]
     model_channel = evaluation["InputDataConfig"][-1]["DataSource"]["S3DataSource"]
     assert model_channel["S3Uri"] == results["OptimizeModel"]["ModelArtifacts"]["S3ModelArtifacts"]
+
+
+RETRAIN = {"attempt": 2, "job": "k9-0123-train-2", "checkpoints": "s3://b/runs/0123/checkpoints/k9-0123-train-2/"}
+
+
+def retrain(state):
+    """What a review says that asks for another training, and what the next one says."""
+    following = {**RETRAIN, "hyperparameters": {"learning_rate": "0.000123"}}
+    asks = {"verdict": "retrain", "reason": "r", "attempts": [{"attempt": 1}], "next": following}
+    accepts = {"verdict": "accept", "reason": "fine", "attempts": [{"attempt": 1}, {"attempt": 2}], "next": None}
+    if state == "ReviewFailedTraining":
+        return {"ReviewFailedTraining": {"Payload": asks}, "ReviewDebugger": {"Payload": accepts}}
+    return {"ReviewDebugger": [{"Payload": asks}, {"Payload": accepts}]}
+
+
+@pytest.mark.parametrize("state", ["ReviewDebugger", "ReviewFailedTraining"])
+def test_another_training_has_a_name_and_checkpoints_of_its_own(walk, results, plan, task_error, state):
+    first = results["TrainModel"]
+    if state == "ReviewFailedTraining":
+        first = task_error("States.TaskFailed", "the loss became nan")
+    run = walk({**results, **retrain(state), "TrainModel": [first, results["TrainModel"]]})
+    assert run.status == "SUCCEEDED"
+    one, other = run.requests["TrainModel"]
+    assert (one["TrainingJobName"], other["TrainingJobName"]) == (plan["names"]["train"], RETRAIN["job"])
+    assert other["CheckpointConfig"]["S3Uri"] == RETRAIN["checkpoints"] != one["CheckpointConfig"]["S3Uri"]
+    assert other["HyperParameters"]["learning_rate"] == "0.000123"
+    assert [review["Payload"]["attempts"] for review in run.requests["ReviewDebugger"]][-1] == [{"attempt": 1}]
+    assert run.output["attempts"] == [{"attempt": 1}, {"attempt": 2}]
+
+
+def test_an_adopted_training_that_the_debugger_stopped_is_mended_too(walk, results, task_error):
+    in_use = task_error("SageMaker.ResourceInUseException")
+    failed = {"TrainingJobName": "j", "TrainingJobStatus": "Failed", "SecondaryStatus": "Failed"}
+    results["DescribeAdoptedJob"] = {"CreationTime": CREATED, **failed}
+    reviews = retrain("ReviewFailedTraining")
+    run = walk({**results, **reviews, "TrainModel": [in_use, results["TrainModel"]]})
+    assert run.status == "SUCCEEDED"
+
+
+def test_a_training_that_cannot_be_mended_ends_with_its_finding(walk, results, task_error):
+    results["TrainModel"] = task_error("States.TaskFailed", "the loss became nan")
+    results["ReviewFailedTraining"] = {"Payload": {"verdict": "stop", "reason": "ExplodingTensor", "attempts": []}}
+    run = walk(results)
+    assert (report_of(run)["Error"], report_of(run)["Cause"]) == ("TrainingStopped", "ExplodingTensor")
+    assert not {"LockEndpoint", "CreateModel"} & set(run.path)
+
+
+def managed_by(results):
+    """The results of a run whose stack was deployed with the image of SageMaker's own rules."""
+    answer = results["PlanRun"]["Payload"]
+    rules = [{"RuleConfigurationName": "Overfit", "RuleEvaluatorImage": "1.dkr.ecr/rules:latest"}]
+    managed = {"hook": {"S3OutputPath": "s3://b/tensors"}, "rules": rules}
+    return {**results, "PlanRun": {"Payload": {**answer, "plan": {**answer["plan"], "managed_debugger": managed}}}}
+
+
+def test_the_managed_debugger_is_asked_for_only_where_the_stack_has_its_image(walk, results, definition):
+    assert "TrainUnderManagedDebugger" not in walk(results).path
+    waits = {"Payload": {"verdict": "wait"}}
+    run = walk({**managed_by(results), "ReviewDebugger": [waits, results["ReviewDebugger"]]})
+    assert run.status == "SUCCEEDED"
+    assert run.requests["TrainUnderManagedDebugger"][0]["DebugRuleConfigurations"]
+    assert "WaitForManagedRules" in run.path
+    states = definition["States"]
+    own = {**states["TrainUnderManagedDebugger"]["Arguments"]}
+    assert own.pop("DebugHookConfig")
+    assert own.pop("DebugRuleConfigurations")
+    assert own == states["TrainModel"]["Arguments"]
+
+
+def test_an_account_that_is_closed_to_the_debugger_is_told_what_to_turn_off(walk, results, task_error):
+    refused = task_error("SageMaker.AmazonSageMakerException", "no longer open to new customers")
+    run = walk({**managed_by(results), "TrainUnderManagedDebugger": refused})
+    assert report_of(run)["Error"] == "ManagedDebuggerRefused"
+    assert "ManagedDebuggerRulesImageUri" in report_of(run)["Cause"]
+    assert "no longer open to new customers" in report_of(run)["Cause"]
 
 
 @pytest.mark.parametrize("names", [[], ["champion"], ["champion", "champion_manifest"]])
@@ -290,7 +372,11 @@ def test_a_failure_before_the_deploy_touches_no_endpoint(walk, updating, task_er
     updating[name] = task_error("States.TaskFailed", json.dumps(FAILED_DESCRIPTION))
     run = walk(updating)
     assert (run.status, run.error, run.cause) == ("FAILED", "NamedError", "a sentence")
-    explained = ["ExplainTrials"] if name == "TuneHyperparameters" else []
+    explained = {
+        "TuneHyperparameters": ["ExplainTrials"],
+        "TrainModel": ["ReviewFailedTraining", "CanTrainingBeMended"],
+    }
+    explained = explained.get(name, [])
     assert run.path[run.path.index(name) + 1 :] == [*explained, *FAILURE_PATH, "FailRun"]
     assert report_of(run) == {
         "State": name,
@@ -351,7 +437,7 @@ def test_a_redriven_run_tries_again_under_the_next_number_what_had_ended_before(
     ended = {"CreationTime": CREATED, "TrainingJobName": "j", "TrainingJobStatus": status, "SecondaryStatus": status}
     results["DescribeAdoptedJob"] = ended
     results["DescribeAdoptedTuning"] = {"CreationTime": CREATED, "HyperParameterTuningJobStatus": status}
-    renamed = plan_module.renumbered(results["PlanRun"]["Payload"]["plan"], state)
+    renamed = plan_module.renumbered(results["PlanRun"]["Payload"]["plan"], state, "")
     results["PlanNextAttempt"]["Payload"]["plan"] = renamed
     results[state] = [task_error("SageMaker.ResourceInUseException"), results[state]]
     run = redriven("2026-11-22T13:00:00Z")(results)

@@ -73,6 +73,15 @@ def example():
     return lambda name: json.loads((ROOT / "contracts" / "examples" / f"{name}.json").read_text())
 
 
+DEBUGGER = {
+    "enabled": True,
+    "save_interval_steps": 20,
+    "max_retrains": 1,
+    "actions": {"ExplodingTensor": "lower_learning_rate", "Overfit": "regularise", "ShuffledLabels": "stop"},
+    "changes": {"learning_rate_factor": 10, "weight_decay_factor": 10, "dropout_added": 0.2},
+}
+
+
 @pytest.fixture
 def plan(example):
     """The example's plan with a completed input, as PlanRun leaves it."""
@@ -82,7 +91,7 @@ def plan(example):
         "model": {"architecture": "resnet50", "weights": "default", "image_size_px": 224},
         "tuning": {"mode": "frozen_features", "strategy": "Bayesian", "max_jobs": 20, "epochs": 10},
         "training": {"epochs": 20},
-        "debugger": {"enabled": True, "save_interval_steps": 20},
+        "debugger": DEBUGGER,
         "gate": {
             "min_accuracy": 0,
             "min_macro_f1": 0,

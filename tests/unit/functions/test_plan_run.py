@@ -23,6 +23,7 @@ def app(load, monkeypatch):
         "TRAINING_IMAGE_URI": "1.dkr.ecr.eu-west-1.amazonaws.com/pytorch:2.14-cpu-amzn2023-sagemaker",
         "TRAINING_GPU_IMAGE_URI": "1.dkr.ecr.eu-west-1.amazonaws.com/pytorch:2.14-cu133-amzn2023-sagemaker",
         "SERVING_GPU_IMAGE_URI": "1.dkr.ecr.eu-west-1.amazonaws.com/ray:serve-ml-sagemaker-cuda-v1.4",
+        "DEBUGGER_RULES_IMAGE_URI": "",
         "SERVING_IMAGE_URI": "1.dkr.ecr.eu-west-1.amazonaws.com/ray:serve-ml-sagemaker-cpu-v1.4",
         "PREPARE_INSTANCE_TYPE": "ml.m5.xlarge",
         "TUNE_INSTANCE_TYPE": "ml.m5.xlarge",
@@ -405,7 +406,9 @@ def test_a_package_without_its_job_code_is_refused(load, tmp_path):
 def test_another_attempt_renames_one_job_wherever_the_plan_names_it(plan_run, app, context, get, state, step):
     first = plan_run(FROM_SCRATCH)
     before = get(first["plan_uri"])
-    again = app.handler({"execution_arn": ARN, "plan_uri": first["plan_uri"], "state": state}, context)
+    again = app.handler(
+        {"execution_arn": ARN, "plan_uri": first["plan_uri"], "state": state, "training_job": ""}, context
+    )
     after = get(first["plan_uri"])
     assert again["plan_uri"] == first["plan_uri"]
     assert again["plan"]["names"] == after["names"]
@@ -418,7 +421,10 @@ def test_an_attempt_number_is_never_given_twice(load, example):
     plan = load("plan_run", "plan")
     made = example("plan")
     made["names"]["retrain"] = made["names"]["train"].removesuffix("1") + "2"
-    assert plan.renumbered(made, "TrainModel")["names"]["train"].endswith("-train-3")
+    assert plan.renumbered(made, "TrainModel", "")["names"]["train"].endswith("-train-3")
+    reviewed = made["names"]["train"].removesuffix("1") + "4"
+    assert plan.renumbered(made, "TrainModel", reviewed)["names"]["train"].endswith("-train-5")
+    assert plan.renumbered(made, "EvaluateModel", reviewed)["names"]["evaluate"].endswith("-evaluate-2")
 
 
 def test_every_default_of_the_input_passes_its_own_contract(load, example):

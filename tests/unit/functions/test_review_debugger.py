@@ -1,3 +1,5 @@
+import json
+
 import pytest
 
 
@@ -6,8 +8,62 @@ def app(load):
     return load("review_debugger")
 
 
-def finding(rule, status, message="What it means."):
-    return {"rule": rule, "status": status, "step": 40, "tensor": None, "values": {}, "message": message}
+@pytest.fixture
+def training(plan):
+    """The first attempt, as the state machine tells of it."""
+    return {
+        "attempt": 1,
+        "job": plan["names"]["train"],
+        "checkpoints": plan["locations"]["train_checkpoints"],
+        "hyperparameters": {"learning_rate": "0.1", "eps": "1e-08", "weight_decay": "0.01", "batch_size": "64"},
+    }
+
+
+@pytest.fixture
+def event(plan_uri, training):
+    return {"plan_uri": plan_uri, "training": training, "attempts": [], "failed": False, "late": False}
+
+
+@pytest.fixture
+def published(app, monkeypatch):
+    """The events that EventBridge was given."""
+    entries = []
+
+    class Events:
+        def put_events(self, Entries):  # noqa: N803 - botocore's own name
+            assert len(Entries) <= 10
+            entries.extend(Entries)
+            return {"FailedEntryCount": 0, "Entries": []}
+
+    original = app.client
+    monkeypatch.setattr(app, "client", lambda service: Events() if service == "events" else original(service))
+    return entries
+
+
+@pytest.fixture
+def decide(app, training, plan):
+    """Review findings under the plan's policy, changed by what is given."""
+
+    def decide(*entries, attempt=1, before=(), stopped=None, managed=(), **policy):
+        document = findings(*entries) | {"stopped": stopped}
+        attempted = app.Attempt(**{**training, "attempt": attempt, "job": f"k-0123-train-{attempt}"})
+        given = {"dropout": "0.1", "seed": "0"}
+        return app.review(document, managed, attempted, list(before), {**plan["input"]["debugger"], **policy}, given)
+
+    return decide
+
+
+def finding(rule, status="IssuesFound", message="What it means.", source="rules"):
+    return {
+        "rule": rule,
+        "source": source,
+        "status": status,
+        "step": 40,
+        "tensor": None,
+        "values": {},
+        "parameters": {},
+        "message": message,
+    }
 
 
 def findings(*entries):
@@ -17,43 +73,136 @@ def findings(*entries):
         "steps": 1,
         "tensors_saved": 1,
         "tensors": "smdebug",
+        "stopped": None,
         "findings": list(entries),
+        "curves": [],
+        "gradient_norms": {"steps": [], "layers": []},
     }
 
 
-def test_the_review_is_left_in_s3(app, event, context, put, get, plan, example):
-    put(f"{plan['locations']['train_checkpoints']}findings.json", example("findings"))
-    review = app.handler(event, context)
-    assert review["verdict"] == "stop"
+@pytest.mark.usefixtures("published")
+def test_the_review_is_left_in_s3_with_what_follows(app, event, context, put, get, plan, training, example):
+    put(f"{training['checkpoints']}findings.json", example("findings"))
+    review = app.handler(event | {"failed": True}, context)
+    assert review["verdict"] == "retrain"
     assert "The loss became NaN at step 40" in review["reason"]
+    assert "learning_rate 0.01 (was 0.1)" in review["reason"]
+    assert review["next"] == {
+        "attempt": 2,
+        "job": training["job"][:-1] + "2",
+        "checkpoints": training["checkpoints"].replace(training["job"], training["job"][:-1] + "2"),
+        "hyperparameters": {**training["hyperparameters"], "learning_rate": "0.01"},
+    }
     assert get(f"s3://{plan['bucket']}/{plan['prefix']}/debugger_review.json") == review
 
 
-def test_findings_that_are_missing_are_an_error(app, event, context):
+def test_each_issue_is_an_event_with_an_id_that_stays(app, event, context, put, training, example, published):
+    put(f"{training['checkpoints']}findings.json", example("findings"))
+    for _ in range(2):
+        app.handler(event, context)
+    first, second = (json.loads(entry["Detail"]) for entry in published)
+    assert published[0]["DetailType"] == "DebuggerIssueFound"
+    assert first == second
+    assert (first["rule"], first["step"], first["verdict"]) == ("ExplodingTensor", 40, "retrain")
+
+
+def test_findings_that_are_missing_are_an_error_unless_the_job_failed(app, event, context):
     with pytest.raises(app.documents.DocumentMissing, match=r"findings\.json"):
         app.handler(event, context)
+    assert app.handler(event | {"failed": True}, context) == {"verdict": "failed"}
+
+
+def test_a_job_that_failed_for_another_reason_fails_the_run(app, event, context, put, training):
+    put(f"{training['checkpoints']}findings.json", findings(finding("Overfit")))
+    assert app.handler(event | {"failed": True}, context) == {"verdict": "failed"}
 
 
 @pytest.mark.parametrize(
-    ("entries", "wanted", "verdict", "said"),
+    ("entries", "enabled", "verdict", "said"),
     [
         ([finding("Hooks", "NoIssuesFound")], True, "accept", "1 rules ran and found no issue"),
-        ([finding("Overfit", "IssuesFound", "It learns by heart.")], True, "accept", "It learns by heart."),
         ([finding("Hooks", "Error", "Nothing was written.")], True, "accept", "Nothing was written."),
         ([finding("ExplodingTensor", "Error", "No tensors.")], True, "accept", "warnings"),
-        ([finding("ExplodingTensor", "IssuesFound", "NaN.")], True, "stop", "NaN."),
-        (
-            [finding("Hooks", "NoIssuesFound"), finding("ExplodingTensor", "IssuesFound")],
-            True,
-            "stop",
-            "ExplodingTensor",
-        ),
+        ([finding("DeadRelu", message="They are dead.")], True, "accept", "They are dead."),
+        ([finding("ExplodingTensor", message="NaN.")], True, "retrain", "NaN. Training again with learning_rate 0.01"),
+        ([finding("Overfit")], True, "retrain", "weight_decay 0.1 (was 0.01) and dropout 0.3 (was 0.1)"),
+        ([finding("ShuffledLabels", message="Guessed.")], True, "stop", "Guessed."),
+        ([finding("Overfit"), finding("ShuffledLabels")], True, "stop", "ShuffledLabels"),
+        ([finding("Overfit"), finding("ExplodingTensor")], True, "retrain", "ExplodingTensor"),
+        ([finding("Unheard"), finding("Hooks", "NoIssuesFound")], True, "accept", "Unheard"),
         ([], False, "accept", "The debugger was off."),
         ([], True, "accept", "left no finding, though it was on"),
     ],
 )
-def test_what_makes_a_training_worthless_stops_it_and_the_rest_is_told(app, entries, wanted, verdict, said):
-    review = app.review(findings(*entries), hooks_wanted=wanted)
+def test_the_worst_issue_decides_by_the_table(decide, entries, enabled, verdict, said):
+    review = decide(*entries, enabled=enabled)
     assert review["verdict"] == verdict
     assert said in review["reason"]
     assert review["findings"] == entries
+    assert (review["next"] is not None) == (verdict == "retrain")
+    assert [attempt["verdict"] for attempt in review["attempts"]] == [verdict]
+
+
+def test_the_table_can_be_overridden(decide):
+    review = decide(finding("ExplodingTensor"), actions={"ExplodingTensor": "raise_learning_rate"})
+    assert review["next"]["hyperparameters"]["learning_rate"] == "1"
+
+
+@pytest.mark.parametrize(("rule", "verdict"), [("ExplodingTensor", "stop"), ("Overfit", "accept")])
+def test_the_last_attempt_is_stopped_or_accepted_with_its_reason(decide, rule, verdict):
+    before = [{"attempt": 1, "verdict": "retrain"}]
+    review = decide(finding(rule, message="Still so."), attempt=2, before=before)
+    assert review["verdict"] == verdict
+    assert "after 2 trainings" in review["reason"]
+    assert "Still so." in review["reason"]
+    assert [attempt["attempt"] for attempt in review["attempts"]] == [1, 2]
+
+
+def test_without_retrains_the_first_attempt_is_the_last(decide):
+    assert decide(finding("ExplodingTensor"), max_retrains=0)["verdict"] == "stop"
+
+
+@pytest.mark.parametrize("action", ["warn", "regularise"])
+def test_a_training_without_a_model_is_never_accepted(decide, action):
+    stopped = {"rule": "ExplodingTensor", "step": 3, "message": "NaN."}
+    for entries in ([finding("ExplodingTensor", message="NaN.")], []):
+        review = decide(*entries, stopped=stopped, attempt=2, actions={"ExplodingTensor": action})
+        assert review["verdict"] == "stop"
+        assert "NaN." in review["reason"]
+
+
+def test_names_of_many_attempts_do_not_run_together(decide):
+    review = decide(finding("ExplodingTensor"), attempt=9, max_retrains=9)
+    assert review["next"]["job"] == "k-0123-train-10"
+
+
+STATUSES = {
+    "DebugRuleEvaluationStatuses": [
+        {"RuleConfigurationName": "Overfit", "RuleEvaluationStatus": "IssuesFound", "StatusDetails": "At step 9."},
+        {"RuleConfigurationName": "LossNotDecreasing", "RuleEvaluationStatus": "InProgress"},
+    ]
+}
+
+
+def test_managed_rules_are_waited_for_and_merged(app, event, context, put, plan, training, published, monkeypatch):
+    managed = {**plan, "managed_debugger": {"hook": {}, "rules": [{}]}}
+    put(event["plan_uri"], managed)
+    put(f"{training['checkpoints']}findings.json", findings(finding("Hooks", "NoIssuesFound")))
+    monkeypatch.setattr(app, "statuses_of", lambda *_: app_statuses(app, STATUSES))
+    assert app.handler(event, context) == {"verdict": "wait"}
+    review = app.handler(event | {"late": True}, context)
+    assert [(one["source"], one["rule"], one["status"]) for one in review["findings"]] == [
+        ("rules", "Hooks", "NoIssuesFound"),
+        ("managed", "Overfit", "IssuesFound"),
+        ("managed", "LossNotDecreasing", "Error"),
+    ]
+    assert (review["verdict"], "At step 9." in review["reason"]) == ("retrain", True)
+    assert json.loads(published[0]["Detail"])["source"] == "managed"
+
+
+def app_statuses(app, described):
+    class SageMaker:
+        def describe_training_job(self, TrainingJobName):  # noqa: N803
+            return {"TrainingJobName": TrainingJobName, **described}
+
+    return app.findings_of.__globals__["statuses_of"](SageMaker(), "job")

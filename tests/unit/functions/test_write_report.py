@@ -92,7 +92,7 @@ def left(put, plan, example):
         put(f"{run}/{name}.json", example(name))
     put(plan["locations"]["manifest"] + "manifest.json", example("manifest"))
     for name in ("findings", "training_history"):
-        put(f"{plan['locations']['train_checkpoints']}{name}.json", example(name))
+        put(f"{example('debugger_review')['attempts'][-1]['checkpoints']}{name}.json", example(name))
     put(plan["locations"]["evaluation"], example("evaluation"))
 
 

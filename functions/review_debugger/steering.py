@@ -1,0 +1,123 @@
+"""What the debugger's findings come to: accept a training, train again with something changed, or stop. Pure.
+
+Which rule leads to what is `debugger.actions` of the execution input, what a change is, `debugger.changes`; how often,
+`debugger.max_retrains`.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+WORST_FIRST = ("stop", "lower_learning_rate", "raise_learning_rate", "regularise")
+CONDEMNING = ("stop", "lower_learning_rate", "raise_learning_rate")
+"""After the last attempt an issue with one of these stops the run: the weights are worth nothing. One that asks for
+more regularisation is told, and the gate decides."""
+HIGHEST_LEARNING_RATE, HIGHEST_WEIGHT_DECAY, HIGHEST_DROPOUT = 1000.0, 100.0, 0.95
+"""Of train.py's options."""
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """A training: its number from 1, job, s3:// folder of checkpoints, and the values that it was given of its own."""
+
+    attempt: int
+    job: str
+    checkpoints: str
+    hyperparameters: dict[str, str]
+
+
+def review(
+    findings: dict[str, Any],
+    managed: Sequence[dict[str, Any]],
+    training: Attempt,
+    before: Sequence[dict[str, Any]],
+    policy: dict[str, Any],
+    given: dict[str, str],
+) -> dict[str, Any]:
+    """Return the review of a training, as contracts/debugger_review.schema.json has it.
+
+    before: the attempts of earlier reviews; policy: the execution input's `debugger`; given: the training's other
+    hyperparameters, from which a change starts.
+    """
+    entries = [*findings["findings"], *managed]
+    issues = [entry for entry in entries if entry["status"] == "IssuesFound"]
+    action, deciding = _what_follows(issues, policy["actions"], findings["stopped"])
+    following = None
+    if action in ("warn", "stop"):
+        verdict = "accept" if action == "warn" else "stop"
+        reason = _told(deciding) if action == "stop" else _accepted(entries, policy["enabled"])
+    elif training.attempt <= policy["max_retrains"]:
+        changed, said = change(action, {**given, **training.hyperparameters}, policy["changes"])
+        following = _next(training, changed)
+        verdict, reason = "retrain", f"{_told(deciding)} Training again {said}."
+    else:
+        verdict = "stop" if action in CONDEMNING or findings["stopped"] else "accept"
+        attempts = f"after {training.attempt} trainings, of which debugger.max_retrains allows no more"
+        reason = f"{'Stopped' if verdict == 'stop' else 'Accepted with warnings'} {attempts}. {_told(deciding)}"
+    attempt = {**vars(training), "verdict": verdict, "reason": reason}
+    return {
+        "version": 1,
+        "job": training.job,
+        "verdict": verdict,
+        "reason": reason,
+        "attempts": [*before, attempt],
+        "findings": entries,
+        "next": vars(following) if following else None,
+    }
+
+
+def change(action: str, values: dict[str, str], changes: dict[str, Any]) -> tuple[dict[str, str], str]:
+    """Return the hyperparameters that an action changes, and what that is in words."""
+    if action == "regularise":
+        decay, dropout = float(values["weight_decay"]), float(values["dropout"])
+        new = {
+            "weight_decay": min(decay * changes["weight_decay_factor"], HIGHEST_WEIGHT_DECAY),
+            "dropout": min(dropout + changes["dropout_added"], HIGHEST_DROPOUT),
+        }
+    else:
+        factor = changes["learning_rate_factor"]
+        rate = float(values["learning_rate"])
+        lower = action == "lower_learning_rate"
+        new = {"learning_rate": rate / factor if lower else min(rate * factor, HIGHEST_LEARNING_RATE)}
+    texts = {name: f"{value:.6g}" for name, value in new.items()}
+    said = " and ".join(f"{name} {text} (was {float(values[name]):.6g})" for name, text in texts.items())
+    return texts, f"with {said}"
+
+
+def _what_follows(
+    issues: list[dict[str, Any]], actions: dict[str, str], stopped: dict[str, Any] | None
+) -> tuple[str, list[dict[str, Any]]]:
+    """Return the action of the worst issue, and the issues that ask for it."""
+    by_action: dict[str, list[dict[str, Any]]] = {}
+    for issue in issues:
+        by_action.setdefault(actions.get(issue["rule"], "warn"), []).append(issue)
+    for action in WORST_FIRST:
+        if action in by_action:
+            return action, by_action[action]
+    if stopped:  # there is no model to accept, whatever the table says
+        return "stop", [issue for issue in issues if issue["rule"] == stopped["rule"]] or [_as_issue(stopped)]
+    return "warn", issues
+
+
+def _next(training: Attempt, changed: dict[str, str]) -> Attempt:
+    """Return the next attempt, under a name and in a folder of its own."""
+    number = training.attempt + 1
+    job = re.sub(r"\d+$", str(number), training.job)
+    checkpoints = f"{training.checkpoints.rstrip('/').rpartition('/')[0]}/{job}/"
+    return Attempt(number, job, checkpoints, {**training.hyperparameters, **changed})
+
+
+def _as_issue(stopped: dict[str, Any]) -> dict[str, Any]:
+    return {"rule": stopped["rule"], "status": "IssuesFound", "message": stopped["message"]}
+
+
+def _accepted(entries: list[dict[str, Any]], hooks_wanted: bool) -> str:
+    told = [entry for entry in entries if entry["status"] != "NoIssuesFound"]
+    if not entries:
+        return "The debugger left no finding, though it was on." if hooks_wanted else "The debugger was off."
+    return f"Accepted with warnings. {_told(told)}" if told else f"{len(entries)} rules ran and found no issue."
+
+
+def _told(entries: list[dict[str, Any]]) -> str:
+    return " ".join(f"{entry['rule']} ({entry['status']}): {entry['message']}" for entry in entries)
