@@ -1,4 +1,4 @@
-"""`kelpie classify` and `kelpie inbox`: images and what comes back for them."""
+"""`kelpie classify`, `kelpie inbox` and `kelpie bench-endpoint`: images and what comes back for them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from kelpie import inbox, letters, status
+from kelpie import bench, inbox, letters, status
 from kelpie.commands.terminal import Json, StackName, connect, count_bar, print_json, progress_console, result_console
 from kelpie.errors import CloudUnavailable, RunFailed
 from kelpie.stack import Stack
@@ -53,6 +53,28 @@ def show_inbox(
         print_json(document)
     else:
         letters.show(document, result_console())
+
+
+def bench_endpoint(
+    files: Annotated[list[str], typer.Argument(help="Images to ask about, JPEG or PNG.")],
+    endpoint: Annotated[str | None, typer.Option(help="Its name. Default: the stack's.")] = None,
+    most_clients: Annotated[
+        int, typer.Option(min=1, max=256, help="Clients at the last level; each has twice as many as the one before.")
+    ] = 16,
+    seconds: Annotated[float, typer.Option(min=0.1, help="How long each level asks.")] = 5,
+    stack_name: StackName = None,
+    as_json: Json = False,
+) -> None:
+    """Ask an endpoint with ever more clients: throughput, latencies, where it is full, and what an image costs."""
+    stack = connect(stack_name)
+    contents = bench.read_images(files)
+    levels = [2**power for power in range(most_clients.bit_length()) if 2**power <= most_clients]
+    document = bench.run(stack, endpoint or stack.endpoint_name, contents, levels, seconds)
+    if as_json:
+        print_json(document)
+    else:
+        result_console().print(bench.chart(document))
+        result_console().print(bench.sentence(document))
 
 
 def _require_endpoint(stack: Stack) -> None:
