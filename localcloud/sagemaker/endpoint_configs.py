@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from localcloud.sagemaker.errors import ServiceError, unsupported, validation_error
 from localcloud.sagemaker.listing import list_page
+from localcloud.sagemaker.objects import Location
 from localcloud.sagemaker.store import RecordExists
 from localcloud.sagemaker.validation import Support, refuse_unsupported
 
@@ -27,11 +29,15 @@ SUPPORT = Support(
             "ProductionVariants[].InstanceType",
             "ProductionVariants[].InitialVariantWeight",
             "ProductionVariants[].ContainerStartupHealthCheckTimeoutInSeconds",
+            *(
+                f"DataCaptureConfig.{member}"
+                for member in ("EnableCapture", "InitialSamplingPercentage", "DestinationS3Uri", "CaptureOptions")
+            ),
+            "DataCaptureConfig.CaptureContentTypeHeader",
         }
     ),
-    only={"DataCaptureConfig.EnableCapture": ((False,), "nothing is captured")},
     ignored={
-        "DataCaptureConfig": "nothing is captured; with EnableCapture true it is refused",
+        "DataCaptureConfig.KmsKeyId": "what is captured is encrypted as its bucket says",
         "KmsKeyId": "there is no volume to encrypt",
         "ProductionVariants[].VolumeSizeInGB": "the volume is the machine's disk",
         "ProductionVariants[].InferenceAmiVersion": "there is no machine image",
@@ -55,6 +61,7 @@ class EndpointConfigs:
             if member not in variant:
                 raise validation_error(f"ProductionVariants[0].{member} is required for an endpoint of instances.")
         self._service.models.get(variant["ModelName"])
+        _check_destination(parameters.get("DataCaptureConfig"))
         name = parameters["EndpointConfigName"]
         arn = self._service.arn(f"endpoint-config/{name}")
         record = {key: value for key, value in parameters.items() if key != "Tags"}
@@ -94,6 +101,16 @@ class EndpointConfigs:
             arn = self._service.arn(f"endpoint-config/{name}")
             raise validation_error(f'Could not find endpoint configuration "{arn}".')
         return config
+
+
+def _check_destination(capture: Mapping[str, Any] | None) -> None:
+    """Raise ServiceError unless what is captured has a place in S3."""
+    if capture is None:
+        return
+    try:
+        Location.parse(capture["DestinationS3Uri"])
+    except ValueError as error:
+        raise validation_error(f"DataCaptureConfig.DestinationS3Uri: {error}") from error
 
 
 def _exists(arn: str) -> ServiceError:

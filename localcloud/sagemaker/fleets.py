@@ -76,6 +76,8 @@ class Deployment:
     environment: Mapping[str, str]
     role_arn: str
     startup_timeout_seconds: float
+    data_capture: Mapping[str, Any] | None = None
+    """DataCaptureConfig of the configuration."""
 
 
 def deployment_of(config: Mapping[str, Any], model: Mapping[str, Any]) -> Deployment:
@@ -94,6 +96,7 @@ def deployment_of(config: Mapping[str, Any], model: Mapping[str, Any]) -> Deploy
         startup_timeout_seconds=variant.get(
             "ContainerStartupHealthCheckTimeoutInSeconds", DEFAULT_STARTUP_TIMEOUT_SECONDS
         ),
+        data_capture=config.get("DataCaptureConfig"),
     )
 
 

@@ -98,6 +98,8 @@ def invoke_endpoint(service: SageMaker, name: str, body: bytes, headers: Mapping
             service.invocation_metrics.record(name, config, variant, status, answered - asked, asked - came)
     if not 200 <= answer.status < 300:
         raise _model_error(service, name, answer.status, answer.data.decode(errors="replace"))
+    asked_with = (given.get("content-type"), body)
+    service.data_capture.record(name, fleet.deployment, asked_with, (answer.headers.get("Content-Type"), answer.data))
     response = {
         "Content-Type": answer.headers.get("Content-Type", "application/octet-stream"),
         "x-Amzn-Invoked-Production-Variant": variant,

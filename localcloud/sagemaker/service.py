@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from localcloud.containers.images import Images
+from localcloud.sagemaker.data_capture import DataCapture
 from localcloud.sagemaker.endpoint_configs import EndpointConfigs
 from localcloud.sagemaker.endpoints import Endpoints
 from localcloud.sagemaker.errors import unsupported
@@ -101,6 +102,7 @@ class SageMaker:
         self.models = Models(self)
         self.endpoint_configs = EndpointConfigs(self)
         self.invocation_metrics = InvocationMetrics(self)
+        self.data_capture = DataCapture(self)
         self.endpoints = Endpoints(self)
 
     def call(self, action: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
@@ -146,4 +148,5 @@ class SageMaker:
         self.tuning_jobs.close()
         self.endpoints.close()
         self.invocation_metrics.close()
+        self.data_capture.close()
         self.training_jobs.close()

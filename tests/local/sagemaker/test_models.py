@@ -96,7 +96,7 @@ SERVERLESS = {
 CAPTURE = {
     "EnableCapture": True,
     "InitialSamplingPercentage": 100,
-    "DestinationS3Uri": "s3://b/",
+    "DestinationS3Uri": "https://b/",
     "CaptureOptions": [{"CaptureMode": "Input"}],
 }
 
@@ -107,7 +107,7 @@ CAPTURE = {
         (config(ModelName="none"), "Could not find model"),
         (two_variants(), "more than one entry in ProductionVariants is not supported"),
         ({"EndpointConfigName": "kelp", "ProductionVariants": [SERVERLESS]}, "ServerlessConfig"),
-        (config() | {"DataCaptureConfig": CAPTURE}, "DataCaptureConfig.EnableCapture=true is not supported"),
+        (config() | {"DataCaptureConfig": CAPTURE}, "DataCaptureConfig.DestinationS3Uri"),
         (config(ContainerStartupHealthCheckTimeoutInSeconds=5), "must have value greater than or equal to 60"),
     ],
 )
