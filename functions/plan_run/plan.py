@@ -114,6 +114,7 @@ def make(run_input: dict[str, Any], execution_arn: str, created_at: str, stack: 
         "managed_debugger": _managed_debugger(stack.debugger_rules_image, locations, run_input["debugger"]),
         "previous_endpoint_config": found.previous_endpoint_config,
         "deployment_config": _deployment_config(run_input, stack.name_prefix),
+        "data_capture_config": _data_capture_config(run_input["serving"]["data_capture_percent"], root),
         "cost": cost.estimate(run_input),
     }
 
@@ -176,6 +177,17 @@ def _managed_debugger(image: str, locations: dict[str, str], debugger: dict[str,
             }
             for rule in MANAGED_RULES
         ],
+    }
+
+
+def _data_capture_config(percent: int, root: str) -> dict[str, Any]:
+    """Return SageMaker's DataCaptureConfig: images in base 64, answers as the JSON that they are."""
+    return {
+        "EnableCapture": percent > 0,
+        "InitialSamplingPercentage": percent,
+        "DestinationS3Uri": f"{root}/capture/",
+        "CaptureOptions": [{"CaptureMode": "Input"}, {"CaptureMode": "Output"}],
+        "CaptureContentTypeHeader": {"JsonContentTypes": ["application/json"]},
     }
 
 

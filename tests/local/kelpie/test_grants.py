@@ -46,6 +46,7 @@ UNUSED = {
         "sagemaker:Delete*",
         "*",
     ): "models beyond KeepModels: tests/unit/functions/test_retire_models.py",
+    ("ServingRole", "s3:PutObject", "*/capture/*"): "serving.data_capture_percent",
     ("ServingRole", "cloudwatch:DescribeAlarms", "*"): "serving.bake_seconds of an update",
     ("SweepInboxRole", "*", "*"): "every few hours: tests/unit/functions/test_sweep_inbox.py",
     ("WriteReportRole", "logs:GetLogEvents", "*"): "a run that failed: tests/local/run/test_deploys.py",

@@ -196,3 +196,14 @@ def test_a_server_that_never_gets_healthy_is_given_up_in_its_time(stack, client_
     assert client.failures == []
     assert ours.endpoint()["EndpointConfigName"] == serving
     ours.wait_until_recovered(execution)
+
+
+def test_the_end_of_a_run_has_old_models_looked_for(champion, until):
+    """None of a test's is older than a day: that the function ran is all that can be seen."""
+    logs, group = champion.client("logs"), f"/aws/lambda/{champion.name}-retire-models"
+
+    def told() -> bool:
+        events = logs.filter_log_events(logGroupName=group)["events"]
+        return any('"retired"' in event["message"] for event in events)
+
+    until(told, 30)

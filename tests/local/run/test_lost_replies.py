@@ -51,15 +51,18 @@ def test_a_run_that_gets_no_reply_to_any_creation_pays_once_and_serves(faulty):
     )
 
 
-def test_an_update_whose_reply_is_lost_is_followed_to_its_end(faulty):
+def test_an_update_whose_reply_is_lost_is_followed_to_its_end(faulty, until):
     assert faulty.endpoint()["EndpointStatus"] == "InService"
     former = faulty.endpoint()["EndpointConfigName"]
     faulty.cloud.inject("LostReply", Action="UpdateEndpoint", Name=faulty.endpoint_name)
-    execution = faulty.start(faulty.dataset(mistakes=1))
+    execution = faulty.start(faulty.dataset(mistakes=1), serving={"data_capture_percent": 100})
     ended = faulty.end_of(execution)
     assert ended["status"] == "SUCCEEDED", f"{ended.get('error')}: {ended.get('cause')}"
     assert faulty.endpoint()["EndpointConfigName"] != former
     assert len(faulty.paid_jobs(execution)) == PAID_JOBS
+    faulty.answer()
+    captured = {"Bucket": faulty.outputs["Bucket"], "Prefix": f"capture/{faulty.endpoint_name}/AllTraffic/"}
+    until(lambda: faulty.client("s3").list_objects_v2(**captured)["KeyCount"])
 
 
 def test_throttling_of_every_call_makes_no_second_job(faulty):

@@ -87,6 +87,14 @@ def test_a_canary_bakes_under_the_alarms(complete, deployment_config, given, ala
     assert named == alarms
 
 
+@pytest.mark.parametrize(("percent", "enabled"), [(0, False), (25, True)])
+def test_traffic_is_captured_if_asked_for(complete, load, percent, enabled):
+    serving = complete(serving={"data_capture_percent": percent})["serving"]
+    config = load("plan_run", "plan")._data_capture_config(serving["data_capture_percent"], "s3://bucket")
+    assert (config["EnableCapture"], config["InitialSamplingPercentage"]) == (enabled, percent)
+    assert config["DestinationS3Uri"] == "s3://bucket/capture/"
+
+
 def test_an_alarm_that_the_endpoints_role_may_not_see_is_refused(load):
     run_input = load("plan_run", "run_input")
     with pytest.raises(run_input.InvalidInput, match="must begin with 'kelpie-'"):
