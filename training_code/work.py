@@ -128,10 +128,14 @@ def _with_images(options: Options, manifest: dict[str, Any], model: Model, unfre
     freeze(model.network, stages, unfreeze)
     entries = {split: images_of(manifest, split) for split in ("train", "valid")}
     labels = {split: [entry["class_index"] for entry in entries[split]] for split in entries}
+    train = squares(options.dataset, entries["train"], model.preprocessing)
     if options.augmentation == "strong":
-        train = scaled_pictures(options.dataset, entries["train"], round(PICTURE_SHARE * options.image_size_px))
-    else:
-        train = squares(options.dataset, entries["train"], model.preprocessing)
+        side = round(PICTURE_SHARE * options.image_size_px)
+        if options.fit == "pad":  # what is cut out has margins too, as what is served
+            larger = {**model.preprocessing, "image_size_px": side, "resize_px": side}
+            train = squares(options.dataset, entries["train"], larger)
+        else:
+            train = scaled_pictures(options.dataset, entries["train"], side)
     batches = ImageBatches(
         train,
         labels["train"],
