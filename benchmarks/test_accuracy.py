@@ -4,8 +4,8 @@
 
 Runs the job scripts as a run does, one after the other, in this Python (see photographs.py). Each seed prepares, tunes
 by random search in the first ranges, chooses on validation, trains and only then sees the test split; its baseline is
-a head on frozen features of centre squares, with AdamW's usual values. Prints one JSON document: accuracies, seconds, and
-McNemar's exact test over the pairs of all seeds.
+a head on frozen features of centre squares, with AdamW's usual values. Prints one JSON document: accuracies, seconds,
+and McNemar's exact test over the pairs of all seeds.
 """
 
 import argparse

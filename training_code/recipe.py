@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 FINE_TUNE_SHARE = 0.1  # of the tuned rate: after the head has learnt, nothing should move as fast again
-FINE_TUNE_RATES = (1e-4, 1e-3)
+FINE_TUNE_RATES = (1e-4, 5e-4)
 FINE_TUNE_BATCH = 32
 STAGE_DECAY = 0.7  # of the learning rate, from each stage to the one before it (Howard and Ruder 2018, ULMFiT)
 LABEL_SMOOTHING = 0.1
