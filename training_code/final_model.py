@@ -17,6 +17,7 @@ from debugging import start_debugging
 from engine import Surroundings, TrainingDoomed, fit
 from history import Training
 from options import OptionsError
+from profiler import Profiler
 from recipe import Phase
 from source import read_image
 from work import Model, Work, criterion_of
@@ -39,12 +40,18 @@ def train_final(
         options.debugger_save_interval_steps,
         options.debugger_stop_on.split(","),
     )
-    watched = Surroundings(around.checkpoints, debugging, around.stopping, around.processes, around.precision)
+    profiler = Profiler(debugging) if options.profiler and around.processes.is_first else None
+    watched = Surroundings(
+        around.checkpoints, profiler or debugging, around.stopping, around.processes, around.precision
+    )
     try:
         fit(work.trained, criterion, work.batches, phase, work.groups(phase), options.seed, watched, training)
     except TrainingDoomed as doomed:
         debugging.write_findings(doomed)
         raise
+    finally:
+        if profiler:
+            profiler.write_profile(folders)
     debugging.write_findings()
     calibration = calibrate(*_valid_logits(work))
     print(

@@ -76,6 +76,7 @@ class Options:
     debugger: bool
     debugger_save_interval_steps: int
     debugger_stop_on: str
+    profiler: bool
     golden_images: int
     run_id: str | None
     data_digest: str | None
@@ -145,6 +146,7 @@ def read_options(arguments: list[str] | None) -> Options:
     parser.add_argument(
         "--debugger_stop_on", default="none", help="rules, with commas, whose issue stops the training (default: none)"
     )
+    parser.add_argument("--profiler", type=boolean, default=True, help="profile.json in stage final (default: true)")
     parser.add_argument("--golden_images", type=number(int, 0, 1000), default=8, help="in the artifact (default: 8)")
     for name in ("run_id", "data_digest", "training_code_digest", "inference_code_digest"):
         parser.add_argument(f"--{name}", help="lineage, for model.json")

@@ -1,0 +1,86 @@
+"""The profiler: what it leaves of a real training, and each of its rules with a fault and without."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from documents import read_document
+from engine import NoObserver
+from profile_rules import Profile, judge
+from profiler import PHASES, Profiler
+from small_trainings import Pictures, make_network, train
+
+
+class Waiting(Pictures):
+    """A loader that is waited for."""
+
+    def train(self, batches: Sequence[Sequence[int]], *_: Any) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        for batch in super().train(batches):
+            time.sleep(0.05)
+            self.waited_seconds += 0.05
+            yield batch
+
+
+def profiled(folder: Path, pictures: Pictures | None = None) -> dict[str, Any]:
+    profiler = Profiler(NoObserver(), sample_seconds=0.05)
+    train(profiler, make_network(), pictures or Pictures(), epochs=2)
+    profiler.write_profile([folder])
+    return read_document(folder / "profile.json", "profile")
+
+
+def found(findings: list[dict[str, Any]]) -> set[str]:
+    return {one["rule"] for one in findings if one["status"] == "IssuesFound"}
+
+
+def test_a_training_leaves_phases_samples_operators_and_a_trace(tmp_path: Path) -> None:
+    profile = profiled(tmp_path)
+    seconds = {phase["name"]: phase["seconds"] for phase in profile["phases"]}
+    assert profile["steps"] == 40
+    assert all(seconds[name] > 0 for name in ("host_to_device", "forward", "backward", "optimizer", "evaluation"))
+    assert sum(seconds.values()) == pytest.approx(profile["seconds"], rel=0.05)
+    assert profile["utilisation"]["cpu_percent"]
+    assert "backward" in " ".join(operator["name"].lower() for operator in profile["window"]["operators"])
+    trace = json.loads(gzip.decompress((tmp_path / profile["window"]["trace"]).read_bytes()))
+    assert trace["traceEvents"]
+    assert found(profile["findings"]) == set()
+
+
+def test_a_loader_that_is_waited_for_is_found(tmp_path: Path) -> None:
+    assert found(profiled(tmp_path, Waiting())["findings"]) == {"Dataloader"}
+
+
+HEALTHY = {"cpu_percent": 95.0, "io_wait_percent": 1.0, "gpu_percent": 90.0, "gpu_memory_percent": 80.0}
+
+
+def profile_of(steps: list[float] | None = None, data_wait: float = 1.0, **samples: float) -> Profile:
+    values = {**HEALTHY, "memory_percent": 30.0, "seconds": 1.0, **samples}
+    many = {name: [value] * 1000 for name, value in values.items()}
+    phases = dict.fromkeys(PHASES, 10.0) | {"data_wait": data_wait}
+    return Profile(steps or [100.0] * 600, phases, 60.0, many)
+
+
+@pytest.mark.parametrize(
+    ("fault", "rule"),
+    [
+        ({"cpu_percent": 20.0, "gpu_percent": 30.0, "gpu_memory_percent": 10.0}, "BatchSize"),
+        ({"cpu_percent": 99.0, "gpu_percent": 3.0}, "CPUBottleneck"),
+        ({"io_wait_percent": 80.0, "gpu_percent": 3.0, "cpu_percent": 15.0}, "IOBottleneck"),
+        ({"data_wait": 45.0}, "Dataloader"),
+        ({"steps": [100.0] * 600 + [2000.0] * 11}, "StepOutlier"),
+    ],
+)
+def test_a_fault_fires_its_rule_and_no_other(fault: dict[str, Any], rule: str) -> None:
+    assert found(judge(profile_of(**fault))) == {rule}
+    assert found(judge(profile_of())) == set()
+
+
+def test_few_samples_and_no_gpu_judge_nothing_that_needs_them() -> None:
+    few = {name: [] for name in (*HEALTHY, "memory_percent", "seconds")}
+    assert found(judge(Profile([], dict.fromkeys(PHASES, 0.0), 0.0, few))) == set()

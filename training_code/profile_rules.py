@@ -1,0 +1,180 @@
+"""The profiler's rules, under the names, parameters and defaults of AWS's "List of Debugger built-in profiler rules".
+
+https://docs.aws.amazon.com/sagemaker/latest/dg/debugger-built-in-profiler-rules.html. A patience counts samples, of
+which there are two a second: below it, a rule judges nothing. AWS's rules know GPUs; without one, the CPU is judged in
+its place where that means something. Dataloader counts no processes here, as images are decoded by threads: it judges
+the share of the time that steps wait for data, by the threshold of CPUBottleneck.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+Finding = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Profile:
+    """What a profiler saw: milliseconds of each step, seconds of each phase and of all, samples by name."""
+
+    step_milliseconds: list[float]
+    phase_seconds: dict[str, float]
+    seconds: float
+    samples: dict[str, list[float]]
+
+
+def judge(profile: Profile) -> list[Finding]:
+    """Return each rule's finding."""
+    rules = (batch_size, cpu_bottleneck, dataloader, io_bottleneck, step_outlier, overall_system_usage)
+    return [rule(profile) for rule in rules]
+
+
+def batch_size(
+    profile: Profile,
+    cpu_threshold_p95: float = 70,
+    gpu_threshold_p95: float = 70,
+    gpu_memory_threshold_p95: float = 70,
+    patience: int = 1000,
+) -> Finding:
+    """The processors, and the GPU's memory, are used little at the 95th percentile of the samples."""
+    parameters = {
+        "cpu_threshold_p95": cpu_threshold_p95,
+        "gpu_threshold_p95": gpu_threshold_p95,
+        "gpu_memory_threshold_p95": gpu_memory_threshold_p95,
+        "patience": patience,
+    }
+    limits = {
+        "cpu_percent": cpu_threshold_p95,
+        "gpu_percent": gpu_threshold_p95,
+        "gpu_memory_percent": gpu_memory_threshold_p95,
+    }
+    if few := _too_few("BatchSize", profile, patience, parameters):
+        return few
+    highest = {name: float(np.percentile(profile.samples[name], 95)) for name in limits if profile.samples[name]}
+    if all(value < limits[name] for name, value in highest.items()):
+        said = ", ".join(f"{name} {value:.0f}" for name, value in highest.items())
+        return _finding(
+            "BatchSize", f"Little is used at the 95th percentile ({said}): raise batch_size.", highest, parameters
+        )
+    return _nothing("BatchSize", "The machine is used.", highest, parameters)
+
+
+def cpu_bottleneck(
+    profile: Profile, threshold: float = 50, gpu_threshold: float = 10, cpu_threshold: float = 90, patience: int = 100
+) -> Finding:
+    """The GPU idles while the CPU is busy, in more than threshold percent of the samples."""
+    parameters = {
+        "threshold": threshold,
+        "gpu_threshold": gpu_threshold,
+        "cpu_threshold": cpu_threshold,
+        "patience": patience,
+    }
+    if not profile.samples["gpu_percent"]:
+        return _nothing("CPUBottleneck", "There is no GPU that would wait for the CPU.", {}, parameters)
+    if few := _too_few("CPUBottleneck", profile, patience, parameters):
+        return few
+    pairs = list(zip(profile.samples["cpu_percent"], profile.samples["gpu_percent"], strict=True))
+    share = 100 * sum(cpu > cpu_threshold and gpu < gpu_threshold for cpu, gpu in pairs) / len(pairs)
+    if share > threshold:
+        said = f"The GPU waited for the CPU in {share:.0f} % of the samples: choose an instance with more CPUs a GPU."
+        return _finding("CPUBottleneck", said, {"share_percent": share}, parameters)
+    return _nothing("CPUBottleneck", "The GPU does not wait for the CPU.", {"share_percent": share}, parameters)
+
+
+def dataloader(profile: Profile, threshold: float = 50) -> Finding:
+    """Steps wait for data for more than threshold percent of the time."""
+    waited = profile.phase_seconds["data_wait"]
+    spent = sum(profile.step_milliseconds) / 1000
+    share = 100 * waited / spent if spent else 0.0
+    values, parameters = {"share_percent": share}, {"threshold": threshold}
+    if share > threshold:
+        said = f"Steps waited for data for {share:.0f} % of their time: use smaller images, or more or faster CPUs."
+        return _finding("Dataloader", said, values, parameters)
+    return _nothing("Dataloader", f"Steps waited for data for {share:.0f} % of their time.", values, parameters)
+
+
+def io_bottleneck(
+    profile: Profile, threshold: float = 50, gpu_threshold: float = 10, io_threshold: float = 50, patience: int = 1000
+) -> Finding:
+    """The processors wait for the disk in more than threshold percent of the samples."""
+    parameters = {
+        "threshold": threshold,
+        "gpu_threshold": gpu_threshold,
+        "io_threshold": io_threshold,
+        "patience": patience,
+    }
+    if few := _too_few("IOBottleneck", profile, patience, parameters):
+        return few
+    waits = profile.samples["io_wait_percent"]
+    gpus = profile.samples["gpu_percent"] or [0.0] * len(waits)
+    share = (
+        100 * sum(io > io_threshold and gpu < gpu_threshold for io, gpu in zip(waits, gpus, strict=True)) / len(waits)
+    )
+    if share > threshold:
+        said = (
+            f"The processors waited for the disk in {share:.0f} % of the samples: keep the images in memory, "
+            "or use a faster disk."
+        )
+        return _finding("IOBottleneck", said, {"share_percent": share}, parameters)
+    return _nothing("IOBottleneck", "Nobody waits for the disk.", {"share_percent": share}, parameters)
+
+
+def step_outlier(profile: Profile, stddev: float = 3, n_outliers: int = 10) -> Finding:
+    """More than n_outliers steps took longer than the mean by stddev standard deviations, and twice the median.
+
+    The second is ours: steps that save tensors, or share the machine, are a little longer than others.
+    """
+    parameters = {"stddev": stddev, "n_outliers": n_outliers}
+    times = np.array(profile.step_milliseconds)
+    if len(times) < 2:
+        return _nothing("StepOutlier", "Too few steps to judge.", {}, parameters)
+    limit = max(times.mean() + stddev * times.std(), 2 * float(np.median(times)))
+    outliers = np.flatnonzero(times > limit)
+    values = {"outliers": len(outliers), "median_ms": float(np.median(times)), "longest_ms": float(times.max())}
+    if len(outliers) > n_outliers:
+        said = (
+            f"{len(outliers)} of {len(times)} steps took longer than {limit:.0f} ms, the median is "
+            f"{values['median_ms']:.0f} ms: look at what happens at these steps, and at the disk and the memory."
+        )
+        return _finding("StepOutlier", said, values, parameters, int(outliers[0]))
+    return _nothing("StepOutlier", f"{len(outliers)} of {len(times)} steps took unusually long.", values, parameters)
+
+
+def overall_system_usage(profile: Profile) -> Finding:
+    """Tells how much of the machine was used; as AWS's, it finds no fault."""
+    values = {}
+    for name in ("cpu_percent", "memory_percent", "io_wait_percent", "gpu_percent", "gpu_memory_percent"):
+        if profile.samples[name]:
+            for percentile in (50, 95):
+                values[f"{name}_p{percentile}"] = float(np.percentile(profile.samples[name], percentile))
+    said = ", ".join(f"{name} {value:.0f}" for name, value in values.items()) or "no sample was taken"
+    return _nothing("OverallSystemUsage", f"{said[0].upper()}{said[1:]}.", values, {})
+
+
+def _too_few(rule: str, profile: Profile, patience: int, parameters: dict[str, Any]) -> Finding | None:
+    samples = len(profile.samples["seconds"])
+    if samples >= patience:
+        return None
+    return _nothing(rule, f"Too few samples to judge: {samples} of {patience}.", {}, parameters)
+
+
+def _finding(
+    rule: str, message: str, values: dict[str, Any], parameters: dict[str, Any], step: int | None = None
+) -> Finding:
+    return {
+        "rule": rule,
+        "source": "rules",
+        "status": "IssuesFound",
+        "step": step,
+        "tensor": None,
+        "values": values,
+        "parameters": parameters,
+        "message": message,
+    }
+
+
+def _nothing(rule: str, message: str, values: dict[str, Any], parameters: dict[str, Any]) -> Finding:
+    return {**_finding(rule, message, values, parameters), "status": "NoIssuesFound"}
