@@ -57,7 +57,11 @@ def _entered(name: str, state: dict[str, Any], stays: list[StateVisit], status: 
 
 
 def _way_to_good_end(states: dict[str, Any], start: str | None) -> list[str]:
-    """Return the fewest states from `start`, left out itself, to an end that is no failure; none if there is no way."""
+    """Return the fewest states from `start`, left out itself, to an end that is no failure; none if there is no way.
+
+    Of ways that are equally long the one whose states come first in the definition, which has the usual case first.
+    """
+    order = {name: number for number, name in enumerate(states)}
     waiting = deque([[start]]) if start in states else deque()
     seen = {start}
     while waiting:
@@ -65,8 +69,8 @@ def _way_to_good_end(states: dict[str, Any], start: str | None) -> list[str]:
         state = states[way[-1]]
         if state.get("End") or state["Type"] == "Succeed":
             return [name for name in way[1:] if name is not None]
-        for following in _next(state):
-            if following not in seen and following in states:
+        for following in sorted(filter(order.__contains__, _next(state)), key=order.__getitem__):
+            if following not in seen:
                 seen.add(following)
                 waiting.append([*way, following])
     return []

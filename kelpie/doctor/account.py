@@ -49,7 +49,7 @@ def check_account(stack_name: str) -> list[Check]:
         _asked("inbox", lambda: check_inbox(letters.waiting(stack)["dead"])),
         *_each("quotas", lambda: check_quotas(_quotas(stack), instance_types(settings()))),
         *_each("images", lambda: check_images(settings(), datetime.datetime.now(datetime.UTC).date())),
-        _asked("debugger", lambda: check_debugger(stack)),
+        _asked("debugger", lambda: check_debugger(settings().get("DEBUGGER_RULES_IMAGE_URI", ""))),
     ]
 
 
@@ -125,22 +125,13 @@ def check_image(uri: str, today: datetime.date) -> Check:
     return Check("image", "warning", f"{repository}:{tag}: no patches since {until}", remedy)
 
 
-def check_debugger(stack: Stack) -> Check:
+def check_debugger(rules_image: str) -> Check:
     """The managed service is closed to accounts that did not use it before; Kelpie's own rules do not need it."""
-    described = stack.client("cloudformation").describe_stacks(StackName=stack.name)["Stacks"][0]
-    on = [
-        given["ParameterKey"]
-        for given in described.get("Parameters", [])
-        if "Debugger" in given["ParameterKey"] and given["ParameterValue"].lower() in ("true", "yes", "enabled")
-    ]
-    if not on:
-        return Check(
-            "debugger", "ok", f"Kelpie's own rules; the managed service, closed since {DEBUGGER_CLOSED}, is off"
-        )
-    found = f"{', '.join(on)}: SageMaker Debugger takes no account that did not use it before {DEBUGGER_CLOSED}"
-    return Check(
-        "debugger", "warning", found, "unless this account did, deploy with it off: Kelpie's own rules stay on"
-    )
+    if not rules_image:
+        return Check("debugger", "ok", f"Kelpie's own rules; the managed ones, closed since {DEBUGGER_CLOSED}, are off")
+    found = f"{rules_image}: SageMaker Debugger takes no account that did not use it before {DEBUGGER_CLOSED}"
+    remedy = "unless this account did: sam deploy with ManagedDebuggerRulesImageUri left empty; Kelpie's own rules stay"
+    return Check("debugger", "warning", found, remedy)
 
 
 def _quotas(stack: Stack) -> dict[str, float]:

@@ -35,6 +35,8 @@ def verdicts(checks):
         (machine.check_environments({"pytorch": True, "ray": False}), "warning"),
         (account.check_endpoint(None), "ok"),
         (account.check_endpoint({"name": "e", "status": "Failed", "failure_reason": "no capacity"}), "missing"),
+        (account.check_debugger(""), "ok"),
+        (account.check_debugger("503895931360.dkr.ecr.us-east-1.amazonaws.com/rules:latest"), "warning"),
         (account.check_inbox(0), "ok"),
         (account.check_inbox(3), "warning"),
         (account.check_image("1.dkr.ecr.eu-west-1.amazonaws.com/pytorch-inference:2.6-cpu", TODAY), "warning"),
