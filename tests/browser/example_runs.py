@@ -22,6 +22,11 @@ from PIL import Image, ImageDraw
 ROOT = Path(__file__).parents[2]
 BUCKET = "kelpie-123456789012-eu-west-1"
 START = datetime(2026, 11, 22, 12, tzinfo=UTC)
+CHAMPION = "0123456789ab"
+"""The run whose model serves."""
+SAMPLES = 3
+"""Pictures a class."""
+RULES = ("Hooks", "LossNotDecreasing", "ExplodingTensor", "VanishingGradient", "Overfit", "DeadRelu", "ClassImbalance")
 DIGITS = [f"digit-{digit}" for digit in range(10)]
 HOSTILE = "<script>alert(1)</script><img src=http://x.example/ onerror=alert(2)>&'\"\\ ${7*7} {{7*7}} ]]>"
 
@@ -137,10 +142,22 @@ class ExampleRun:
             for index, label in enumerate(self.classes)
             for number in range(self.counts(split)[label])
         ]
+        folder = self.plan["locations"]["manifest"]
+        samples = [
+            {
+                "path": f"train/{label}/{number:04}.jpg",
+                "label": label,
+                "thumbnail": f"samples/{index * SAMPLES + number + 1:04}.jpg",
+            }
+            for index, label in enumerate(self.classes)
+            for number in range(SAMPLES)
+        ]
+        self.pictures |= {folder + one["thumbnail"]: picture(hash_of(one["path"])) for one in samples}
         document = example | {
             "classes": self.classes,
             "counts": {split: self.counts(split) for split in splits},
             "images": images,
+            "samples": samples,
             "unreadable": [{"path": f"train/{self.classes[0]}/broken.jpg", "reason": "image file is truncated"}],
         }
         self.add("manifest", document, self.plan["locations"]["manifest"] + "manifest.json")
@@ -220,7 +237,13 @@ class ExampleRun:
             "mistakes": mistakes,
         }
         self.pictures |= {f"{folder}/{one['thumbnail']}": picture(number) for number, one in enumerate(mistakes)}
+        compared = {"same_classes": True, "images": images, "left_out": 0, "wins": 14, "losses": 6}
+        document["champion"] = {"run_id": CHAMPION, "weights_sha256": "1" * 64, **compared}
         self.add("evaluation", document, self.plan["locations"]["evaluation"])
+        theirs = json.loads(json.dumps(self.plan).replace(self.run_id, CHAMPION))
+        self.add("plan", theirs, f"s3://{BUCKET}/runs/{CHAMPION}/plan.json")
+        of_theirs = document | {"run_id": CHAMPION, "accuracy": 0.9 * document["accuracy"], "champion": None}
+        self.add("evaluation", of_theirs, theirs["locations"]["evaluation"])
 
     def _class(self, matrix: list[list[int]], index: int) -> dict[str, Any]:
         right, asked, answered = matrix[index][index], sum(matrix[index]), sum(row[index] for row in matrix)
@@ -272,42 +295,111 @@ class ExampleRun:
         folder = self.plan["locations"]["train_checkpoints"]
         self.add("training_history", example | {"best_epoch": best, "epochs": rows}, f"{folder}training_history.json")
 
-    def add_review(self, verdict: str, found: dict[str, tuple[int, str]]) -> None:
+    def add_profile(self, steps: int) -> None:
+        example = _example("profile")
+        seconds = [half / 2 for half in range(180)]
+        utilisation = {name: [] for name in example["utilisation"]} | {
+            "seconds": seconds,
+            "cpu_percent": [max(0, min(100, self.random.gauss(88, 7))) for _ in seconds],
+            "memory_percent": [21 + 4 * (1 - math.exp(-second / 20)) for second in seconds],
+            "process_memory_bytes": [9e8 + 2e6 * second for second in seconds],
+            "disk_read_bytes_per_second": [self.random.expovariate(1 / 3e6) for _ in seconds],
+            "disk_write_bytes_per_second": [self.random.expovariate(1 / 4e5) for _ in seconds],
+            "io_wait_percent": [self.random.expovariate(1.5) for _ in seconds],
+        }
+        times = [412.0, *(self.random.gauss(212, 9) + 160 * (self.random.random() < 0.02) for _ in range(1, steps))]
+        shown = list(range(0, steps, max(1, steps // 400)))
+        document = example | {
+            "job": self.plan["names"]["train"],
+            "steps": steps,
+            "step_times": {"steps": shown, "milliseconds": [times[step] for step in shown]},
+            "utilisation": utilisation,
+        }
+        self.add("profile", document, f"{self.plan['locations']['train_checkpoints']}profile.json")
+
+    def add_findings(self, steps: int, found: dict[str, tuple[int, str]]) -> None:
         """found: step and sentence by rule."""
-        rules = (
-            "Hooks",
-            "LossNotDecreasing",
-            "ExplodingTensor",
-            "VanishingGradient",
-            "Overfit",
-            "DeadRelu",
-            "ClassImbalance",
-        )
-        findings = [
+        at = list(range(0, steps, max(1, steps // 120)))
+        explodes = found.get("ExplodingTensor", (steps + 1, ""))[0]
+
+        def loss(step: int, slow: float) -> float | None:
+            if step >= explodes:
+                return None
+            return 2.3 * math.exp(-slow * step / steps) * self.random.uniform(0.9, 1.1) + 0.08
+
+        evaluations = [step for step in range(steps // 20, steps, max(1, steps // 20)) if step < explodes]
+        curves = [
+            {"name": "loss", "mode": "train", "steps": at, "values": [loss(step, 4) for step in at]},
+            {"name": "loss", "mode": "eval", "steps": evaluations, "values": [loss(step, 2.5) for step in evaluations]},
+            {
+                "name": "learning_rate",
+                "mode": "train",
+                "steps": at,
+                "values": [0.002 * min(1, step / steps / 0.2) * (1 - step / steps) for step in at],
+            },
+        ]
+        layers = [
+            "conv1.weight",
+            *(f"layer{a}.{b}.conv{c}.weight" for a in range(1, 5) for b in (0, 1) for c in (1, 2)),
+            "fc.weight",
+        ]
+        norms = {
+            "steps": at[::3],
+            "layers": [
+                {
+                    "name": name,
+                    "norms": [
+                        (0.4 + 0.3 * depth) * math.exp(-step / steps) * self.random.uniform(0.7, 1.3)
+                        for step in at[::3]
+                    ],
+                }
+                for depth, name in enumerate(layers)
+            ],
+        }
+        document = _example("findings") | {
+            "job": self.plan["names"]["train"],
+            "steps": steps,
+            "stopped": None,
+            "findings": self._findings(found),
+            "curves": curves,
+            "gradient_norms": norms,
+        }
+        self.add("findings", document, f"{self.plan['locations']['train_checkpoints']}findings.json")
+
+    def _findings(self, found: dict[str, tuple[int, str]]) -> list[dict[str, Any]]:
+        return [
             {
                 "rule": rule,
                 "source": "rules",
-                "parameters": {},
                 "status": "IssuesFound" if rule in found else "NoIssuesFound",
                 "step": found[rule][0] if rule in found else None,
                 "tensor": "CrossEntropyLoss_output_0" if rule in found else None,
                 "values": {"value": 812.4} if rule in found else {},
+                "parameters": {},
                 "message": found[rule][1] if rule in found else "Nothing of the kind.",
             }
-            for rule in rules
+            for rule in RULES
         ]
-        reason = "; ".join(sentence for _, sentence in found.values()) or f"{len(rules)} rules ran and found no issue."
-        job = self.plan["names"]["train"]
-        attempt = {
-            "attempt": 1,
-            "job": job,
+
+    def add_review(self, verdict: str, found: dict[str, tuple[int, str]]) -> None:
+        """found: step and sentence by rule."""
+        reason = "; ".join(sentence for _, sentence in found.values()) or f"{len(RULES)} rules ran and found no issue."
+        example = _example("debugger_review")
+        last = example["attempts"][-1] | {
+            "job": self.plan["names"]["train"],
             "checkpoints": self.plan["locations"]["train_checkpoints"],
             "verdict": verdict,
             "reason": reason,
-            "hyperparameters": {"learning_rate": "0.002"},
         }
-        review = {"version": 1, "job": job, "verdict": verdict, "reason": reason, "findings": findings}
-        self.add("debugger_review", {**review, "attempts": [attempt], "next": None})
+        attempts = [*example["attempts"][:-1], last] if verdict == "accept" else [last | {"attempt": 1}]
+        document = example | {
+            "job": last["job"],
+            "verdict": verdict,
+            "reason": reason,
+            "attempts": attempts,
+            "findings": self._findings(found),
+        }
+        self.add("debugger_review", document)
 
     def add_verdict(self, accepted: bool) -> None:
         evaluation = self.documents[self.plan["locations"]["evaluation"]]
@@ -339,7 +431,7 @@ class ExampleRun:
             "checks": checks,
             "comparison": {
                 "case": "compared",
-                "champion_run_id": "0123456789ab",
+                "champion_run_id": CHAMPION,
                 "images": images,
                 "left_out": 0,
                 "wins": 14 if accepted else 3,
@@ -419,10 +511,11 @@ def success(name: str = "success", classes: list[str] | None = None, **sizes: An
     run.add_plan()
     run.add_manifest()
     run.add_leaderboard()
+    found = {"Overfit": (420, "The validation loss rises while the training loss falls: train fewer epochs.")}
     run.add_history(20)
-    run.add_review(
-        "accept", {"Overfit": (420, "The validation loss rises while the training loss falls: train fewer epochs.")}
-    )
+    run.add_findings(600, found)
+    run.add_profile(600)
+    run.add_review("accept", found)
     run.add_evaluation()
     run.add_verdict(accepted=True)
     run.add_verification()
@@ -454,6 +547,8 @@ def debugger_stop() -> ExampleRun:
     run.add_plan()
     run.add_manifest()
     run.add_leaderboard()
+    run.add_findings(41, {"ExplodingTensor": (40, said)})
+    run.add_profile(41)
     run.add_review("stop", {"ExplodingTensor": (40, said)})
     return run
 
@@ -509,8 +604,8 @@ KINDS = {kind.__name__: kind for kind in (success, rejection, debugger_stop, fai
 # ---- Their reports
 
 
-def write_report(run: ExampleRun, s3: Any) -> str:
-    """Put what the run left into BUCKET, let the function write its report, and return the page."""
+def write_report(run: ExampleRun, s3: Any) -> dict[str, str]:
+    """Let the function write the report of a run that was put into BUCKET, and return its pages by name."""
     folder = str(ROOT / "functions" / "write_report")
     sys.path.insert(0, folder)
     try:
@@ -518,13 +613,17 @@ def write_report(run: ExampleRun, s3: Any) -> str:
         from failure import explain
     finally:
         sys.path.remove(folder)
-    run.put(s3)
     written = app.report(
         s3, run, run, {"execution_arn": run.execution_arn}, explain(run.failure) if run.failure else None
     )
-    key = written["report"].removeprefix(f"s3://{BUCKET}/")
-    page: str = s3.get_object(Bucket=BUCKET, Key=key)["Body"].read().decode()
-    return page
+    folder = written["report"].removeprefix(f"s3://{BUCKET}/").rpartition("/")[0]
+    listed = s3.list_objects_v2(Bucket=BUCKET, Prefix=folder)["Contents"]
+    names = [entry["Key"] for entry in listed if entry["Key"].endswith(".html")]
+    return {key.rpartition("/")[2]: s3.get_object(Bucket=BUCKET, Key=key)["Body"].read().decode() for key in names}
+
+
+def hash_of(text: str) -> int:
+    return int(hashlib.sha256(text.encode()).hexdigest()[:8], 16)
 
 
 def picture(seed: int, size_px: int = 96) -> bytes:

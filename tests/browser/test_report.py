@@ -31,7 +31,7 @@ def example_runs():
 
 @pytest.fixture(scope="session")
 def reports(example_runs, tmp_path_factory):
-    """Return the file of a kind of run's report, which is written once."""
+    """Return the file of a page of a kind of run, which is written once."""
     folder = tmp_path_factory.mktemp("reports")
     environment = {
         "AWS_ACCESS_KEY_ID": "testing",
@@ -41,8 +41,8 @@ def reports(example_runs, tmp_path_factory):
         "POWERTOOLS_SERVICE_NAME": "kelpie",
     }
 
-    def report(kind):
-        path = folder / f"{kind}.html"
+    def report(kind, name="index.html"):
+        path = folder / kind / name
         if not path.exists():
             with pytest.MonkeyPatch.context() as patch, mock_aws():
                 for name, value in environment.items():
@@ -51,7 +51,12 @@ def reports(example_runs, tmp_path_factory):
                 s3.create_bucket(
                     Bucket=example_runs.BUCKET, CreateBucketConfiguration={"LocationConstraint": "eu-west-1"}
                 )
-                path.write_text(example_runs.write_report(example_runs.KINDS[kind](), s3))
+                run = example_runs.KINDS[kind]()
+                run.put(s3)
+                pages = example_runs.write_report(run, s3)
+            path.parent.mkdir()
+            for one, text in pages.items():
+                path.with_name(one).write_text(text)
         return path
 
     return report
@@ -100,6 +105,13 @@ def test_every_drawing_says_what_it_shows_and_every_picture_what_it_is(open_page
     assert "taken for digit-" in mistakes.first.inner_text()
 
 
+def test_the_champion_stands_beside_the_challenger(open_page, example_runs, reports):
+    page = open_page(reports("rejection").as_uri())
+    head, run, *_ = page.locator("#gate table >> nth=1").locator("tr").all()
+    assert head.inner_text().split() == ["champion", "challenger"]
+    assert example_runs.CHAMPION in run.inner_text()
+
+
 def test_a_failed_run_opens_with_its_cause_and_the_end_of_its_log(open_page, reports):
     page = open_page(reports("failed_job").as_uri())
     cause, log = page.locator(".cause"), page.locator("#outcome pre")
@@ -124,3 +136,18 @@ def test_a_report_prints_on_paper_with_everything_in_it(open_page, reports):
     assert page.evaluate("getComputedStyle(document.querySelector('section')).backgroundColor") == "rgb(255, 255, 255)"
     assert page.locator("nav").is_hidden()
     assert page.pdf(format="A4").startswith(b"%PDF")
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+def test_the_profilers_page_is_held_to_the_same(open_page, faults, width_beyond, reports, dark):
+    page = open_page(reports("success", "profiler-report.html").as_uri(), dark=dark, width_px=380)
+    assert page.inner_text("h1") == "Profile of the training"
+    assert [one.inner_text() for one in page.locator("nav a").all()] == [
+        "Steps",
+        "Machine",
+        "Operators",
+        "Curves",
+        "Rules",
+    ]
+    assert page.locator("#curves svg").count() == 3  # loss, learning rate, gradient norms
+    assert (faults(page), width_beyond(page)) == ([], 0)

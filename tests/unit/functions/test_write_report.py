@@ -88,11 +88,15 @@ def left(put, plan, example):
     """Everything that a run leaves."""
     run = f"s3://{BUCKET}/runs/{RUN_ID}"
     put(f"{run}/plan.json", plan)
-    for name in ("leaderboard", "debugger_review", "verdict", "verification"):
+    for name in ("leaderboard", "verdict", "verification"):
         put(f"{run}/{name}.json", example(name))
+    review = example("debugger_review")
+    for attempt in review["attempts"]:
+        attempt["checkpoints"] = plan["locations"]["train_checkpoints"]
+    put(f"{run}/debugger_review.json", review)
     put(plan["locations"]["manifest"] + "manifest.json", example("manifest"))
-    for name in ("findings", "training_history"):
-        put(f"{example('debugger_review')['attempts'][-1]['checkpoints']}{name}.json", example(name))
+    for name in ("findings", "profile", "training_history"):
+        put(f"{plan['locations']['train_checkpoints']}{name}.json", example(name))
     put(plan["locations"]["evaluation"], example("evaluation"))
 
 
@@ -135,6 +139,9 @@ def test_a_run_that_succeeded(app, context, get, page):
         package,
     ):
         assert shown in html
+    profile = page({"report": answer["report"].replace("index.html", "profiler-report.html")})
+    assert "aten::convolution_backward" in profile
+    assert "Gradient norms by layer" in profile
 
 
 def test_a_run_that_failed_before_it_left_anything(app, context, get, page):
