@@ -401,6 +401,9 @@ class ExampleRun:
         }
         self.add("debugger_review", document)
 
+    def add_variants(self) -> None:
+        self.add("variants", _example("variants") | {"run_id": self.run_id}, self.plan["locations"]["variants"])
+
     def add_verdict(self, accepted: bool) -> None:
         evaluation = self.documents[self.plan["locations"]["evaluation"]]
         accuracy, images = evaluation["accuracy"], evaluation["images"]
@@ -482,11 +485,14 @@ TRAINED = [
 ]
 EVALUATED = [
     *TRAINED,
+    ("OptimizeModel", 64.0),
+    ("IsModelOptimized", 0.0),
     ("LockEndpoint", 0.6),
     ("IsEndpointLocked", 0.0),
     ("EvaluateModel", 55.3),
     ("IsModelEvaluated", 0.0),
     ("JudgeEvaluation", 0.8),
+    ("RegisterModel", 0.2),
     ("IsModelAccepted", 0.0),
 ]
 DEPLOYED = [
@@ -516,6 +522,7 @@ def success(name: str = "success", classes: list[str] | None = None, **sizes: An
     run.add_findings(600, found)
     run.add_profile(600)
     run.add_review("accept", found)
+    run.add_variants()
     run.add_evaluation()
     run.add_verdict(accepted=True)
     run.add_verification()

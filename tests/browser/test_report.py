@@ -112,6 +112,13 @@ def test_the_champion_stands_beside_the_challenger(open_page, example_runs, repo
     assert example_runs.CHAMPION in run.inner_text()
 
 
+def test_the_variants_say_which_one_serves(open_page, reports):
+    page = open_page(reports("success").as_uri())
+    chosen = page.locator("#serving tr", has_text="chosen")
+    assert chosen.count() == 1
+    assert chosen.locator("th").inner_text() == "onnx-int8"
+
+
 def test_a_failed_run_opens_with_its_cause_and_the_end_of_its_log(open_page, reports):
     page = open_page(reports("failed_job").as_uri())
     cause, log = page.locator(".cause"), page.locator("#outcome pre")
