@@ -85,7 +85,9 @@ class ExampleRun:
 
     def describe_log_streams(self, **_: Any) -> dict[str, Any]:
         return {
-            "logStreams": [{"logStreamName": f"{self.plan['names']['train']}/algo-1-1795348800"}] if self.log else []
+            "logStreams": [{"logStreamName": f"{self.plan['names']['train']}/algo-1-1795348800", "creationTime": 1}]
+            if self.log
+            else []
         }
 
     def get_log_events(self, **_: Any) -> dict[str, Any]:
