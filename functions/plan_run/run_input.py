@@ -65,12 +65,6 @@ def _check_across_keys(run_input: dict[str, Any], name_prefix: str) -> None:
             "tuning.mode 'frozen_features' needs a trained backbone, but model.weights is 'none': "
             "use tuning.mode 'full', or give weights"
         )
-    for alarm in run_input["serving"].get("rollback_alarms", []):
-        if not alarm.startswith(f"{name_prefix}-"):
-            raise InvalidInput(
-                f"serving.rollback_alarms: {_shown(alarm)} must begin with {name_prefix + '-'!r}: "
-                "the endpoint's role may look at no other alarm"
-            )
     endpoint_name = run_input["endpoint_name"]
     if endpoint_name != name_prefix and not endpoint_name.startswith(f"{name_prefix}-"):
         raise InvalidInput(

@@ -229,6 +229,8 @@ def test_nothing_is_granted_on_everything_but_what_knows_no_resources(resources)
             "sagemaker:ListTrainingJobs",
             "sagemaker:ListHyperParameterTuningJobs",
             "cloudwatch:PutMetricData",
+            # https://docs.aws.amazon.com/AmazonCloudWatch/latest/APIReference/API_DescribeAlarms.html
+            "cloudwatch:DescribeAlarms",
             "ecr:GetAuthorizationToken",
         }
     )

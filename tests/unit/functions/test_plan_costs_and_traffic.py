@@ -93,11 +93,3 @@ def test_traffic_is_captured_if_asked_for(complete, load, percent, enabled):
     config = load("plan_run", "plan")._data_capture_config(serving["data_capture_percent"], "s3://bucket")
     assert (config["EnableCapture"], config["InitialSamplingPercentage"]) == (enabled, percent)
     assert config["DestinationS3Uri"] == "s3://bucket/capture/"
-
-
-def test_an_alarm_that_the_endpoints_role_may_not_see_is_refused(load):
-    run_input = load("plan_run", "run_input")
-    with pytest.raises(run_input.InvalidInput, match="must begin with 'kelpie-'"):
-        run_input.complete(
-            {"dataset": "s3://bucket/dogs", "serving": {"rollback_alarms": ["others"]}}, "kelpie", INSTANCES
-        )
