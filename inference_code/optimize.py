@@ -2,7 +2,7 @@
 
 The job runs in the serving image, on the endpoint's kind of instance, with the trained artifact's own code:
 
-    python code/optimize.py OPT_ML ARTIFACT DATASET_CHANNEL MANIFEST_CHANNEL
+    python code/run_optimize.py OPT_ML ARTIFACT DATASET_CHANNEL MANIFEST_CHANNEL
 
 ARTIFACT is the artifact, unpacked. Of OPT_ML it reads input/config/hyperparameters.json (variant, max_accuracy_loss),
 and there it leaves the artifact with serving.json in model/, and variants.json (contracts/variants.schema.json) in
@@ -12,10 +12,8 @@ checkpoints/. Every variant is scored on the validation split; the test split st
 from __future__ import annotations
 
 import hashlib
-import importlib.metadata
 import json
 import math
-import os
 import shutil
 import subprocess
 import sys
@@ -83,32 +81,6 @@ def optimize(opt_ml: Path, artifact: Path, dataset: Path, manifest: Path) -> Non
     _finish(artifact, description, chosen, table)
     shutil.copytree(artifact, opt_ml / "model", dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
     print(reason, flush=True)
-
-
-def install(folder: Path) -> None:
-    """Put what optimize-requirements.txt pins into `folder`, and before this process and those that it starts.
-
-    Only what is not there yet, and not what those packages name in turn: the image's own versions stay as they are.
-    Raises ArtifactError.
-    """
-    lines = Path(__file__).with_name(REQUIREMENTS).read_text().splitlines()
-    missing = [pin for pin in lines if pin and not pin.startswith("#") and not _is_installed(pin)]
-    if not missing:
-        return
-    command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(folder), *missing]
-    done = subprocess.run(command, check=False, capture_output=True, text=True)
-    if done.returncode:
-        raise ArtifactError(f"{', '.join(missing)} could not be installed: {done.stderr.strip()[-600:]}")
-    sys.path.insert(0, str(folder))
-    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(folder), os.environ.get("PYTHONPATH")]))
-
-
-def _is_installed(pin: str) -> bool:
-    name, _, version = pin.partition("==")
-    try:
-        return importlib.metadata.version(name) == version
-    except importlib.metadata.PackageNotFoundError:
-        return False
 
 
 def choose(rows: Sequence[dict[str, Any]], requested: str, max_loss: float) -> tuple[str, str]:
@@ -363,7 +335,6 @@ def main(arguments: list[str]) -> None:
     """Do the job; a failure's reason goes where SageMaker reads it."""
     opt_ml, artifact, dataset, manifest = map(Path, arguments)
     try:
-        install(opt_ml / "packages")
         optimize(opt_ml, artifact, dataset, manifest)
     except Exception as error:
         (opt_ml / "output").mkdir(exist_ok=True)

@@ -18,7 +18,8 @@ import os
 from pathlib import Path
 
 from localcloud.containers.environments import EnvironmentBuildFailed, Environments
-from localcloud.containers.images import Image, LaunchError, ServingContainer
+from localcloud.containers.images import Image, LaunchError, ServingContainer, TrainingContainer
+from localcloud.containers.pytorch import launch_entrypoint
 from localcloud.processes import ProcessSpec
 
 NAME = "ray"
@@ -26,7 +27,22 @@ ENTRYPOINT = Path(__file__).parent / "ray" / "entrypoint.py"
 
 
 def ray_image(environments: Environments) -> Image:
-    return Image(serving=functools.partial(launch_serving, environments))
+    return Image(
+        training=functools.partial(launch_training, environments),
+        serving=functools.partial(launch_serving, environments),
+    )
+
+
+def launch_training(environments: Environments, container: TrainingContainer) -> ProcessSpec:
+    """Return the process of a training job's ContainerEntrypoint: the image has none for training. Raises LaunchError.
+
+    As in a container, what it installs must go where it is private: below /opt/ml or TMPDIR.
+    """
+    if not container.entrypoint:
+        raise LaunchError(
+            "the Ray Serve image trains nothing by itself: give AlgorithmSpecification.ContainerEntrypoint"
+        )
+    return launch_entrypoint(environments, NAME, container)
 
 
 def launch_serving(environments: Environments, container: ServingContainer) -> ProcessSpec:
