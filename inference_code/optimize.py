@@ -295,8 +295,9 @@ def _decode(
     description: dict[str, Any], artifact: Path, dataset: Path, manifest: dict[str, Any], folder: Path
 ) -> Scored:
     preprocessing = description["preprocessing"]
-    valid = _spread([entry for entry in manifest["images"] if entry["split"] == "valid"], MOST_IMAGES)
-    train = _spread([entry for entry in manifest["images"] if entry["split"] == "train"], CALIBRATION_IMAGES)
+    whole = [entry for entry in manifest["images"] if not entry["truncated"]]  # a server refuses the others
+    valid = _spread([entry for entry in whole if entry["split"] == "valid"], MOST_IMAGES)
+    train = _spread([entry for entry in whole if entry["split"] == "train"], CALIBRATION_IMAGES)
     golden = [read_file(artifact, example["file"]) for example in description["golden"]]
     size = preprocessing["image_size_px"]
     shape = (len(valid) + len(golden), 3, size, size)
