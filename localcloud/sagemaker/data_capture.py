@@ -20,7 +20,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from localcloud.sagemaker.objects import Location
 
 if TYPE_CHECKING:
-    from localcloud.sagemaker.fleets import Deployment
+    from localcloud.sagemaker.deployments import Deployment
     from localcloud.sagemaker.service import SageMaker
 
 logger = logging.getLogger(__name__)

@@ -22,8 +22,9 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
+from localcloud.sagemaker.deployments import Deployment, deployment_of
 from localcloud.sagemaker.errors import ServiceError, validation_error
-from localcloud.sagemaker.fleets import Closed, Deployment, DeploymentFailed, Fleet, deployment_of
+from localcloud.sagemaker.fleets import Closed, DeploymentFailed, Fleet
 from localcloud.sagemaker.guardrails import Plan, Route, alarm_that_rings, missing_alarms, plan_of
 from localcloud.sagemaker.listing import list_page
 from localcloud.sagemaker.store import RecordExists

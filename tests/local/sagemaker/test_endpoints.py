@@ -172,7 +172,7 @@ def test_what_does_not_start_fails_the_endpoint(sagemaker, outside, make_config,
 
 
 def test_a_server_that_is_never_healthy_fails_at_the_time_out(sagemaker, make_config, monkeypatch):
-    monkeypatch.setattr("localcloud.sagemaker.fleets.DEFAULT_STARTUP_TIMEOUT_SECONDS", 1)
+    monkeypatch.setattr("localcloud.sagemaker.deployments.DEFAULT_STARTUP_TIMEOUT_SECONDS", 1)
     endpoint = create(sagemaker, make_config(sagemaker, "ill", healthy=False))
     assert endpoint["FailureReason"] == (
         "The primary container for production variant AllTraffic did not pass the ping health check. "
@@ -256,8 +256,8 @@ def test_a_crashed_server_is_started_again(sagemaker, make_config):
 
 
 def test_a_server_that_stays_unhealthy_is_replaced(sagemaker, make_config, monkeypatch):
-    monkeypatch.setattr("localcloud.sagemaker.fleets.PING_INTERVAL_SECONDS", 0.1)
-    monkeypatch.setattr("localcloud.sagemaker.fleets.UNHEALTHY_SECONDS", 0.5)
+    monkeypatch.setattr("localcloud.sagemaker.servers.PING_INTERVAL_SECONDS", 0.1)
+    monkeypatch.setattr("localcloud.sagemaker.servers.UNHEALTHY_SECONDS", 0.5)
     create(sagemaker, make_config(sagemaker, "first"))
     first = ask(sagemaker, "ill=1")["pid"]
     assert answers_by_another(sagemaker, first)
@@ -279,7 +279,7 @@ def test_a_containers_error_is_a_model_error(sagemaker, make_config, status, kin
 
 
 def test_an_answer_that_does_not_come_is_a_model_error(sagemaker, make_config, monkeypatch):
-    monkeypatch.setattr("localcloud.sagemaker.fleets.INVOCATION_TIMEOUT_SECONDS", 0.3)
+    monkeypatch.setattr("localcloud.sagemaker.servers.INVOCATION_TIMEOUT_SECONDS", 0.3)
     create(sagemaker, make_config(sagemaker, "first"))
     with pytest.raises(ServiceError, match="Your invocation timed out while waiting for a response from container"):
         ask(sagemaker, "sleep=2")
