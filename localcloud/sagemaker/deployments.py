@@ -17,7 +17,7 @@ DEFAULT_STARTUP_TIMEOUT_SECONDS = 480
 
 @dataclass(frozen=True)
 class Deployment:
-    """What a fleet runs. Everything that a start needs, in plain values."""
+    """What the fleet of one variant runs. Everything that a start needs, in plain values."""
 
     fleet_id: str
     config_name: str
@@ -33,9 +33,11 @@ class Deployment:
     """DataCaptureConfig of the configuration."""
 
 
-def deployment_of(config: Mapping[str, Any], model: Mapping[str, Any]) -> Deployment:
-    """A new deployment of an endpoint configuration and its model, as the service records them."""
-    variant, container = config["ProductionVariants"][0], model["Container"]
+def deployment_of(config: Mapping[str, Any], variant: Mapping[str, Any], model: Mapping[str, Any]) -> Deployment:
+    """Return a new deployment of one of a configuration's production variants and its model, as the service records
+    them.
+    """
+    container = model["Container"]
     return Deployment(
         fleet_id=secrets.token_hex(4),
         config_name=config["EndpointConfigName"],

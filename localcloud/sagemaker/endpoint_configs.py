@@ -1,4 +1,4 @@
-"""Endpoint configurations: one production variant of one model."""
+"""Endpoint configurations: production variants, each of one model on instances of its own."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from localcloud.sagemaker.errors import ServiceError, unsupported, validation_error
+from localcloud.sagemaker.errors import ServiceError, validation_error
 from localcloud.sagemaker.listing import list_page
 from localcloud.sagemaker.objects import Location
 from localcloud.sagemaker.store import RecordExists
@@ -54,19 +54,20 @@ class EndpointConfigs:
 
     def create_endpoint_config(self, parameters: dict[str, Any]) -> dict[str, Any]:
         refuse_unsupported("CreateEndpointConfig", parameters, SUPPORT)
-        if len(parameters["ProductionVariants"]) > 1:
-            raise unsupported("CreateEndpointConfig: more than one entry in ProductionVariants", "there is one fleet")
-        variant = parameters["ProductionVariants"][0]
-        for member in ("ModelName", "InitialInstanceCount", "InstanceType"):
-            if member not in variant:
-                raise validation_error(f"ProductionVariants[0].{member} is required for an endpoint of instances.")
-        self._service.models.get(variant["ModelName"])
+        variants = [{"InitialVariantWeight": 1.0, **variant} for variant in parameters["ProductionVariants"]]
+        _check_variants(variants)
+        for variant in variants:
+            self._service.models.get(variant["ModelName"])
         _check_destination(parameters.get("DataCaptureConfig"))
         name = parameters["EndpointConfigName"]
         arn = self._service.arn(f"endpoint-config/{name}")
         record = {key: value for key, value in parameters.items() if key != "Tags"}
-        record["ProductionVariants"] = [{"InitialVariantWeight": 1.0, **variant}]
-        record |= {"EndpointConfigArn": arn, "CreationTime": datetime.now(UTC), "EnableNetworkIsolation": False}
+        record |= {
+            "ProductionVariants": variants,
+            "EndpointConfigArn": arn,
+            "CreationTime": datetime.now(UTC),
+            "EnableNetworkIsolation": False,
+        }
         try:
             self._store.create(KIND, name, record)
         except RecordExists:
@@ -111,6 +112,21 @@ def _check_destination(capture: Mapping[str, Any] | None) -> None:
         Location.parse(capture["DestinationS3Uri"])
     except ValueError as error:
         raise validation_error(f"DataCaptureConfig.DestinationS3Uri: {error}") from error
+
+
+def _check_variants(variants: list[dict[str, Any]]) -> None:
+    """Check what botocore's model cannot say. Raises ServiceError ValidationException."""
+    for number, variant in enumerate(variants):
+        for member in ("ModelName", "InitialInstanceCount", "InstanceType"):
+            if member not in variant:
+                raise validation_error(
+                    f"ProductionVariants[{number}].{member} is required for an endpoint of instances."
+                )
+    names = [variant["VariantName"] for variant in variants]
+    if len(set(names)) < len(names):
+        raise validation_error(f"The names of production variants must be unique; got {', '.join(names)}.")
+    if not sum(variant["InitialVariantWeight"] for variant in variants) > 0:
+        raise validation_error("At least one production variant must have an InitialVariantWeight greater than 0.")
 
 
 def _exists(arn: str) -> ServiceError:

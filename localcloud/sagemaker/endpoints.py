@@ -12,7 +12,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import logging
-import re
 import shutil
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -23,19 +22,29 @@ from typing import TYPE_CHECKING, Any
 from botocore.exceptions import BotoCoreError, ClientError
 
 from localcloud.sagemaker.deployments import Deployment, deployment_of
+from localcloud.sagemaker.endpoint_records import (
+    KIND,
+    check_status,
+    deployments_in,
+    enter,
+    retaining,
+    state_change_detail,
+    variant_summary,
+    wanted,
+)
 from localcloud.sagemaker.errors import ServiceError, validation_error
 from localcloud.sagemaker.fleets import Closed, DeploymentFailed, Fleet
 from localcloud.sagemaker.guardrails import Plan, Route, alarm_that_rings, missing_alarms, plan_of
 from localcloud.sagemaker.listing import list_page
 from localcloud.sagemaker.store import RecordExists
 from localcloud.sagemaker.validation import Support, refuse_unsupported
+from localcloud.sagemaker.variants import Variants
 
 if TYPE_CHECKING:
     from localcloud.sagemaker.service import SageMaker
 
 logger = logging.getLogger(__name__)
 
-KIND = "endpoint"
 LOG_GROUP = "/aws/sagemaker/Endpoints"
 CLOSE_GRACE_SECONDS = 2.0
 BAKING_POLL_SECONDS = 0.25
@@ -61,6 +70,18 @@ UPDATE_SUPPORT = Support(
 )
 
 
+WEIGHTS_SUPPORT = Support(
+    honoured=frozenset(
+        {
+            "EndpointName",
+            "DesiredWeightsAndCapacities[].VariantName",
+            "DesiredWeightsAndCapacities[].DesiredWeight",
+            "DesiredWeightsAndCapacities[].DesiredInstanceCount",
+        }
+    ),
+)
+
+
 class Endpoints:
     def __init__(self, service: SageMaker):
         self._service = service
@@ -69,25 +90,25 @@ class Endpoints:
         self._closing = threading.Event()
         self._lock = threading.Lock()
         self._in_service: dict[str, Route] = {}
-        self._fleets: set[Fleet] = set()
+        self._started: set[Variants] = set()
         self._threads: set[threading.Thread] = set()
         self._restore()
 
     def create_endpoint(self, parameters: dict[str, Any]) -> dict[str, Any]:
         refuse_unsupported("CreateEndpoint", parameters, CREATE_SUPPORT)
         name = parameters["EndpointName"]
-        deployment = self._deployment(parameters["EndpointConfigName"])
-        self._check_plan(parameters.get("DeploymentConfig"), deployment)
+        deployments = self._deployments(parameters["EndpointConfigName"])
+        self._check_plan(parameters.get("DeploymentConfig"), deployments)
         arn = self._service.arn(f"endpoint/{name}")
         now = datetime.now(UTC)
         record = {
             "EndpointName": name,
             "EndpointArn": arn,
-            "EndpointConfigName": deployment.config_name,
+            "EndpointConfigName": parameters["EndpointConfigName"],
             "EndpointStatus": "Creating",
             "CreationTime": now,
             "LastModifiedTime": now,
-            "Deployment": dataclasses.asdict(deployment),
+            "Deployments": [dataclasses.asdict(one) for one in deployments],
             "LastDeploymentConfig": parameters.get("DeploymentConfig"),
         }
         try:
@@ -104,29 +125,48 @@ class Endpoints:
         name = parameters["EndpointName"]
         current = self.describe_endpoint(parameters)
         arn = current["EndpointArn"]
-        deployment = self._deployment(parameters["EndpointConfigName"])
+        deployments = self._deployments(parameters["EndpointConfigName"])
         if parameters.get("RetainAllVariantProperties"):
             excluded = {one["VariantPropertyType"] for one in parameters.get("ExcludeRetainedVariantProperties", [])}
-            deployment = _retaining(deployment, Deployment(**current["Deployment"]), excluded)
+            deployments = retaining(deployments, deployments_in(current), excluded)
         retained = current.get("LastDeploymentConfig") if parameters.get("RetainDeploymentConfig") else None
         config = parameters.get("DeploymentConfig", retained)
-        self._check_plan(config, deployment)
+        self._check_plan(config, deployments)
 
         def change(record: dict[str, Any]) -> None:
-            _check_status(record, "update", "InService")
-            if config is not None and record["Deployment"]["variant_name"] != deployment.variant_name:
+            check_status(record, "update", "InService")
+            names, new_names = (
+                [one.variant_name for one in several] for several in (deployments_in(record), deployments)
+            )
+            if config is not None and names != new_names:
                 raise validation_error(
-                    f"With a DeploymentConfig the variant's name must stay {record['Deployment']['variant_name']!r}; "
-                    f"the configuration {deployment.config_name!r} calls it {deployment.variant_name!r}."
+                    f"With a DeploymentConfig the variant's name must stay {', '.join(names)}; the configuration "
+                    f"{parameters['EndpointConfigName']!r} calls it {', '.join(new_names)}."
                 )
             record["LastDeploymentConfig"] = config
-            record["PendingDeployment"] = dataclasses.asdict(deployment)
+            record["PendingDeployments"] = [dataclasses.asdict(one) for one in deployments]
             record["PendingStage"] = {"Status": "Creating", "StartTime": datetime.now(UTC)}
-            _enter(record, "Updating")
+            enter(record, "Updating")
             record["PendingSince"] = record["LastModifiedTime"]
 
         self._announce(self._store.update(KIND, name, change))
         self._begin(self._replace_fleet, name)
+        return {"EndpointArn": arn}
+
+    def update_endpoint_weights_and_capacities(self, parameters: dict[str, Any]) -> dict[str, Any]:
+        """The same fleets go on, with other shares of the traffic and other numbers of servers."""
+        refuse_unsupported("UpdateEndpointWeightsAndCapacities", parameters, WEIGHTS_SUPPORT)
+        name = parameters["EndpointName"]
+        arn = self.describe_endpoint(parameters)["EndpointArn"]
+        wishes = {one["VariantName"]: one for one in parameters["DesiredWeightsAndCapacities"]}
+
+        def change(record: dict[str, Any]) -> None:
+            check_status(record, "update", "InService")
+            changed = wanted(deployments_in(record), wishes)
+            enter(record, "Updating", WantedDeployments=[dataclasses.asdict(one) for one in changed])
+
+        self._announce(self._store.update(KIND, name, change))
+        self._begin(self._adjust, name)
         return {"EndpointArn": arn}
 
     def delete_endpoint(self, parameters: dict[str, Any]) -> dict[str, Any]:
@@ -134,8 +174,8 @@ class Endpoints:
         self.describe_endpoint(parameters)
 
         def change(record: dict[str, Any]) -> None:
-            _check_status(record, "delete", "InService", "Failed")
-            _enter(record, "Deleting")
+            check_status(record, "delete", "InService", "Failed")
+            enter(record, "Deleting")
 
         self._announce(self._store.update(KIND, name, change))
         self._begin(self._delete, name)
@@ -148,17 +188,19 @@ class Endpoints:
             raise validation_error(f'Could not find endpoint "{arn}".')
         status = record["EndpointStatus"]
         serves = status in ("InService", "Updating", "RollingBack")
-        pending = record.get("PendingDeployment")
+        pending = record.get("PendingDeployments")
         if status != "Failed":
-            record["ProductionVariants"] = [_variant(record["Deployment"], serves, record["CreationTime"])]
+            desired = record.get("WantedDeployments") or record["Deployments"]
+            record["ProductionVariants"] = [
+                variant_summary(now, serves, record["CreationTime"], then)
+                for now, then in zip(record["Deployments"], desired, strict=True)
+            ]
         if pending is not None:
             record["PendingDeploymentSummary"] = {
-                "EndpointConfigName": pending["config_name"],
+                "EndpointConfigName": pending[0]["config_name"],
                 "ProductionVariants": [
-                    {
-                        **_variant(pending, False, record["PendingSince"]),
-                        "VariantStatus": [record["PendingStage"]],
-                    }
+                    {**variant_summary(one, False, record["PendingSince"]), "VariantStatus": [record["PendingStage"]]}
+                    for one in pending
                 ],
                 "StartTime": record["PendingSince"],
             }
@@ -175,12 +217,15 @@ class Endpoints:
         )
 
     @contextlib.contextmanager
-    def in_service(self, name: str) -> Iterator[Fleet | None]:
-        """Hold the fleet that answers an endpoint's requests, None if none does, so that it outlives this request."""
+    def in_service(self, name: str, target_variant: str | None = None) -> Iterator[Fleet | None]:
+        """Hold the fleet that answers an endpoint's next request, None if none does, so that it outlives this request.
+
+        Raises ServiceError ValidationError, the runtime's code, if there is no such variant.
+        """
         with contextlib.ExitStack() as held:
             with self._lock:
                 route = self._in_service.get(name)
-                fleet = None if route is None else route.next()
+                fleet = None if route is None else _chosen(route, name, target_variant)
                 if fleet is not None:
                     held.enter_context(fleet.request())
             yield fleet
@@ -189,12 +234,12 @@ class Endpoints:
         """End every process and thread. The records stay: endpoints in service start again with the next service."""
         with self._lock:
             self._closing.set()
-            fleets, threads = list(self._fleets), list(self._threads)
+            started, threads = list(self._started), list(self._threads)
             self._in_service.clear()
-        for fleet in fleets:
-            fleet.request_stop(CLOSE_GRACE_SECONDS)
-        for fleet in fleets:
-            fleet.wait(CLOSE_TIMEOUT_SECONDS)
+        for variants in started:
+            variants.request_stop(CLOSE_GRACE_SECONDS)
+        for variants in started:
+            variants.wait(CLOSE_TIMEOUT_SECONDS)
         for thread in threads:
             thread.join(CLOSE_TIMEOUT_SECONDS)
 
@@ -202,26 +247,26 @@ class Endpoints:
         record = self._store.get(KIND, name)
         assert record is not None
         try:
-            fleet = self._start_fleet(name, Deployment(**record["Deployment"]))
+            variants = self._start(name, deployments_in(record))
         except DeploymentFailed as error:
             self._change(name, "Failed", FailureReason=str(error)[:1024])
         else:
             with self._lock:
-                self._in_service[name] = Route(fleet)
+                self._in_service[name] = Route(variants)
             self._change(name, "InService")
 
     def _replace_fleet(self, name: str) -> None:
         started = monotonic()
         record = self._store.get(KIND, name)
         assert record is not None
-        new = Deployment(**record["PendingDeployment"])
-        done: dict[str, Any] = {"PendingDeployment": None, "PendingSince": None, "PendingStage": None}
-        fleet = None
+        deployments = deployments_in(record, "PendingDeployments")
+        done: dict[str, Any] = {"PendingDeployments": None, "PendingSince": None, "PendingStage": None}
+        new = None
         try:
-            plan = plan_of(record["LastDeploymentConfig"], new.instance_count)
-            fleet = self._start_fleet(name, new)
+            plan = plan_of(record["LastDeploymentConfig"], deployments[0].instance_count)
+            new = self._start(name, deployments)
             with self._service.invocation_metrics.watched():
-                previous = self._move_traffic(name, fleet, plan, started + plan.timeout_seconds)
+                previous = self._move_traffic(name, new, plan, started + plan.timeout_seconds)
         except Closed:
             raise
         except Exception as error:
@@ -230,44 +275,60 @@ class Endpoints:
             old = record["EndpointConfigName"]
             logger.warning("endpoint %s stays on %s: %s", name, old, reason, exc_info=not expected)
             self._change(name, "RollingBack")
-            if fleet is not None:
+            if new is not None:
                 with self._lock:
-                    self._in_service[name].give(fleet, 0)
-                fleet.drain()
-                self._end(fleet)
+                    self._in_service[name].give(new, 0)
+                new.drain()
+                self._end(new)
             self._change(name, "InService", **done)
             return
         self._wait(plan.termination_wait_seconds)
         previous.drain()
         self._end(previous)
-        done |= {"EndpointConfigName": new.config_name, "Deployment": record["PendingDeployment"]}
+        done |= {"EndpointConfigName": deployments[0].config_name, "Deployments": record["PendingDeployments"]}
         self._change(name, "InService", **done)
 
-    def _move_traffic(self, name: str, fleet: Fleet, plan: Plan, deadline: float) -> Fleet:
-        """Give the new fleet its shares, one after the other, and return the old one. Raises DeploymentFailed and
-        Closed; then the old one has all traffic again.
+    def _adjust(self, name: str) -> None:
+        """Bring the variants to the weights and numbers of servers that are wanted; if that fails, they stay."""
+        record = self._store.get(KIND, name)
+        assert record is not None
+        variants, changed = self._in_service[name].variants, deployments_in(record, "WantedDeployments")
+        done: dict[str, Any] = {"WantedDeployments": None}
+        try:
+            variants.scale({one.variant_name: one.instance_count for one in changed}, self._closing)
+        except DeploymentFailed as error:
+            logger.warning("endpoint %s keeps its instances: %s", name, error)
+        else:
+            with self._lock:
+                variants.weigh({one.variant_name: one.weight for one in changed})
+            done["Deployments"] = record["WantedDeployments"]
+        self._change(name, "InService", **done)
+
+    def _move_traffic(self, name: str, new: Variants, plan: Plan, deadline: float) -> Variants:
+        """Give the new variants their shares, one after the other, and return the old ones. Raises DeploymentFailed and
+        Closed; then the old ones have all traffic again.
         """
         route = self._in_service[name]
-        previous = route.fleet
+        previous = route.variants
         for share in plan.shares:
             with self._lock:
-                route.give(fleet, share)
+                route.give(new, share)
             self._enter_stage(name, "Baking")
             try:
-                self._bake(fleet, plan, deadline)
+                self._bake(new, plan, deadline)
             except Exception:
                 with self._lock:
                     route.give(previous, 1)
                 raise
         return previous
 
-    def _bake(self, fleet: Fleet, plan: Plan, deadline: float) -> None:
-        """Watch the new fleet and the alarms for the interval of the plan. Raises DeploymentFailed and Closed."""
-        cloudwatch = self._service.ports.client("cloudwatch", fleet.deployment.role_arn) if plan.alarms else None
+    def _bake(self, new: Variants, plan: Plan, deadline: float) -> None:
+        """Watch the new variants and the alarms for the interval of the plan. Raises DeploymentFailed and Closed."""
+        cloudwatch = self._service.ports.client("cloudwatch", new.role_arn) if plan.alarms else None
         over, next_look = monotonic() + plan.wait_seconds, 0.0
         while True:
             now = monotonic()
-            if not fleet.healthy():
+            if not new.healthy():
                 raise DeploymentFailed("the new fleet is not healthy any more")
             if now > deadline:
                 raise DeploymentFailed(f"the deployment took more than {plan.timeout_seconds:.0f} seconds")
@@ -287,7 +348,7 @@ class Endpoints:
         with self._lock:
             route = self._in_service.pop(name, None)
         if route is not None:
-            self._end(route.fleet)
+            self._end(route.variants)
         self._forget(name)
 
     def _forget(self, name: str) -> None:
@@ -302,13 +363,18 @@ class Endpoints:
             if status == "Deleting":
                 self._forget(name)
                 continue
+            kept = {one.fleet_id for one in deployments_in(record)}
             for folder in self._folder.joinpath(name).glob("*"):
-                if folder.name != record["Deployment"]["fleet_id"]:
+                if folder.name not in kept:
                     shutil.rmtree(folder, ignore_errors=True)
             if status == "Failed":
                 continue
             if status != "Creating":
-                self._store.update(KIND, name, lambda record: _enter(record, "SystemUpdating", PendingDeployment=None))
+                self._store.update(
+                    KIND,
+                    name,
+                    lambda record: enter(record, "SystemUpdating", PendingDeployments=None, WantedDeployments=None),
+                )
             self._begin(self._bring_back, name)
 
     def _bring_back(self, name: str) -> None:
@@ -324,54 +390,64 @@ class Endpoints:
         if not self._closing.is_set():
             self._bring_into_service(name)
 
-    def _deployment(self, config_name: str) -> Deployment:
+    def _deployments(self, config_name: str) -> list[Deployment]:
         config = self._service.endpoint_configs.get(config_name)
-        return deployment_of(config, self._service.models.get(config["ProductionVariants"][0]["ModelName"]))
+        return [
+            deployment_of(config, variant, self._service.models.get(variant["ModelName"]))
+            for variant in config["ProductionVariants"]
+        ]
 
-    def _check_plan(self, config: Mapping[str, Any] | None, deployment: Deployment) -> None:
-        """Raises ServiceError: a DeploymentConfig that contradicts itself, alarms that are not there or not readable.
+    def _check_plan(self, config: Mapping[str, Any] | None, deployments: list[Deployment]) -> None:
+        """Raises ServiceError: a DeploymentConfig that contradicts itself or that is for several variants, which AWS
+        has no guardrails for; alarms that are not there or not readable.
 
         The alarms are read as the role of the model, as AWS does: not to be called in a thread that serves CloudWatch.
         """
-        alarms = plan_of(config, deployment.instance_count).alarms
+        if config and len(deployments) > 1:
+            raise validation_error(
+                "A DeploymentConfig is for an endpoint of one production variant; this one has "
+                f"{', '.join(one.variant_name for one in deployments)}."
+            )
+        alarms, role_arn = plan_of(config, deployments[0].instance_count).alarms, deployments[0].role_arn
         if not alarms:
             return
         try:
-            missing = missing_alarms(self._service.ports.client("cloudwatch", deployment.role_arn), alarms)
+            missing = missing_alarms(self._service.ports.client("cloudwatch", role_arn), alarms)
         except ClientError as error:
             raise validation_error(
                 f"Could not describe the alarms {', '.join(alarms)}. Please ensure that the role "
-                f'"{deployment.role_arn}" has "cloudwatch:DescribeAlarms" permissions on them. ({error})'
+                f'"{role_arn}" has "cloudwatch:DescribeAlarms" permissions on them. ({error})'
             ) from error
         if missing:
             raise validation_error(f"AutoRollbackConfiguration names alarms that do not exist: {', '.join(missing)}.")
 
-    def _start_fleet(self, name: str, deployment: Deployment) -> Fleet:
-        """Return a fleet that is healthy. Raises DeploymentFailed, and then nothing of it is left, and Closed."""
-        fleet = Fleet(self._service, deployment, self._folder / name / deployment.fleet_id, f"{LOG_GROUP}/{name}")
+    def _start(self, name: str, deployments: list[Deployment]) -> Variants:
+        """Return variants that are healthy. Raises DeploymentFailed, and then nothing of them is left, and Closed."""
+        folder, log_group = self._folder / name, f"{LOG_GROUP}/{name}"
+        variants = Variants([Fleet(self._service, one, folder / one.fleet_id, log_group) for one in deployments])
         with self._lock:
             if self._closing.is_set():
                 raise Closed
-            self._fleets.add(fleet)
+            self._started.add(variants)
         try:
-            fleet.start(self._closing)
+            variants.start(self._closing)
         except Closed:
             raise
         except DeploymentFailed:
-            self._end(fleet)
+            self._end(variants)
             raise
         except Exception as error:
             logger.exception("endpoint %s", name)
-            self._end(fleet)
+            self._end(variants)
             raise DeploymentFailed(f"InternalServerError: {error!r}") from error
-        return fleet
+        return variants
 
-    def _end(self, fleet: Fleet) -> None:
-        fleet.request_stop()
-        fleet.wait()
-        fleet.remove()
+    def _end(self, variants: Variants) -> None:
+        variants.request_stop()
+        variants.wait()
+        variants.remove()
         with self._lock:
-            self._fleets.discard(fleet)
+            self._started.discard(variants)
 
     def _wait(self, seconds: float) -> None:
         if self._closing.wait(seconds):
@@ -397,7 +473,7 @@ class Endpoints:
     def _change(self, name: str, status: str, **members: Any) -> None:
         if self._closing.is_set():
             raise Closed
-        self._announce(self._store.update(KIND, name, lambda record: _enter(record, status, **members)))
+        self._announce(self._store.update(KIND, name, lambda record: enter(record, status, **members)))
 
     def _announce(self, record: Mapping[str, Any]) -> None:
         try:
@@ -409,64 +485,10 @@ class Endpoints:
             logger.exception("no event for %s", record["EndpointArn"])
 
 
-def state_change_detail(record: Mapping[str, Any], tags: list[dict[str, str]]) -> dict[str, Any]:
-    """The event's detail; here, unlike in the API, AWS writes statuses as IN_SERVICE.
-
-    https://docs.aws.amazon.com/sagemaker/latest/dg/automating-sagemaker-with-eventbridge.html"""
-    deployment = record["Deployment"]
-    detail = {
-        "EndpointName": record["EndpointName"],
-        "EndpointArn": record["EndpointArn"],
-        "EndpointConfigName": record["EndpointConfigName"],
-        "ProductionVariants": [
-            {
-                "VariantName": deployment["variant_name"],
-                "DesiredWeight": deployment["weight"],
-                "DesiredInstanceCount": deployment["instance_count"],
-            }
-        ],
-        "EndpointStatus": re.sub(r"(?<=[a-z])(?=[A-Z])", "_", record["EndpointStatus"]).upper(),
-        "CreationTime": int(record["CreationTime"].timestamp() * 1000),
-        "LastModifiedTime": int(record["LastModifiedTime"].timestamp() * 1000),
-        "Tags": {tag["Key"]: tag["Value"] for tag in tags},
-    }
-    return detail | ({"FailureReason": record["FailureReason"]} if record.get("FailureReason") else {})
-
-
-def _enter(record: dict[str, Any], status: str, **members: Any) -> None:
-    record.update(EndpointStatus=status, LastModifiedTime=datetime.now(UTC), **members)
-
-
-def _retaining(deployment: Deployment, current: Deployment, excluded: set[str]) -> Deployment:
-    """A deployment with the properties that the variant of the same name has now. excluded: VariantPropertyTypes."""
-    if deployment.variant_name != current.variant_name:
-        return deployment
-    properties = {"DesiredInstanceCount": "instance_count", "DesiredWeight": "weight"}
-    kept = {member: getattr(current, member) for kind, member in properties.items() if kind not in excluded}
-    return dataclasses.replace(deployment, **kept)
-
-
-def _check_status(record: Mapping[str, Any], verb: str, *allowed: str) -> None:
-    status, arn = record["EndpointStatus"], record["EndpointArn"]
-    if status == "Failed" and status not in allowed:
-        raise validation_error(f'Cannot {verb} endpoint "{arn}" in status Failed: it can only be deleted.')
-    if status not in allowed:
-        raise validation_error(f'Cannot update in-progress endpoint "{arn}".')  # AWS's words for a deletion, too
-
-
-def _variant(deployment: Mapping[str, Any], serves: bool, resolved: datetime) -> dict[str, Any]:
-    count, weight = deployment["instance_count"], deployment["weight"]
-    return {
-        "VariantName": deployment["variant_name"],
-        "DeployedImages": [
-            {
-                "SpecifiedImage": deployment["image"],
-                "ResolvedImage": deployment["image"],
-                "ResolutionTime": resolved,
-            }
-        ],
-        "CurrentWeight": weight if serves else 0.0,
-        "DesiredWeight": weight,
-        "CurrentInstanceCount": count if serves else 0,
-        "DesiredInstanceCount": count,
-    }
+def _chosen(route: Route, endpoint_name: str, target_variant: str | None) -> Fleet:
+    try:
+        return route.next().choose(target_variant)
+    except KeyError:
+        raise ServiceError(
+            "ValidationError", f"Variant {target_variant} not found for endpoint {endpoint_name}."
+        ) from None

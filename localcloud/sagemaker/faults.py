@@ -213,6 +213,7 @@ def _usage(action: str) -> str:
         "CreateHyperParameterTuningJob": "training job",
         "CreateEndpoint": "endpoint",
         "UpdateEndpoint": "endpoint",
+        "UpdateEndpointWeightsAndCapacities": "endpoint",
     }.get(action, action)
 
 

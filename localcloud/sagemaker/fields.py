@@ -26,6 +26,7 @@ TABLES = {
     "ListModelPackageGroups": model_packages.LIST_GROUPS_SUPPORT,
     "ListTrainingJobs": training_requests.LIST_SUPPORT,
     "UpdateEndpoint": endpoints.UPDATE_SUPPORT,
+    "UpdateEndpointWeightsAndCapacities": endpoints.WEIGHTS_SUPPORT,
     "UpdateModelPackage": model_packages.UPDATE_SUPPORT,
 }
 HEAD = """# The local SageMaker, field by field

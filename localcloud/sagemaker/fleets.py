@@ -9,7 +9,7 @@ import shutil
 import tarfile
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -63,6 +63,7 @@ class Fleet:
         self._folder = folder
         self._log_group = log_group
         self._servers: list[Server] = []
+        self._add_server: Callable[[], None] = _not_started
         self._idle = threading.Condition()
         self._in_flight = 0
         self._stop_requested = False
@@ -70,7 +71,8 @@ class Fleet:
     def start(self, closing: threading.Event) -> None:
         """Return when every server is healthy. Raises DeploymentFailed and Closed; end it then, too."""
         deployment, ports = self.deployment, self._service.ports
-        self._wait_for_instances(closing)
+        for leftover in self._folder.glob("i-*"):  # of servers before a restart
+            shutil.rmtree(leftover, ignore_errors=True)
         model_folder = self._folder / "model"
         if not model_folder.exists():
             self._prepare_model(model_folder)
@@ -86,15 +88,34 @@ class Fleet:
             raise DeploymentFailed(str(error)) from error
         except ServiceError as error:
             raise DeploymentFailed(error.message) from error
-        for number in range(deployment.instance_count):
-            stream = LogStream(logs, self._log_group, f"{deployment.variant_name}/i-{secrets.token_hex(8)}")
-            work_folder = self._folder / f"work-{number}"
-            launch = launch_of(launcher, model_folder, work_folder, environment, stream)
+
+        def add_server() -> None:
+            instance_id = f"i-{secrets.token_hex(8)}"
+            stream = LogStream(logs, self._log_group, f"{deployment.variant_name}/{instance_id}")
+            launch = launch_of(launcher, model_folder, self._folder / instance_id, environment, stream)
             with self._idle:
                 if self._stop_requested:
                     raise Closed
                 self._servers.append(Server(launch, stream, deployment.startup_timeout_seconds, self._is_healthy))
-        self._wait_until_healthy(closing)
+
+        self._add_server = add_server
+        self.scale(deployment.instance_count, closing)
+
+    def scale(self, instance_count: int, closing: threading.Event) -> None:
+        """Return when there are so many servers, all of them healthy, and those that are too many have answered what
+        they were asked and ended. Raises DeploymentFailed, and then there are as many as before, and Closed.
+        """
+        before = len(self._servers)
+        if instance_count > before:
+            self._wait_for_instances(closing)
+        while len(self._servers) < instance_count:
+            self._add_server()
+        try:
+            self._wait_until_healthy(closing)
+        except DeploymentFailed:
+            self._retire(before)
+            raise
+        self._retire(instance_count)
 
     @contextlib.contextmanager
     def request(self) -> Iterator[None]:
@@ -109,8 +130,8 @@ class Fleet:
                 self._idle.notify_all()
 
     def post(self, body: bytes, headers: Mapping[str, str]) -> urllib3.BaseHTTPResponse:
-        """POST /invocations to the server with the fewest requests. Raises urllib3's errors."""
-        return min(self._servers, key=lambda server: server.load).post(body, headers)
+        """POST /invocations to the healthy server with the fewest requests. Raises urllib3's errors."""
+        return min(self._servers, key=lambda server: (not server.healthy, server.load)).post(body, headers)
 
     def healthy(self) -> bool:
         """Whether every server answers its health check."""
@@ -145,6 +166,16 @@ class Fleet:
             raise Closed
         if self._take_fault("InsufficientCapacity"):
             raise DeploymentFailed(NO_CAPACITY)
+
+    def _retire(self, instance_count: int) -> None:
+        """End the servers beyond this count when they have answered what they were asked."""
+        with self._idle:
+            retired, self._servers = self._servers[instance_count:], self._servers[:instance_count]
+            self._idle.wait_for(lambda: all(server.load == 0 for server in retired), INVOCATION_TIMEOUT_SECONDS + 5)
+        for server in retired:
+            server.request_stop(TERMINATION_GRACE_SECONDS)
+        for server in retired:
+            server.wait()
 
     def _is_healthy(self, connections: urllib3.HTTPConnectionPool) -> bool:
         """Ask a server for its health, unless a fault answers in its place."""
@@ -193,8 +224,12 @@ class Fleet:
                     f"The primary container for production variant {self.deployment.variant_name} did not pass the "
                     "ping health check. Please check CloudWatch logs for this endpoint."
                 )
-            if closing.wait(0.02):
+            if closing.wait(0.02) or self._stop_requested:
                 raise Closed
+
+
+def _not_started() -> None:
+    raise AssertionError("a fleet is scaled once it has started")
 
 
 def _unpack(archive: Path, folder: Path, url: str) -> None:

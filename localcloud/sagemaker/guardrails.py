@@ -12,7 +12,7 @@ from typing import Any
 from botocore.exceptions import BotoCoreError, ClientError
 
 from localcloud.sagemaker.errors import ServiceError, validation_error
-from localcloud.sagemaker.fleets import Fleet
+from localcloud.sagemaker.variants import Variants
 
 LONGEST_EXECUTION_SECONDS = 28_800  # AWS's bound of MaximumExecutionTimeoutInSeconds
 
@@ -52,28 +52,28 @@ def plan_of(config: Mapping[str, Any] | None, instance_count: int) -> Plan:
 
 
 class Route:
-    """The fleet that answers an endpoint's requests and, while traffic moves, the one that gets a share of them."""
+    """The variants that answer an endpoint's requests and, while traffic moves, those that get a share of them."""
 
-    def __init__(self, fleet: Fleet):
-        self.fleet = fleet
-        self._new: Fleet | None = None
+    def __init__(self, variants: Variants):
+        self.variants = variants
+        self._new: Variants | None = None
         self._share = 0.0
         self._owed = 0.0
 
-    def give(self, fleet: Fleet, share: float) -> None:
-        """Send a share of the requests to a new fleet. With 1 it is the fleet, with 0 it gets none."""
+    def give(self, variants: Variants, share: float) -> None:
+        """Send a share of the requests to new variants. With 1 they take the others' place, with 0 they get none."""
         if share >= 1:
-            self.fleet, self._new = fleet, None
+            self.variants, self._new = variants, None
         else:
-            self._new, self._share = (fleet, share) if share > 0 else (None, 0.0)
+            self._new, self._share = (variants, share) if share > 0 else (None, 0.0)
 
-    def next(self) -> Fleet:
-        """The fleet for the next request; the shares hold for any few of them."""
+    def next(self) -> Variants:
+        """The variants for the next request; the shares hold for any few of them."""
         if self._new is None:
-            return self.fleet
+            return self.variants
         self._owed += self._share
         if self._owed < 1 - 1e-9:
-            return self.fleet
+            return self.variants
         self._owed -= 1
         return self._new
 

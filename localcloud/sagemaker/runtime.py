@@ -66,14 +66,11 @@ def invoke_endpoint(service: SageMaker, name: str, body: bytes, headers: Mapping
             "1 validation error detected: Value at 'body' failed to satisfy constraint: "
             f"Member must have length less than or equal to {MOST_BODY_BYTES}"
         )
-    with service.endpoints.in_service(name) as fleet:
+    target = given.get("x-amzn-sagemaker-target-variant")
+    with service.endpoints.in_service(name, target) as fleet:
         if fleet is None:
             raise _validation_error(f"Endpoint {name} of account {service.account_id} not found.")
         variant = fleet.deployment.variant_name
-        if given.get("x-amzn-sagemaker-target-variant", variant) != variant:
-            raise _validation_error(
-                f"Variant {given['x-amzn-sagemaker-target-variant']} not found for endpoint {name}."
-            )
         passed_on = {header: given[header.lower()] for header in PASSED_ON if header.lower() in given}
         asked = time.monotonic()
         status = 0

@@ -67,6 +67,7 @@ ACTIONS = {
     "StopHyperParameterTuningJob": ("tuning_jobs", "stop_hyper_parameter_tuning_job"),
     "StopTrainingJob": ("training_jobs", "stop_training_job"),
     "UpdateEndpoint": ("endpoints", "update_endpoint"),
+    "UpdateEndpointWeightsAndCapacities": ("endpoints", "update_endpoint_weights_and_capacities"),
     "UpdateModelPackage": ("model_packages", "update_model_package"),
 }
 

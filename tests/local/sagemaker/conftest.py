@@ -16,6 +16,8 @@ import pytest
 from localcloud.containers.images import Images
 from localcloud.containers.tiny import tiny_image
 from localcloud.sagemaker.service import Ports, SageMaker
+from tests.local.sagemaker.serving import IMAGE, archive, variant
+from tests.local.sagemaker.serving import ROLE as SERVING_ROLE
 
 REGION = "us-east-1"
 ROLE = "arn:aws:iam::123456789012:role/training"
@@ -111,3 +113,23 @@ def job() -> Callable[..., dict[str, Any]]:
         }
 
     return parameters
+
+
+@pytest.fixture
+def make_config(outside: Any) -> Callable[..., str]:
+    """A function that makes a model and an endpoint configuration of the same name; switches are the server's."""
+
+    def make(sagemaker: SageMaker, name: str, image: str = IMAGE, **switches: Any) -> str:
+        url = outside.put(f"{name}/model.tar.gz", archive({"name": name, **switches}))
+        sagemaker.call(
+            "CreateModel",
+            {
+                "ModelName": name,
+                "PrimaryContainer": {"Image": image, "ModelDataUrl": url, "Environment": {"FROM_MODEL": name}},
+                "ExecutionRoleArn": SERVING_ROLE,
+            },
+        )
+        sagemaker.call("CreateEndpointConfig", {"EndpointConfigName": name, "ProductionVariants": [variant(name)]})
+        return name
+
+    return make

@@ -1,16 +1,13 @@
 """Endpoints from the model archive to the answer: the image `tiny` runs a server of the tests' own."""
 
 import contextlib
-import io
 import json
 import os
 import socket
 import subprocess
 import sys
-import tarfile
 import threading
 import time
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -20,72 +17,7 @@ import pytest
 from localcloud.sagemaker.errors import ServiceError
 from localcloud.sagemaker.runtime import ModelError
 from localcloud.sagemaker.service import SageMaker
-
-ROLE = "arn:aws:iam::123456789012:role/serving"
-IMAGE = "123.dkr.ecr.x.amazonaws.com/tiny:1"
-SERVER = Path(__file__).with_name("switched_server.py")
-
-
-@pytest.fixture
-def make_config(outside: Any) -> Callable[..., str]:
-    """A function that makes a model and an endpoint configuration of the same name; switches are the server's."""
-
-    def make(sagemaker: SageMaker, name: str, image: str = IMAGE, **switches: Any) -> str:
-        url = outside.put(f"{name}/model.tar.gz", archive({"name": name, **switches}))
-        sagemaker.call(
-            "CreateModel",
-            {
-                "ModelName": name,
-                "PrimaryContainer": {"Image": image, "ModelDataUrl": url, "Environment": {"FROM_MODEL": name}},
-                "ExecutionRoleArn": ROLE,
-            },
-        )
-        sagemaker.call("CreateEndpointConfig", {"EndpointConfigName": name, "ProductionVariants": [variant(name)]})
-        return name
-
-    return make
-
-
-def archive(switches: dict[str, Any]) -> bytes:
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w:gz") as tar:
-        tar.add(SERVER, "serve.py")
-        content = json.dumps(switches).encode()
-        member = tarfile.TarInfo("switches.json")
-        member.size = len(content)
-        tar.addfile(member, io.BytesIO(content))
-    return buffer.getvalue()
-
-
-def variant(model: str, **members: Any) -> dict[str, Any]:
-    return {
-        "VariantName": "AllTraffic",
-        "ModelName": model,
-        "InitialInstanceCount": 1,
-        "InstanceType": "ml.m5.large",
-        **members,
-    }
-
-
-def create(sagemaker: SageMaker, config: str, name: str = "kelp") -> dict[str, Any]:
-    sagemaker.call("CreateEndpoint", {"EndpointName": name, "EndpointConfigName": config})
-    return settled(sagemaker, name)
-
-
-def settled(sagemaker: SageMaker, name: str = "kelp", seconds: float = 20) -> dict[str, Any]:
-    """The endpoint's description once it is neither being created nor updated."""
-    deadline = time.monotonic() + seconds
-    while True:
-        endpoint = sagemaker.call("DescribeEndpoint", {"EndpointName": name})
-        if endpoint["EndpointStatus"] in ("InService", "Failed"):
-            return endpoint
-        assert time.monotonic() < deadline, endpoint
-        time.sleep(0.02)
-
-
-def ask(sagemaker: SageMaker, wish: str = "", name: str = "kelp", body: bytes = b"image") -> dict[str, Any]:
-    answer = sagemaker.invoke_endpoint(name, body, {"x-amzn-sagemaker-custom-attributes": wish} if wish else {})
-    return json.loads(answer.body)
+from tests.local.sagemaker.serving import ROLE, ask, create, settled, variant
 
 
 def answers_by_another(sagemaker: SageMaker, pid: int, seconds: float = 15) -> bool:

@@ -83,11 +83,6 @@ def test_an_endpoint_configuration_is_described_listed_and_deleted(sagemaker):
         sagemaker.call("CreateEndpoint", {"EndpointName": "kelp", "EndpointConfigName": "kelp"})
 
 
-def two_variants() -> dict[str, Any]:
-    one = config()["ProductionVariants"][0]
-    return {"EndpointConfigName": "kelp", "ProductionVariants": [one, {**one, "VariantName": "w"}]}
-
-
 SERVERLESS = {
     "VariantName": "v",
     "ModelName": "kelp",
@@ -105,7 +100,6 @@ CAPTURE = {
     ("parameters", "message"),
     [
         (config(ModelName="none"), "Could not find model"),
-        (two_variants(), "more than one entry in ProductionVariants is not supported"),
         ({"EndpointConfigName": "kelp", "ProductionVariants": [SERVERLESS]}, "ServerlessConfig"),
         (config() | {"DataCaptureConfig": CAPTURE}, "DataCaptureConfig.DestinationS3Uri"),
         (config(ContainerStartupHealthCheckTimeoutInSeconds=5), "must have value greater than or equal to 60"),

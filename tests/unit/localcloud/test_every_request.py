@@ -54,6 +54,10 @@ VALID: dict[str, dict[str, Any]] = {
     "CreateEndpointConfig": {"EndpointConfigName": "c", "ProductionVariants": [VARIANT]},
     "CreateEndpoint": {"EndpointName": "e", "EndpointConfigName": "c"},
     "UpdateEndpoint": {"EndpointName": "e", "EndpointConfigName": "c"},
+    "UpdateEndpointWeightsAndCapacities": {
+        "EndpointName": "e",
+        "DesiredWeightsAndCapacities": [{"VariantName": "AllTraffic"}],
+    },
     "CreateModelPackageGroup": {"ModelPackageGroupName": "g"},
     "CreateModelPackage": {
         "ModelPackageGroupName": "g",
