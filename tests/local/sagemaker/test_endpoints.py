@@ -45,8 +45,16 @@ def listens(port: int) -> bool:
         return client.connect_ex(("127.0.0.1", port)) == 0
 
 
-def statuses(outside: Any) -> list[str]:
-    return [detail["EndpointStatus"] for kind, detail, _ in outside.events if kind == "SageMaker Endpoint State Change"]
+def has_told(outside: Any, *last: str, seconds: float = 10) -> bool:
+    """Whether the last events of endpoints tell these statuses in time: an event follows its status."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        kinds = ((kind, detail) for kind, detail, _ in outside.events)
+        told = [detail["EndpointStatus"] for kind, detail in kinds if kind == "SageMaker Endpoint State Change"]
+        if told[-len(last) :] == list(last):
+            return True
+        time.sleep(0.01)
+    return False
 
 
 def test_an_endpoint_serves_its_model_archive(sagemaker, outside, make_config):
@@ -72,7 +80,7 @@ def test_an_endpoint_serves_its_model_archive(sagemaker, outside, make_config):
     assert content["environment"]["FROM_MODEL"] == "first"
     assert content["environment"]["AWS_ROLE_FOR_TEST"] == ROLE
     assert ("s3", ROLE) in outside.identities
-    assert statuses(outside) == ["CREATING", "IN_SERVICE"]
+    assert has_told(outside, "CREATING", "IN_SERVICE")
 
 
 def test_the_servers_lines_are_in_the_endpoints_log(sagemaker, outside, make_config):
@@ -97,7 +105,7 @@ def test_what_does_not_start_fails_the_endpoint(sagemaker, outside, make_config,
     endpoint = create(sagemaker, make_config(sagemaker, "bad", **members))
     assert endpoint["EndpointStatus"] == "Failed"
     assert reason in endpoint["FailureReason"]
-    assert statuses(outside) == ["CREATING", "FAILED"]
+    assert has_told(outside, "CREATING", "FAILED")
     with pytest.raises(ServiceError, match=r"Endpoint kelp of account 123456789012 not found\."):
         ask(sagemaker)
     sagemaker.call("DeleteEndpoint", {"EndpointName": "kelp"})
@@ -160,7 +168,7 @@ def test_an_update_loses_no_request(sagemaker, outside, make_config):
     assert not errors
     assert {"first", "second"} == set(answers)
     assert ask(sagemaker)["name"] == "second"
-    assert statuses(outside)[-2:] == ["UPDATING", "IN_SERVICE"]
+    assert has_told(outside, "UPDATING", "IN_SERVICE")
     assert len(list((sagemaker.home / "endpoints" / "kelp").iterdir())) == 1
 
 
@@ -173,7 +181,7 @@ def test_an_update_that_fails_stays_silently_on_the_old_configuration(sagemaker,
     assert endpoint["EndpointConfigName"] == "first"
     assert "FailureReason" not in endpoint
     assert ask(sagemaker)["name"] == "first"
-    assert statuses(outside)[-3:] == ["UPDATING", "ROLLING_BACK", "IN_SERVICE"]
+    assert has_told(outside, "UPDATING", "ROLLING_BACK", "IN_SERVICE")
 
 
 def test_a_crashed_server_is_started_again(sagemaker, make_config):
@@ -410,7 +418,7 @@ def test_an_alarm_gives_all_traffic_back_to_the_old_fleet(sagemaker, outside, ma
     assert "FailureReason" not in endpoint
     assert "PendingDeploymentSummary" not in endpoint
     assert {ask(sagemaker)["name"] for _ in range(4)} == {"first"}
-    assert statuses(outside)[-3:] == ["UPDATING", "ROLLING_BACK", "IN_SERVICE"]
+    assert has_told(outside, "UPDATING", "ROLLING_BACK", "IN_SERVICE")
     assert ("cloudwatch", ROLE) in outside.identities
     assert len(list((sagemaker.home / "endpoints" / "kelp").iterdir())) == 1
 
