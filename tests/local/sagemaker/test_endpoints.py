@@ -280,7 +280,7 @@ def test_closing_ends_servers_in_service_and_servers_that_start(sagemaker, make_
     pid = ask(sagemaker)["pid"]
     make_config(sagemaker, "slow", starts_in_seconds=60)
     sagemaker.call("CreateEndpoint", {"EndpointName": "weed", "EndpointConfigName": "slow"})
-    while not list((sagemaker.home / "endpoints" / "weed").glob("*/work-0")):
+    while not list((sagemaker.home / "endpoints" / "weed").glob("*/i-*")):
         time.sleep(0.01)
     started = time.monotonic()
     sagemaker.close()
