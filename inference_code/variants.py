@@ -21,7 +21,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "openvino-bfloat16": {"engine": "openvino", "precision": "bfloat16", "file": "variants/float32.onnx"},
     "openvino-int8": {"engine": "openvino", "precision": "int8", "file": "variants/int8.onnx"},
 }
-"""By name, with what serving.json says of them. torch.compile is none of them: docs/experiments.md says why."""
+"""By name, with what serving.json says of them. torch.compile is none of them: it compiles at
+each start of each instance, by a C++ compiler that the image need not have."""
 PACKAGE_OF = {"onnxruntime": "onnxruntime", "openvino": "openvino"}
 """What an engine needs beyond the serving image; its pin is in optimize-requirements.txt."""
 OPSET = 17
