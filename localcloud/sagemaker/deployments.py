@@ -31,6 +31,8 @@ class Deployment:
     startup_timeout_seconds: float
     data_capture: Mapping[str, Any] | None = None
     """DataCaptureConfig of the configuration."""
+    serverless: Mapping[str, Any] | None = None
+    """ServerlessConfig of a variant that has no instances of its own."""
 
 
 def deployment_of(config: Mapping[str, Any], variant: Mapping[str, Any], model: Mapping[str, Any]) -> Deployment:
@@ -42,7 +44,7 @@ def deployment_of(config: Mapping[str, Any], variant: Mapping[str, Any], model: 
         fleet_id=secrets.token_hex(4),
         config_name=config["EndpointConfigName"],
         variant_name=variant["VariantName"],
-        instance_count=variant["InitialInstanceCount"],
+        instance_count=variant.get("InitialInstanceCount", 1),
         weight=variant["InitialVariantWeight"],
         image=container["Image"],
         model_data_url=container.get("ModelDataUrl"),
@@ -52,4 +54,5 @@ def deployment_of(config: Mapping[str, Any], variant: Mapping[str, Any], model: 
             "ContainerStartupHealthCheckTimeoutInSeconds", DEFAULT_STARTUP_TIMEOUT_SECONDS
         ),
         data_capture=config.get("DataCaptureConfig"),
+        serverless=variant.get("ServerlessConfig"),
     )

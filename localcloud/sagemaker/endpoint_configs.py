@@ -28,6 +28,7 @@ SUPPORT = Support(
             "ProductionVariants[].InitialInstanceCount",
             "ProductionVariants[].InstanceType",
             "ProductionVariants[].InitialVariantWeight",
+            "ProductionVariants[].ServerlessConfig.MaxConcurrency",
             "ProductionVariants[].ContainerStartupHealthCheckTimeoutInSeconds",
             *(
                 f"DataCaptureConfig.{member}"
@@ -39,6 +40,7 @@ SUPPORT = Support(
     ignored={
         "DataCaptureConfig.KmsKeyId": "what is captured is encrypted as its bucket says",
         "KmsKeyId": "there is no volume to encrypt",
+        "ProductionVariants[].ServerlessConfig.MemorySizeInMB": "the memory is the machine's",
         "ProductionVariants[].VolumeSizeInGB": "the volume is the machine's disk",
         "ProductionVariants[].InferenceAmiVersion": "there is no machine image",
         "ProductionVariants[].ModelDataDownloadTimeoutInSeconds": "the model data is on this machine",
@@ -59,6 +61,8 @@ class EndpointConfigs:
         for variant in variants:
             self._service.models.get(variant["ModelName"])
         _check_destination(parameters.get("DataCaptureConfig"))
+        if any("ServerlessConfig" in variant for variant in variants):
+            _check_serverless(variants, parameters)
         name = parameters["EndpointConfigName"]
         arn = self._service.arn(f"endpoint-config/{name}")
         record = {key: value for key, value in parameters.items() if key != "Tags"}
@@ -117,7 +121,8 @@ def _check_destination(capture: Mapping[str, Any] | None) -> None:
 def _check_variants(variants: list[dict[str, Any]]) -> None:
     """Check what botocore's model cannot say. Raises ServiceError ValidationException."""
     for number, variant in enumerate(variants):
-        for member in ("ModelName", "InitialInstanceCount", "InstanceType"):
+        instances = () if "ServerlessConfig" in variant else ("InitialInstanceCount", "InstanceType")
+        for member in ("ModelName", *instances):
             if member not in variant:
                 raise validation_error(
                     f"ProductionVariants[{number}].{member} is required for an endpoint of instances."
@@ -127,6 +132,20 @@ def _check_variants(variants: list[dict[str, Any]]) -> None:
         raise validation_error(f"The names of production variants must be unique; got {', '.join(names)}.")
     if not sum(variant["InitialVariantWeight"] for variant in variants) > 0:
         raise validation_error("At least one production variant must have an InitialVariantWeight greater than 0.")
+
+
+def _check_serverless(variants: list[dict[str, Any]], parameters: Mapping[str, Any]) -> None:
+    """Check what serverless endpoints cannot have. Raises ServiceError ValidationException.
+
+    https://docs.aws.amazon.com/sagemaker/latest/dg/serverless-endpoints.html
+    """
+    for member in ("InitialInstanceCount", "InstanceType"):
+        if any(member in variant for variant in variants if "ServerlessConfig" in variant):
+            raise validation_error(f"A production variant has either ServerlessConfig or {member}, not both.")
+    if len(variants) > 1:
+        raise validation_error("A serverless endpoint has one production variant.")
+    if parameters.get("DataCaptureConfig", {}).get("EnableCapture"):
+        raise validation_error("A serverless endpoint cannot capture data.")
 
 
 def _exists(arn: str) -> ServiceError:

@@ -48,6 +48,8 @@ def wanted(deployments: list[Deployment], wishes: Mapping[str, Mapping[str, Any]
         raise validation_error(f"The endpoint has no production variant {', '.join(unknown)}.")
     changed = []
     for one in deployments:
+        if one.serverless and "DesiredInstanceCount" in wishes.get(one.variant_name, {}):
+            raise validation_error(f"The variant {one.variant_name} is serverless: it has no DesiredInstanceCount.")
         wish = wishes.get(one.variant_name, {})
         count, weight = wish.get("DesiredInstanceCount", one.instance_count), wish.get("DesiredWeight", one.weight)
         if count < 1:
@@ -95,7 +97,12 @@ def variant_summary(
 ) -> dict[str, Any]:
     """desired: the deployment that the variant is being changed to, if it is."""
     desired = desired or deployment
-    count, weight = deployment["instance_count"], deployment["weight"]
+    if deployment["serverless"]:
+        capacity = {"DesiredServerlessConfig": deployment["serverless"]}
+        capacity |= {"CurrentServerlessConfig": deployment["serverless"]} if serves else {}
+    else:
+        current = deployment["instance_count"] if serves else 0
+        capacity = {"CurrentInstanceCount": current, "DesiredInstanceCount": desired["instance_count"]}
     return {
         "VariantName": deployment["variant_name"],
         "DeployedImages": [
@@ -105,8 +112,7 @@ def variant_summary(
                 "ResolutionTime": resolved,
             }
         ],
-        "CurrentWeight": weight if serves else 0.0,
+        "CurrentWeight": deployment["weight"] if serves else 0.0,
         "DesiredWeight": desired["weight"],
-        "CurrentInstanceCount": count if serves else 0,
-        "DesiredInstanceCount": desired["instance_count"],
+        **capacity,
     }

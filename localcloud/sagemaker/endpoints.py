@@ -36,6 +36,7 @@ from localcloud.sagemaker.errors import ServiceError, validation_error
 from localcloud.sagemaker.fleets import Closed, DeploymentFailed, Fleet
 from localcloud.sagemaker.guardrails import Plan, Route, alarm_that_rings, missing_alarms, plan_of
 from localcloud.sagemaker.listing import list_page
+from localcloud.sagemaker.serverless import ServerlessFleet
 from localcloud.sagemaker.store import RecordExists
 from localcloud.sagemaker.validation import Support, refuse_unsupported
 from localcloud.sagemaker.variants import Variants
@@ -142,6 +143,13 @@ class Endpoints:
                 raise validation_error(
                     f"With a DeploymentConfig the variant's name must stay {', '.join(names)}; the configuration "
                     f"{parameters['EndpointConfigName']!r} calls it {', '.join(new_names)}."
+                )
+            if {bool(one.serverless) for one in deployments_in(record)} != {
+                bool(one.serverless) for one in deployments
+            }:
+                raise validation_error(
+                    "An endpoint of instances cannot become serverless, nor a serverless one an endpoint of instances: "
+                    "create another endpoint."
                 )
             record["LastDeploymentConfig"] = config
             record["PendingDeployments"] = [dataclasses.asdict(one) for one in deployments]
@@ -424,7 +432,12 @@ class Endpoints:
     def _start(self, name: str, deployments: list[Deployment]) -> Variants:
         """Return variants that are healthy. Raises DeploymentFailed, and then nothing of them is left, and Closed."""
         folder, log_group = self._folder / name, f"{LOG_GROUP}/{name}"
-        variants = Variants([Fleet(self._service, one, folder / one.fleet_id, log_group) for one in deployments])
+        variants = Variants(
+            [
+                (ServerlessFleet if one.serverless else Fleet)(self._service, one, folder / one.fleet_id, log_group)
+                for one in deployments
+            ]
+        )
         with self._lock:
             if self._closing.is_set():
                 raise Closed

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import urllib3
 
+from localcloud.sagemaker import serverless
 from localcloud.sagemaker.errors import ServiceError, unsupported
 
 if TYPE_CHECKING:
@@ -61,16 +62,14 @@ def invoke_endpoint(service: SageMaker, name: str, body: bytes, headers: Mapping
     for header, reason in REFUSED.items():
         if header.lower() in given:
             raise unsupported(f"InvokeEndpoint: the header {header}", reason)
-    if len(body) > MOST_BODY_BYTES:
-        raise _validation_error(
-            "1 validation error detected: Value at 'body' failed to satisfy constraint: "
-            f"Member must have length less than or equal to {MOST_BODY_BYTES}"
-        )
+    _check_length(body, MOST_BODY_BYTES)
     target = given.get("x-amzn-sagemaker-target-variant")
     with service.endpoints.in_service(name, target) as fleet:
         if fleet is None:
             raise _validation_error(f"Endpoint {name} of account {service.account_id} not found.")
         variant = fleet.deployment.variant_name
+        if fleet.deployment.serverless:
+            _check_length(body, serverless.MOST_BODY_BYTES)
         passed_on = {header: given[header.lower()] for header in PASSED_ON if header.lower() in given}
         asked = time.monotonic()
         status = 0
@@ -104,6 +103,14 @@ def invoke_endpoint(service: SageMaker, name: str, body: bytes, headers: Mapping
     if CUSTOM_ATTRIBUTES in answer.headers:
         response[CUSTOM_ATTRIBUTES] = answer.headers[CUSTOM_ATTRIBUTES]
     return Invocation(200, response, answer.data)
+
+
+def _check_length(body: bytes, most_bytes: int) -> None:
+    if len(body) > most_bytes:
+        raise _validation_error(
+            "1 validation error detected: Value at 'body' failed to satisfy constraint: "
+            f"Member must have length less than or equal to {most_bytes}"
+        )
 
 
 def _validation_error(message: str) -> ServiceError:

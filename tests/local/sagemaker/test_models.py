@@ -83,11 +83,6 @@ def test_an_endpoint_configuration_is_described_listed_and_deleted(sagemaker):
         sagemaker.call("CreateEndpoint", {"EndpointName": "kelp", "EndpointConfigName": "kelp"})
 
 
-SERVERLESS = {
-    "VariantName": "v",
-    "ModelName": "kelp",
-    "ServerlessConfig": {"MemorySizeInMB": 1024, "MaxConcurrency": 1},
-}
 CAPTURE = {
     "EnableCapture": True,
     "InitialSamplingPercentage": 100,
@@ -100,7 +95,6 @@ CAPTURE = {
     ("parameters", "message"),
     [
         (config(ModelName="none"), "Could not find model"),
-        ({"EndpointConfigName": "kelp", "ProductionVariants": [SERVERLESS]}, "ServerlessConfig"),
         (config() | {"DataCaptureConfig": CAPTURE}, "DataCaptureConfig.DestinationS3Uri"),
         (config(ContainerStartupHealthCheckTimeoutInSeconds=5), "must have value greater than or equal to 60"),
     ],
