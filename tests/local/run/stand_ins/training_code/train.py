@@ -28,4 +28,10 @@ if channel := os.environ.get("SM_CHANNEL_INFERENCE_CODE"):
     findings = {"version": 1, "job": os.environ["TRAINING_JOB_NAME"], "steps": 1, "tensors_saved": 0, "tensors": None}
     drawn = {"curves": [], "gradient_norms": {"steps": [], "layers": []}}
     findings |= {"stopped": None, "findings": [], **drawn}
+    if int(os.environ["TRAINING_JOB_NAME"].rpartition("-")[2]) <= model["explodes"]:
+        said = {"rule": "ExplodingTensor", "step": 3, "message": "the loss became nan at step 3: lower it"}
+        nothing = {"source": "rules", "tensor": None, "values": {}, "parameters": {}}
+        findings |= {"stopped": said, "findings": [{**said, **nothing, "status": "IssuesFound"}]}
     Path(os.environ["SM_CHECKPOINT_DIR"], "findings.json").write_text(json.dumps(findings))
+    if findings["stopped"]:
+        raise SystemExit(findings["stopped"]["message"])
