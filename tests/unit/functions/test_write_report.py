@@ -135,7 +135,7 @@ def test_a_run_that_succeeded(app, context, get, page):
         "kelpie-3f2a9c0d1e4b-tune-1-002-1a2b3c4d",
         "The loss became NaN",
         "image file is truncated",
-        "a tenth of the tuned one",
+        "0.1 of the tuned one",
         package,
     ):
         assert shown in html
