@@ -231,7 +231,7 @@ class _Window:
 
 
 class _Machine:
-    """Samples of the machine, taken by a thread."""
+    """Samples of the machine, taken by a thread: the last one at the end, so that the shortest training has one."""
 
     def __init__(self, sample_seconds: float):
         self._sample_seconds = sample_seconds
@@ -255,7 +255,9 @@ class _Machine:
     def _run(self) -> None:
         process = psutil.Process()
         times, disk, at = psutil.cpu_times(), psutil.disk_io_counters(), time.perf_counter()
-        while not self._over.wait(self._sample_seconds):
+        over = False
+        while not over:
+            over = self._over.wait(self._sample_seconds)
             now_times, now_disk, now = psutil.cpu_times(), psutil.disk_io_counters(), time.perf_counter()
             total = sum(now_times) - sum(times) or 1e-9
             waited = getattr(now_times, "iowait", 0.0) - getattr(times, "iowait", 0.0)

@@ -227,7 +227,7 @@ class TestBrokenArtifact:
             ({"weights_sha256": "f" * 64}, "has the SHA-256"),
             ({"architecture": "resnet19"}, "has no resnet19"),
             ({"architecture": "shufflenet_v2_x1_0"}, "does not fit the shufflenet_v2_x1_0"),
-            ({"head": {"path": "head", "in_features": 1024, "hidden_units": 16, "dropout": 0}}, "with a layer head"),
+            ({"head": {"path": "head", "in_features": 1024, "hidden_units": 16, "dropout": 0}}, "has no layer head"),
             ({"head": {"path": "fc", "in_features": 2048, "hidden_units": 16, "dropout": 0}}, "expected 2048 inputs"),
             ({"classes": ["a", "b"]}, "does not fit"),
             ({"version": 2}, r"does not keep contracts/model\.schema\.json"),
