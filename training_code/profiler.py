@@ -7,7 +7,7 @@ by psutil every SAMPLE_SECONDS in a thread; torch.profiler looks at WINDOW_STEPS
 from __future__ import annotations
 
 import gzip
-import shutil
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -199,13 +199,13 @@ class _Window:
     def leave(self, folders: Sequence[Path]) -> dict[str, Any]:
         """Write the trace to each folder, and return the hottest operators."""
         self.stop()
+        with tempfile.TemporaryDirectory() as scratch:  # PyTorch exports a trace once, and not packed
+            plain = Path(scratch, "trace.json")
+            self._profile.export_chrome_trace(str(plain))
+            packed = gzip.compress(plain.read_bytes())
         for folder in folders:
             folder.mkdir(parents=True, exist_ok=True)
-            plain = folder / TRACE.removesuffix(".gz")
-            self._profile.export_chrome_trace(str(plain))
-            with plain.open("rb") as source, gzip.open(folder / TRACE, "wb") as target:
-                shutil.copyfileobj(source, target)
-            plain.unlink()
+            (folder / TRACE).write_bytes(packed)
         events = [
             (event.key, event.count, event.self_cpu_time_total / 1000, event.self_device_time_total / 1000)
             for event in self._profile.key_averages()

@@ -31,8 +31,11 @@ class Waiting(Pictures):
 def profiled(folder: Path, pictures: Pictures | None = None) -> dict[str, Any]:
     profiler = Profiler(NoObserver(), sample_seconds=0.05)
     train(profiler, make_network(), pictures or Pictures(), epochs=2)
-    profiler.write_profile([folder])
-    return read_document(folder / "profile.json", "profile")
+    folders = [folder / "output", folder]  # as in a job: beside the model, and with the checkpoints
+    profiler.write_profile(folders)
+    documents = [read_document(one / "profile.json", "profile") for one in folders]
+    assert documents[0] == documents[1]
+    return documents[0]
 
 
 def found(findings: list[dict[str, Any]]) -> set[str]:
