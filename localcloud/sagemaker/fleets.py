@@ -71,6 +71,7 @@ class Fleet:
     def start(self, closing: threading.Event) -> None:
         """Return when every server is healthy. Raises DeploymentFailed and Closed; end it then, too."""
         deployment, ports = self.deployment, self._service.ports
+        self._wait_for_instances(closing)
         for leftover in self._folder.glob("i-*"):  # of servers before a restart
             shutil.rmtree(leftover, ignore_errors=True)
         model_folder = self._folder / "model"
@@ -99,23 +100,17 @@ class Fleet:
                 self._servers.append(Server(launch, stream, deployment.startup_timeout_seconds, self._is_healthy))
 
         self._add_server = add_server
-        self.scale(deployment.instance_count, closing)
+        self._grow(deployment.instance_count, closing)
 
     def scale(self, instance_count: int, closing: threading.Event) -> None:
         """Return when there are so many servers, all of them healthy, and those that are too many have answered what
         they were asked and ended. Raises DeploymentFailed, and then there are as many as before, and Closed.
         """
-        before = len(self._servers)
-        if instance_count > before:
+        if instance_count > len(self._servers):
             self._wait_for_instances(closing)
-        while len(self._servers) < instance_count:
-            self._add_server()
-        try:
-            self._wait_until_healthy(closing)
-        except DeploymentFailed:
-            self._retire(before)
-            raise
-        self._retire(instance_count)
+            self._grow(instance_count, closing)
+        else:
+            self._retire(instance_count)
 
     @contextlib.contextmanager
     def request(self) -> Iterator[None]:
@@ -166,6 +161,17 @@ class Fleet:
             raise Closed
         if self._take_fault("InsufficientCapacity"):
             raise DeploymentFailed(NO_CAPACITY)
+
+    def _grow(self, instance_count: int, closing: threading.Event) -> None:
+        """Add servers, and return when all are healthy. Raises DeploymentFailed, and then none is added, and Closed."""
+        before = len(self._servers)
+        while len(self._servers) < instance_count:
+            self._add_server()
+        try:
+            self._wait_until_healthy(closing)
+        except DeploymentFailed:
+            self._retire(before)
+            raise
 
     def _retire(self, instance_count: int) -> None:
         """End the servers beyond this count when they have answered what they were asked."""

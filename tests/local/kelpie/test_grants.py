@@ -46,6 +46,8 @@ UNUSED = {
         "sagemaker:Delete*",
         "*",
     ): "models beyond KeepModels: tests/unit/functions/test_retire_models.py",
+    ("ReviewDebuggerRole", "events:PutEvents", "*"): "a rule that found an issue: tests/local/run/test_retrains.py",
+    ("ReviewDebuggerRole", "sagemaker:DescribeTrainingJob", "*"): "SageMaker's own Debugger is asked for",
     ("ServingRole", "s3:PutObject", "*/capture/*"): "serving.data_capture_percent",
     ("ServingRole", "cloudwatch:DescribeAlarms", "*"): "serving.bake_seconds of an update",
     ("SweepInboxRole", "*", "*"): "every few hours: tests/unit/functions/test_sweep_inbox.py",
