@@ -18,6 +18,7 @@ TRACES = "X-Ray is not in the local cloud: docs.aws.amazon.com/lambda/latest/dg/
 CONTAINER = "done by SageMaker on AWS: docs.aws.amazon.com/sagemaker/latest/dg/sagemaker-roles.html"
 LOG_DELIVERY = "done by Step Functions on AWS: docs.aws.amazon.com/step-functions/latest/dg/cw-logs.html"
 SYNC = ".sync integrations: docs.aws.amazon.com/step-functions/latest/dg/connect-sagemaker.html"
+GROUP_TOO = "for the group too: docs.aws.amazon.com/service-authorization/latest/reference/list_amazonsagemaker.html"
 SECOND_RUN = "a second run on an endpoint that is there"
 ROLL_BACK = "a deploy that fails: the endpoint is restored, or deleted if it was new"
 LOST_RUN = "an execution that ended in the middle of a deploy"
@@ -56,6 +57,7 @@ UNUSED = {
     ("TrainAndDeployRole", "events:PutEvents", "*"): "MiniStack does not ask IAM for a state machine's own events",
     ("TrainAndDeployRole", "lambda:InvokeFunction", "*:kelpie-recover-deploy:*"): ROLL_BACK,
     ("TrainAndDeployRole", "sagemaker:ListTags", "*"): SYNC,
+    ("TrainAndDeployRole", "sagemaker:CreateModelPackage", "*:model-package-group/*"): GROUP_TOO,
     ("TrainAndDeployRole", "sagemaker:DescribeModel", "*"): "a reply that was lost: is the model that is there ours?",
     ("TrainAndDeployRole", "sagemaker:DescribeEndpointConfig", "*"): "a reply that was lost, as for the model",
     ("TrainAndDeployRole", "sagemaker:UpdateEndpoint", "*"): SECOND_RUN,
