@@ -228,7 +228,7 @@ def answer(arrival: Arrival, delivery: Delivery, settings: Settings) -> None:
         timings_ms["invoke"] = _milliseconds_since(started)
     except ContentRejected as rejection:
         outcome = unanswered("rejected", rejection.code, rejection.message)
-    result = described(arrival, settings) | {
+    result = described(arrival, delivery, settings) | {
         "bytes": stored["ContentLength"],
         "content_type": content_type,
         "metadata": stored["Metadata"],
@@ -237,16 +237,19 @@ def answer(arrival: Arrival, delivery: Delivery, settings: Settings) -> None:
     }
     if write_once(s3, arrival, result):
         announce(arrival, result, settings)
+    elif (earlier := earlier_result(s3, arrival)) and earlier.get("message_id") == delivery.identifier:
+        announce(arrival, earlier, settings)  # our own: the reply to its first writing was lost, or this is told anew
 
 
-def described(arrival: Arrival, settings: Settings) -> dict[str, Any]:
-    """Return what every result says of its object."""
+def described(arrival: Arrival, delivery: Delivery, settings: Settings) -> dict[str, Any]:
+    """Return what every result says of its object, and by which message it came."""
     return {
         "version": 1,
         "id": arrival.id,
         "bucket": arrival.bucket,
         "key": arrival.key,
         "object_version": arrival.object_version,
+        "message_id": delivery.identifier,
         "bytes": arrival.size,
         "content_type": None,
         "endpoint": settings.endpoint,
@@ -286,7 +289,7 @@ def bury(delivery: Delivery, error: Exception, settings: Settings) -> None:
     try:
         for arrival in arrivals(json.loads(delivery.body)):
             reason = unanswered("failed", type(error).__name__, str(error))
-            result = described(arrival, settings) | reason
+            result = described(arrival, delivery, settings) | reason
             if write_once(client("s3"), arrival, result):
                 announce(arrival, result, settings)
     except Exception:  # noqa: BLE001 - the message goes to the dead-letter queue without a result
@@ -337,7 +340,7 @@ def earlier_result(s3: Any, arrival: Arrival) -> dict[str, Any] | None:
 
 
 def write_once(s3: Any, arrival: Arrival, result: dict[str, Any]) -> bool:
-    """Write the result unless there is one; return whether it was written: who wrote the other publishes that."""
+    """Write the result unless there is one; return whether it was written: who wrote the other tells of that."""
     try:
         s3.put_object(
             Bucket=arrival.bucket,

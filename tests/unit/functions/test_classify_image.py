@@ -79,7 +79,7 @@ def record(key, version_id, etag, name="ObjectCreated:Put"):
     return {"eventName": name, "s3": {"bucket": {"name": BUCKET}, "object": stored}}
 
 
-def messages(*bodies, receives=1, held=0):
+def messages(*bodies, receives=1, held=0, first=0):
     counted = {"ApproximateReceiveCount": str(receives)}
     attributes = {"Held": {"stringValue": str(held), "dataType": "Number"}} if held else {}
     return {
@@ -91,7 +91,7 @@ def messages(*bodies, receives=1, held=0):
                 "attributes": counted,
                 "messageAttributes": attributes,
             }
-            for number, body in enumerate(bodies)
+            for number, body in enumerate(bodies, first)
         ]
     }
 
@@ -422,9 +422,18 @@ def test_a_doubled_notification_changes_nothing_and_is_not_announced_twice(drop,
     handle(dropped)
     first = result("inbox/a.jpg", dropped["s3"]["object"]["versionId"])
     endpoint.error = model_error(400, "now it is refused")
-    assert handle(dropped) == []
+    assert handle(dropped, first=1) == []  # another message
     assert result("inbox/a.jpg", dropped["s3"]["object"]["versionId"]) == first
     assert len(results()) == 1
+    assert len(endpoint.events) == 1
+
+
+def test_a_result_whose_writing_had_no_reply_is_announced(drop, handle, endpoint):
+    """botocore writes again by itself then, and is told that there is a result: that of this very message."""
+    dropped = drop("inbox/a.jpg", JPEG)
+    handle(dropped)
+    endpoint.events.clear()
+    assert handle(dropped) == []
     assert len(endpoint.events) == 1
 
 
