@@ -23,7 +23,7 @@ def main() -> int:
     training, serving = (version(tables, *image) for image in (TRAINING, SERVING))
     template = TEMPLATE.read_text()
     for image in (training, serving):
-        for name in names(image):
+        for name in names(image, ("cpu", "gpu") if image is training else ("cpu",)):
             if f"/{name}\n" not in template:
                 print(f"template.yaml names another image than the SDK's {name}", file=sys.stderr)
                 return 1
@@ -44,11 +44,9 @@ def version(tables: Path, framework: str, path: tuple[str, ...]) -> dict:
     return found
 
 
-def names(image: dict) -> list[str]:
-    """The images for CPUs and for GPUs; `tag_prefix` and `container_version` as the SDK joins them."""
-    return [
-        f"{image['repository']}:{image['tag_prefix']}-{image['container_version'][kind]}" for kind in ("cpu", "gpu")
-    ]
+def names(image: dict, kinds: tuple[str, ...]) -> list[str]:
+    """The images for these kinds of processors; `tag_prefix` and `container_version` as the SDK joins them."""
+    return [f"{image['repository']}:{image['tag_prefix']}-{image['container_version'][kind]}" for kind in kinds]
 
 
 def mapping(training: dict[str, str], serving: dict[str, str]) -> str:

@@ -104,7 +104,7 @@ def settings_from(environment: Mapping[str, str]) -> Settings:
         stack,
         instances,
         images.Images(environment["TRAINING_IMAGE_URI"], environment["TRAINING_GPU_IMAGE_URI"], "TrainingImageUri"),
-        images.Images(environment["SERVING_IMAGE_URI"], environment["SERVING_GPU_IMAGE_URI"], "ServingImageUri"),
+        images.Images(environment["SERVING_IMAGE_URI"], None, "ServingImageUri"),
     )
 
 

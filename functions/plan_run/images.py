@@ -14,6 +14,8 @@ GPU_IMAGE = re.compile(r".*[:-](gpu|cuda|cu\d+)-")
 CPU_IMAGE = re.compile(r".*[:-]cpu-")
 
 SERVING = ("optimize", "endpoint")
+ON_CPUS = ("optimize", "evaluate", "endpoint")
+"""Steps that run inference_code, which computes on CPUs: a GPU would be paid for and idle."""
 
 
 @dataclass(frozen=True)
@@ -21,7 +23,7 @@ class Images:
     """The images of one purpose. `parameter`: the template's, by which both are replaced by one of the user's own."""
 
     cpu: str
-    gpu: str
+    gpu: str | None
     parameter: str
 
 
@@ -41,7 +43,12 @@ def _image(step: str, instance_type: str, images: Images) -> str:
             "choose an instance type with CPUs or NVIDIA GPUs"
         )
     needs_gpu = bool(GPU_INSTANCE.match(instance_type))
-    image = images.gpu if needs_gpu else images.cpu
+    if needs_gpu and step in ON_CPUS:
+        raise InvalidInput(
+            f"instances.{step} {instance_type!r} has a GPU, but what serves and evaluates a model computes on CPUs: "
+            "choose an instance type without a GPU"
+        )
+    image = images.gpu if needs_gpu and images.gpu else images.cpu
     unfit = (CPU_IMAGE if needs_gpu else GPU_IMAGE).match(image)
     if unfit:
         has, is_for = ("a GPU", "CPUs") if needs_gpu else ("no GPU", "GPUs")

@@ -18,7 +18,7 @@ def training(images):
 
 @pytest.fixture
 def serving(images):
-    return images.Images(f"{REGISTRY}/ray:serve-ml-cpu-v1.4", f"{REGISTRY}/ray:serve-ml-cuda-v1.4", "Serving")
+    return images.Images(f"{REGISTRY}/ray:serve-ml-cpu-v1.4", None, "Serving")
 
 
 @pytest.mark.parametrize(
@@ -42,9 +42,17 @@ def test_each_step_has_the_image_of_its_own_instance_type(images, training, serv
 
 
 def test_the_endpoint_has_the_serving_image(images, training, serving):
-    assert images.chosen({"endpoint": "ml.g5.xlarge"}, training, serving) == {
-        "endpoint": f"{REGISTRY}/ray:serve-ml-cuda-v1.4"
+    assert images.chosen({"endpoint": "ml.c7i.large"}, training, serving) == {
+        "endpoint": f"{REGISTRY}/ray:serve-ml-cpu-v1.4"
     }
+
+
+@pytest.mark.parametrize("step", ["optimize", "evaluate", "endpoint"])
+def test_no_gpu_is_paid_for_where_the_cpu_computes(images, training, serving, step):
+    with pytest.raises(Exception, match="computes on CPUs") as caught:
+        images.chosen({step: "ml.g5.xlarge"}, training, serving)
+    assert type(caught.value).__name__ == "InvalidInput"
+    assert f"instances.{step} 'ml.g5.xlarge'" in str(caught.value)
 
 
 @pytest.mark.parametrize(

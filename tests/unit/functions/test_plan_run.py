@@ -22,7 +22,6 @@ def app(load, monkeypatch):
         "NAME_PREFIX": "kelpie",
         "TRAINING_IMAGE_URI": "1.dkr.ecr.eu-west-1.amazonaws.com/pytorch:2.14-cpu-amzn2023-sagemaker",
         "TRAINING_GPU_IMAGE_URI": "1.dkr.ecr.eu-west-1.amazonaws.com/pytorch:2.14-cu133-amzn2023-sagemaker",
-        "SERVING_GPU_IMAGE_URI": "1.dkr.ecr.eu-west-1.amazonaws.com/ray:serve-ml-sagemaker-cuda-v1.4",
         "DEBUGGER_RULES_IMAGE_URI": "",
         "SERVING_IMAGE_URI": "1.dkr.ecr.eu-west-1.amazonaws.com/ray:serve-ml-sagemaker-cpu-v1.4",
         "PREPARE_INSTANCE_TYPE": "ml.m5.xlarge",
