@@ -124,7 +124,7 @@ def test_a_model_package_group_blocks_the_deletion_of_its_stack_while_it_holds_v
     sagemaker.delete_model_package(ModelPackageName=version)
     stacks.delete_stack(StackName="models")
     until(lambda: status() == "DELETE_COMPLETE")
-    assert sagemaker.list_model_package_groups()["ModelPackageGroupSummaryList"] == []
+    assert sagemaker.list_model_package_groups(NameContains="kelp-models")["ModelPackageGroupSummaryList"] == []
 
 
 def test_a_missing_folder_names_the_resource(session, tmp_path):
