@@ -64,7 +64,7 @@ def invoke_endpoint(service: SageMaker, name: str, body: bytes, headers: Mapping
             raise unsupported(f"InvokeEndpoint: the header {header}", reason)
     _check_length(body, MOST_BODY_BYTES)
     target = given.get("x-amzn-sagemaker-target-variant")
-    with service.endpoints.in_service(name, target) as fleet:
+    with service.rollouts.in_service(name, target) as fleet:
         if fleet is None:
             raise _validation_error(f"Endpoint {name} of account {service.account_id} not found.")
         variant = fleet.deployment.variant_name

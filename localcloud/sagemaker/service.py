@@ -21,6 +21,7 @@ from localcloud.sagemaker.faults import INVOKE_ENDPOINT, Faults
 from localcloud.sagemaker.invocation_metrics import InvocationMetrics
 from localcloud.sagemaker.model_packages import ModelPackageGroups, ModelPackages
 from localcloud.sagemaker.models import Models
+from localcloud.sagemaker.rollouts import Rollouts
 from localcloud.sagemaker.runtime import Invocation, invoke_endpoint
 from localcloud.sagemaker.store import Store
 from localcloud.sagemaker.tags import Tags
@@ -104,6 +105,7 @@ class SageMaker:
         self.endpoint_configs = EndpointConfigs(self)
         self.invocation_metrics = InvocationMetrics(self)
         self.data_capture = DataCapture(self)
+        self.rollouts = Rollouts(self)
         self.endpoints = Endpoints(self)
 
     def call(self, action: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
@@ -147,7 +149,7 @@ class SageMaker:
     def close(self) -> None:
         """Stop every job and endpoint and wait until their processes are gone. What is recorded in `home` stays."""
         self.tuning_jobs.close()
-        self.endpoints.close()
+        self.rollouts.close()
         self.invocation_metrics.close()
         self.data_capture.close()
         self.training_jobs.close()

@@ -4,6 +4,7 @@ import io
 import json
 import tarfile
 import threading
+import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -113,6 +114,31 @@ def job() -> Callable[..., dict[str, Any]]:
         }
 
     return parameters
+
+
+@pytest.fixture
+def run(sagemaker, job) -> Callable[..., dict[str, Any]]:
+    """Create a job, wait for its end, return its description."""
+
+    def run(name: str, script: str, **members: Any) -> dict[str, Any]:
+        sagemaker.call("CreateTrainingJob", job(name, script, **members))
+        sagemaker.training_jobs.wait(name, 30)
+        return sagemaker.call("DescribeTrainingJob", {"TrainingJobName": name})
+
+    return run
+
+
+@pytest.fixture
+def until_job(sagemaker) -> Callable[..., None]:
+    """Wait until a job's description has the members given, or until a condition is true."""
+
+    def until_job(name: str, condition: Callable[[dict], bool]) -> None:
+        deadline = time.monotonic() + 20
+        while not condition(described := sagemaker.call("DescribeTrainingJob", {"TrainingJobName": name})):
+            assert time.monotonic() < deadline, described
+            time.sleep(0.02)
+
+    return until_job
 
 
 @pytest.fixture

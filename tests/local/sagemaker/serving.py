@@ -54,3 +54,15 @@ def settled(sagemaker: SageMaker, name: str = "kelp", seconds: float = 20) -> di
 def ask(sagemaker: SageMaker, wish: str = "", name: str = "kelp", body: bytes = b"image") -> dict[str, Any]:
     answer = sagemaker.invoke_endpoint(name, body, {"x-amzn-sagemaker-custom-attributes": wish} if wish else {})
     return json.loads(answer.body)
+
+
+def has_told(outside: Any, *last: str, seconds: float = 10) -> bool:
+    """Whether the last events of endpoints tell these statuses in time: an event follows its status."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        kinds = ((kind, detail) for kind, detail, _ in outside.events)
+        told = [detail["EndpointStatus"] for kind, detail in kinds if kind == "SageMaker Endpoint State Change"]
+        if told[-len(last) :] == list(last):
+            return True
+        time.sleep(0.01)
+    return False
