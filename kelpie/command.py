@@ -1,8 +1,8 @@
 """`kelpie`: bring a local cloud up, run a data set through the stack, classify images, look at it all, take it down.
 
-Exit codes: 0 done; 1 the run failed or has left no report, an image got no label, or the doctor misses something; 2 an
-option, a setting, a file or a data set cannot be used, and nothing was started; 3 no cloud is up, it is up already, a
-port is in use, or it does not answer; 130 interrupted by Ctrl-C.
+Exit codes: 0 done; 1 the run failed or has left no report, an image got no label, a rule found an issue, or the doctor
+misses something; 2 an option, a setting, a file or a data set cannot be used, and nothing was started; 3 no cloud is
+up, it is up already, a port is in use, or it does not answer; 130 interrupted by Ctrl-C.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import botocore.exceptions
 import typer
 
-from kelpie.commands import checks, cloud, images, pages, runs
+from kelpie.commands import checks, cloud, images, pages, reviews, runs
 from kelpie.commands.terminal import INTERRUPTED, fail
 from kelpie.errors import CloudUnavailable, KelpieError, RunFailed
 
@@ -19,9 +19,9 @@ application = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     help="From a folder of labelled images to a classified inbox.",
-    epilog="Exit codes: 0 done; 1 the run failed or has left no report, an image got no label, or the doctor misses "
-    "something; 2 wrong usage or input, nothing was started; 3 no cloud is up, it is up already, a port is in use, or "
-    "it does not answer; 130 interrupted.",
+    epilog="Exit codes: 0 done; 1 the run failed or has left no report, an image got no label, a rule found an issue, "
+    "or the doctor misses something; 2 wrong usage or input, nothing was started; 3 no cloud is up, it is up already, "
+    "a port is in use, or it does not answer; 130 interrupted.",
 )
 application.command(name="up")(cloud.up)
 application.command(name="env")(cloud.env)
@@ -34,6 +34,7 @@ application.command(name="status")(runs.show_status)
 application.command(name="logs")(runs.logs)
 application.command(name="ui")(pages.ui)
 application.command(name="report")(pages.report)
+application.command(name="debug")(reviews.debug)
 application.command(name="doctor")(checks.doctor)
 application.command(name="down")(cloud.down)
 

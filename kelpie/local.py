@@ -15,7 +15,7 @@ from pathlib import Path
 import localcloud
 from kelpie.errors import CloudUnavailable, RunFailed
 from kelpie.stack import Stack
-from localcloud.containers.environments import Environments
+from localcloud.containers.environments import EnvironmentBuildFailed, Environments
 
 TEMPLATE = Path(__file__).parents[1] / "template.yaml"
 STACK_NAME = "kelpie"
@@ -104,6 +104,15 @@ def environments_built() -> dict[str, bool]:
     environments, root = Environments(), TEMPLATE.parent
     requirements = {"pytorch": root / "training_code", "ray": root / "inference_code"}
     return {image: environments.built(image, folder / "requirements.txt") for image, folder in requirements.items()}
+
+
+def training_python(on_progress: Callable[[str], None]) -> Path:
+    """Return the interpreter that training jobs run with, its environment built if need be. Raises RunFailed."""
+    requirements = TEMPLATE.parent / "training_code" / "requirements.txt"
+    try:
+        return Environments().with_requirements("pytorch", requirements, on_progress).python
+    except EnvironmentBuildFailed as error:
+        raise RunFailed(str(error)) from error
 
 
 def environments_folder() -> Path:

@@ -89,6 +89,7 @@ class FolderTrial:
         self._trial = create_trial(str(folder))
         self._trial.loaded_all_steps = True  # of a training that was killed, an end would be waited for without end
         self.names = self._trial.tensor_names()
+        self._latest: tuple[int, SavedStep] | None = None
 
     @property
     def steps(self) -> list[int]:
@@ -96,7 +97,12 @@ class FolderTrial:
         return self._trial.steps()
 
     def at(self, step: int) -> SavedStep:
-        """Return what was saved at a global step."""
+        """Return what was saved at a global step; the latest is kept, as every rule asks for it."""
+        if self._latest is None or self._latest[0] != step:
+            self._latest = step, self._read(step)
+        return self._latest[1]
+
+    def _read(self, step: int) -> SavedStep:
         saved = SavedStep(self._trial.mode_step(step), self._trial.mode(step) != modes.EVAL)
         for collection in (LOSSES, SCALARS, *SMALL):
             for name in self._names(step, collection):

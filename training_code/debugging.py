@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from batches import Batches
 from curves import Curves
-from documents import write_document
 from engine import NoObserver, TrainingDiverged, TrainingDoomed
-from job import debug_hook_configuration, fail_at_once, job_name
+from findings import Finding, empty_document, line, make_finding, of_hooks, write_findings
+from job import debug_hook_configuration, fail_at_once
 from torch import nn
 
 if TYPE_CHECKING:
@@ -23,9 +23,7 @@ if TYPE_CHECKING:
     from rules.review import Review
     from rules.stalled import StalledTrainingRule
 
-Finding = dict[str, Any]
 WATCH_SECONDS = 30
-DOCUMENT = "findings.json"
 
 
 class TrainingHopeless(TrainingDoomed):
@@ -64,7 +62,7 @@ class NoDebugging(NoObserver):
         document = _document(doomed)
         if isinstance(doomed, TrainingDiverged):
             document["findings"] = [_of_divergence(doomed)]
-        _write(document, self._folders)
+        write_findings(document, self._folders)
 
 
 class Debugging(NoObserver):
@@ -125,9 +123,9 @@ class Debugging(NoObserver):
             self._hooks.close()
             self._trouble = self._hooks.trouble
         document = self._concluded(doomed)
-        _write(document, self._folders)
+        write_findings(document, self._folders)
         for finding in document["findings"]:
-            print(_line(finding), flush=True)
+            print(line(finding), flush=True)
         spent = f"{self._hooks.seconds:.1f} s in hooks and rules, " if self._hooks else ""
         print(
             f"debugger: {document['tensors_saved']} tensors of {document['steps']} steps; {spent}"
@@ -146,7 +144,7 @@ class Debugging(NoObserver):
         found = self._review.invoke(saved)
         self._hooks.seconds += time.perf_counter() - started
         for finding in found:
-            print(_line(finding), flush=True)
+            print(line(finding), flush=True)
             if finding["rule"] in self._stopping:
                 raise TrainingHopeless(finding["rule"], finding["step"] or 0, finding["message"])
 
@@ -161,7 +159,7 @@ class Debugging(NoObserver):
             of_rule = next((one for one in findings if one["rule"] == "ExplodingTensor"), None)
             if of_rule is None or of_rule["status"] != "IssuesFound":
                 findings = [one for one in findings if one is not of_rule] + [_of_divergence(doomed)]
-        document["findings"] = [_of_hooks(self._trouble, document["tensors_saved"]), *findings]
+        document["findings"] = [of_hooks(self._trouble, document["tensors_saved"]), *findings]
         return document
 
     def _watch(self, rule: StalledTrainingRule) -> None:
@@ -169,59 +167,23 @@ class Debugging(NoObserver):
         while not self._over.wait(WATCH_SECONDS):
             finding = rule.watch()
             if finding:
-                print(_line(finding), flush=True)
+                print(line(finding), flush=True)
                 stops = finding["rule"] in self._stopping
                 stalled = TrainingHopeless(finding["rule"], finding["step"] or 0, finding["message"])
-                _write(self._concluded(stalled if stops else None), self._folders)
+                write_findings(self._concluded(stalled if stops else None), self._folders)
                 if stops:
                     fail_at_once(stalled)
                 return
 
 
 def _document(doomed: TrainingDoomed | None) -> dict[str, Any]:
-    return {
-        "version": 1,
-        "job": job_name("train.py"),
-        "steps": 0,
-        "tensors_saved": 0,
-        "tensors": None,
-        "stopped": {"rule": doomed.rule, "step": doomed.step, "message": str(doomed)} if doomed else None,
-        "findings": [],
-        "curves": [],
-        "gradient_norms": {"steps": [], "layers": []},
-    }
-
-
-def _of_hooks(trouble: str | None, tensors: int) -> Finding:
-    return {
-        "rule": "Hooks",
-        "source": "rules",
-        "status": "Error" if trouble else "NoIssuesFound",
-        "step": None,
-        "tensor": None,
-        "values": {"tensors": tensors},
-        "parameters": {},
-        "message": trouble or f"The hooks wrote {tensors} tensors.",
-    }
+    document = empty_document("train.py")
+    if doomed:
+        document["stopped"] = {"rule": doomed.rule, "step": doomed.step, "message": str(doomed)}
+    return document
 
 
 def _of_divergence(diverged: TrainingDiverged) -> Finding:
-    return {
-        "rule": diverged.rule,
-        "source": "rules",
-        "status": "IssuesFound",
-        "step": diverged.step,
-        "tensor": "losses",
-        "values": {"value": None},
-        "parameters": {},
-        "message": str(diverged),
-    }
-
-
-def _line(finding: Finding) -> str:
-    return f"debugger {finding['rule']}: {finding['status']}: {finding['message']}"
-
-
-def _write(document: dict[str, Any], folders: Sequence[Path]) -> None:
-    for folder in folders:
-        write_document(folder / DOCUMENT, document, "findings")
+    return make_finding(
+        diverged.rule, "IssuesFound", str(diverged), step=diverged.step, tensor="losses", values={"value": None}
+    )

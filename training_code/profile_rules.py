@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-
-Finding = dict[str, Any]
+from findings import Finding, make_finding
 
 
 @dataclass(frozen=True)
@@ -164,17 +163,8 @@ def _too_few(rule: str, profile: Profile, patience: int, parameters: dict[str, A
 def _finding(
     rule: str, message: str, values: dict[str, Any], parameters: dict[str, Any], step: int | None = None
 ) -> Finding:
-    return {
-        "rule": rule,
-        "source": "rules",
-        "status": "IssuesFound",
-        "step": step,
-        "tensor": None,
-        "values": values,
-        "parameters": parameters,
-        "message": message,
-    }
+    return make_finding(rule, "IssuesFound", message, step=step, values=values, parameters=parameters)
 
 
 def _nothing(rule: str, message: str, values: dict[str, Any], parameters: dict[str, Any]) -> Finding:
-    return {**_finding(rule, message, values, parameters), "status": "NoIssuesFound"}
+    return make_finding(rule, "NoIssuesFound", message, values=values, parameters=parameters)

@@ -10,9 +10,10 @@ from __future__ import annotations
 import re
 from typing import Any, ClassVar
 
+from findings import Finding
 from saved import ACTIVITY, SavedStep
 
-from rules.rule import Finding, ReviewRule
+from rules.rule import ReviewRule
 
 
 class _Activity(ReviewRule):

@@ -7,6 +7,7 @@ from collections import deque
 from typing import Any
 
 import numpy as np
+from findings import Finding
 from saved import (
     ACCURACY,
     CHANNEL_MAX,
@@ -20,7 +21,7 @@ from saved import (
     SavedStep,
 )
 
-from rules.rule import Finding, ReviewRule
+from rules.rule import ReviewRule
 
 
 class ClassImbalance(ReviewRule):

@@ -6,9 +6,10 @@ import math
 from collections import deque
 from typing import Any
 
+from findings import Finding
 from saved import ACCURACY, LOSSES, SavedStep
 
-from rules.rule import Finding, ReviewRule
+from rules.rule import ReviewRule
 
 
 class LossNotDecreasing(ReviewRule):

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from findings import Finding
+
 from rules.activations import DeadRelu, SaturatedActivation
 from rules.gradients import ExplodingTensor, VanishingGradient
 from rules.inputs import CheckInputImages, ClassImbalance, LeakingLabels, ShuffledLabels
 from rules.loss import LossNotDecreasing, Overfit, Overtraining
-from rules.rule import Finding, ReviewRule
+from rules.rule import ReviewRule
 from rules.stalled import StalledTrainingRule
 from rules.weights import AllZero, PoorWeightInitialization, TensorVariance, UnchangedTensor, WeightUpdateRatio
 

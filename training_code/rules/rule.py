@@ -8,13 +8,11 @@ training that went well, a rule asks for more, and says what.
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 from debugger import Rule
+from findings import Finding, Value, make_finding
 from saved import SavedStep
-
-Finding = dict[str, Any]
 
 
 class ReviewRule(Rule):
@@ -23,7 +21,7 @@ class ReviewRule(Rule):
     `finding` is set as soon as nothing that follows could take it back: a live training may be stopped for it.
     """
 
-    finding: dict[str, Any] | None = None
+    finding: Finding | None = None
 
     def __init__(self, trial: Any, **parameters: float | str | bool):
         super().__init__(trial, action_str="")
@@ -47,13 +45,11 @@ class ReviewRule(Rule):
         """Return the finding on all that was seen."""
         return self.finding or self.nothing("Nothing unusual.")
 
-    def issue(
-        self, message: str, step: int | None = None, tensor: str | None = None, **values: float | str | None
-    ) -> Finding:
+    def issue(self, message: str, step: int | None = None, tensor: str | None = None, **values: Value) -> Finding:
         """Return a finding IssuesFound."""
         return self._describe("IssuesFound", message, step, tensor, values)
 
-    def nothing(self, message: str, **values: float | str | None) -> Finding:
+    def nothing(self, message: str, **values: Value) -> Finding:
         """Return a finding NoIssuesFound."""
         return self._describe("NoIssuesFound", message, None, None, values)
 
@@ -62,19 +58,7 @@ class ReviewRule(Rule):
         return self._describe("Error", f"the rule failed: {type(error).__name__}: {error}", None, None, {})
 
     def _describe(
-        self, status: str, message: str, step: int | None, tensor: str | None, values: dict[str, Any]
+        self, status: str, message: str, step: int | None, tensor: str | None, values: dict[str, Value]
     ) -> Finding:
-        finite = {
-            name: None if isinstance(value, float) and not math.isfinite(value) else value
-            for name, value in values.items()
-        }
-        return {
-            "rule": type(self).__name__,
-            "source": "rules",
-            "status": status,
-            "step": step,
-            "tensor": tensor,
-            "values": finite,
-            "parameters": dict(self.parameters),
-            "message": message,
-        }
+        name = type(self).__name__
+        return make_finding(name, status, message, step=step, tensor=tensor, values=values, parameters=self.parameters)

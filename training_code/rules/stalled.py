@@ -6,9 +6,10 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from findings import Finding
 from saved import SavedStep
 
-from rules.rule import Finding, ReviewRule
+from rules.rule import ReviewRule
 
 
 class StalledTrainingRule(ReviewRule):

@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from findings import Finding
 from saved import GRADIENTS, LOSSES, UPDATES, WEIGHTS, SavedStep
 
-from rules.rule import Finding, ReviewRule
+from rules.rule import ReviewRule
 
 
 class PoorWeightInitialization(ReviewRule):

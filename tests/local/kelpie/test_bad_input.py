@@ -24,6 +24,7 @@ SCRATCH = ("--set", "model.weights=none", "--set", "model.architecture=resnet18"
         (("run", "--attach", "nothing"), "there is no execution nothing"),
         (("stop", "nothing"), "there is no execution nothing"),
         (("logs", "nothing"), "there are no logs of nothing"),
+        (("debug", "photos"), "photos holds no tensors"),
         (
             ("classify", "photos/test/cat/001.jpg", "gone.jpg", "photos"),
             "gone.jpg: there is no such file; photos is a folder",

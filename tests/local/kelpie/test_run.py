@@ -107,6 +107,14 @@ def test_logs_are_found_by_job_function_and_execution(trained, live):
     assert live.ok("logs", "plan_run", "-n", "3").count("\n") == 3
 
 
+def test_the_rules_say_the_same_afterwards_of_the_tensors_in_s3(trained, live, session, outputs):
+    checkpoints = f"runs/{trained['run_id']}/checkpoints/kelpie-{trained['run_id']}-train-1"
+    document = json.loads(live.ok("debug", f"s3://{outputs['Bucket']}/{checkpoints}/", "--json"))
+    during = session.client("s3").get_object(Bucket=outputs["Bucket"], Key=f"{checkpoints}/findings.json")
+    told = [(one["rule"], one["status"]) for one in json.loads(during["Body"].read())["findings"]]
+    assert [(one["rule"], one["status"]) for one in document["findings"]] == told
+
+
 def test_ctrl_c_detaches_and_the_run_can_be_followed_and_stopped(trained, live, session):
     assert trained["status"] == "SUCCEEDED"
     name = start_and_detach(live, trained["artifacts"]["dataset"])

@@ -1,0 +1,39 @@
+"""`kelpie debug`: the debugger's rules on the tensors of a training that is over."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from kelpie import local, tensors
+from kelpie.commands.terminal import Json, StackName, connect, print_json, progress_console, result_console
+from kelpie.errors import RunFailed
+
+
+def debug(
+    place: Annotated[
+        str,
+        typer.Argument(metavar="FOLDER|S3_PREFIX", help="Where hooks of smdebug's have left tensors."),
+    ],
+    stack_name: StackName = None,
+    as_json: Json = False,
+) -> None:
+    """Run the debugger's rules on a training's tensors. Exits with 1 if one finds an issue or fails."""
+    with tempfile.TemporaryDirectory() as scratch:
+        if place.startswith("s3://"):
+            folder = tensors.fetch(connect(stack_name).client("s3"), place, Path(scratch))
+        else:
+            folder = tensors.find(Path(place).expanduser())
+        python = local.training_python(lambda line: progress_console().print(line, highlight=False, markup=False))
+        document = tensors.review(python, folder)
+    document["tensors"] = place
+    if as_json:
+        print_json(document)
+    else:
+        result_console().print(tensors.table(document["findings"]))
+    found = [one["rule"] for one in document["findings"] if one["status"] != "NoIssuesFound"]
+    if found:
+        raise RunFailed(f"{len(found)} of {len(document['findings'])} rules found something: {', '.join(found)}")

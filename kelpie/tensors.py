@@ -1,0 +1,83 @@
+"""The tensors of a training, reviewed afterwards: the rules run on what hooks have left in a folder or in S3."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+from kelpie.errors import InvalidInput, RunFailed
+
+REVIEW_SCRIPT = Path(__file__).parents[1] / "training_code" / "review_tensors.py"
+HOOKS_FOLDER = "smdebug"
+"""Where a training's hooks write below its output and its checkpoints."""
+PARTS = ("collections", "events", "index")
+"""What smdebug writes: a folder without the first holds no tensors."""
+PARALLEL_REQUESTS = 16
+
+
+def find(folder: Path) -> Path:
+    """Return the tensors' folder: this one, or the hooks' below it. Raises InvalidInput if there is neither."""
+    for candidate in (folder, folder / HOOKS_FOLDER):
+        if (candidate / PARTS[0]).is_dir():
+            return candidate
+    raise _missing(str(folder))
+
+
+def fetch(s3: Any, uri: str, folder: Path) -> Path:
+    """Copy the tensors below a prefix to `folder`, which is returned. Raises InvalidInput if there are none."""
+    bucket, _, path = uri.removeprefix("s3://").partition("/")
+    root = f"{path.rstrip('/')}/" if path else ""
+    for prefix in (root, f"{root}{HOOKS_FOLDER}/"):
+        keys = [key for part in PARTS for key in _keys(s3, bucket, f"{prefix}{part}/")]
+        if any(key.startswith(f"{prefix}{PARTS[0]}/") for key in keys):
+            _download(s3, bucket, prefix, keys, folder)
+            return folder
+    raise _missing(uri)
+
+
+def review(python: Path, tensors: Path) -> dict[str, Any]:
+    """Return findings.json of the tensors in a folder; `python` is the training image's. Raises RunFailed."""
+    with tempfile.TemporaryDirectory() as output:
+        command = [str(python), str(REVIEW_SCRIPT), "--tensors", str(tensors), "--output_data_dir", output]
+        done = subprocess.run(command, check=False, capture_output=True, text=True)
+        if done.returncode:
+            said = done.stderr.strip().splitlines() or [f"it ended with {done.returncode}"]
+            raise RunFailed(f"the rules could not run on {tensors}: {said[-1]}")
+        document: dict[str, Any] = json.loads(Path(output, "findings.json").read_text())
+        return document
+
+
+def table(findings: Sequence[dict[str, Any]]) -> Table:
+    """Return the rules and what each came to."""
+    rows = Table("Rule", "Status", "Step", "Finding", box=None, pad_edge=False)
+    for found in findings:
+        step = "-" if found["step"] is None else str(found["step"])
+        rows.add_row(found["rule"], found["status"], step, found["message"])
+    return rows
+
+
+def _keys(s3: Any, bucket: str, prefix: str) -> list[str]:
+    pages = s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
+    return [found["Key"] for page in pages for found in page.get("Contents", []) if not found["Key"].endswith("/")]
+
+
+def _download(s3: Any, bucket: str, prefix: str, keys: Sequence[str], folder: Path) -> None:
+    places = [folder / key.removeprefix(prefix) for key in keys]
+    for place in {place.parent for place in places}:
+        place.mkdir(parents=True, exist_ok=True)
+    with ThreadPoolExecutor(PARALLEL_REQUESTS) as pool:
+        list(pool.map(lambda pair: s3.download_file(bucket, pair[0], str(pair[1])), zip(keys, places, strict=True)))
+
+
+def _missing(place: str) -> InvalidInput:
+    return InvalidInput(
+        f"{place} holds no tensors: give the folder or the prefix in which hooks have left {', '.join(PARTS)}, such as "
+        f"runs/RUN/checkpoints/JOB/{HOOKS_FOLDER}/"
+    )

@@ -1,0 +1,62 @@
+"""Where the tensors of a training are looked for, and how they are fetched."""
+
+import boto3
+import pytest
+from moto import mock_aws
+
+from kelpie import tensors
+from kelpie.errors import InvalidInput, RunFailed
+
+FILES = (
+    "collections/000000000/worker_0_collections.json",
+    "events/000000000002/000000000002_worker_0.tfevents",
+    "index/000000000/000000000002_worker_0.json",
+)
+
+
+@pytest.fixture
+def s3(monkeypatch):
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "test")
+    with mock_aws():
+        client = boto3.client("s3", region_name="us-east-1")
+        client.create_bucket(Bucket="bucket")
+        yield client
+
+
+def put(s3, prefix, files=FILES):
+    for name in files:
+        s3.put_object(Bucket="bucket", Key=f"{prefix}{name}", Body=name.encode())
+
+
+@pytest.mark.parametrize("uri", ["s3://bucket/job", "s3://bucket/job/", "s3://bucket/job/smdebug/"])
+def test_the_tensors_alone_are_fetched_from_a_jobs_checkpoints_or_their_own_prefix(s3, tmp_path, uri):
+    put(s3, "job/smdebug/")
+    put(s3, "job/", ["checkpoint.pt", "findings.json"])
+    put(s3, "job-2/smdebug/")
+    assert tensors.fetch(s3, uri, tmp_path) == tmp_path
+    fetched = {str(path.relative_to(tmp_path)): path for path in tmp_path.rglob("*") if path.is_file()}
+    assert set(fetched) == set(FILES)
+    assert all(path.read_text() == name for name, path in fetched.items())
+
+
+def test_a_prefix_without_tensors_is_refused(s3, tmp_path):
+    put(s3, "job/", ["checkpoint.pt", "events/other"])
+    for uri in ("s3://bucket/job/", "s3://bucket"):
+        with pytest.raises(InvalidInput, match="holds no tensors"):
+            tensors.fetch(s3, uri, tmp_path)
+
+
+def test_a_folder_is_the_tensors_own_or_a_trainings_output(tmp_path):
+    with pytest.raises(InvalidInput, match="holds no tensors"):
+        tensors.find(tmp_path)
+    (tmp_path / "smdebug" / "collections").mkdir(parents=True)
+    assert tensors.find(tmp_path) == tensors.find(tmp_path / "smdebug") == tmp_path / "smdebug"
+
+
+def test_rules_that_cannot_run_say_why(tmp_path):
+    interpreter = tmp_path / "python"
+    interpreter.write_text("#!/bin/sh\necho 'noise' >&2\necho 'TensorsMissing: nothing there' >&2\nexit 1\n")
+    interpreter.chmod(0o755)
+    with pytest.raises(RunFailed, match="TensorsMissing: nothing there"):
+        tensors.review(interpreter, tmp_path)
