@@ -27,20 +27,21 @@ PAINTED = "() => performance.getEntriesByName('first-contentful-paint')[0].start
 
 
 def main() -> None:
-    sys.path.insert(0, str(ROOT / "tests" / "browser"))
-    import example_runs
+    sys.path.insert(0, str(ROOT))
+    from tests.browser.example_run import BUCKET
+    from tests.browser.example_runs import KINDS, write_report
 
     os.environ |= {"AWS_ACCESS_KEY_ID": "none", "AWS_SECRET_ACCESS_KEY": "none", "AWS_DEFAULT_REGION": "eu-west-1"}
-    os.environ |= {"BUCKET": example_runs.BUCKET, "POWERTOOLS_SERVICE_NAME": "kelpie"}
+    os.environ |= {"BUCKET": BUCKET, "POWERTOOLS_SERVICE_NAME": "kelpie"}
     with mock_aws(), tempfile.TemporaryDirectory() as folder:
         s3 = boto3.client("s3")
-        s3.create_bucket(Bucket=example_runs.BUCKET, CreateBucketConfiguration={"LocationConstraint": "eu-west-1"})
+        s3.create_bucket(Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": "eu-west-1"})
 
         def write(kind: str) -> tuple[float, Path]:
-            run = example_runs.KINDS[kind]()
+            run = KINDS[kind]()
             run.put(s3)
             started = time.perf_counter()
-            page = example_runs.write_report(run, s3)["index.html"]
+            page = write_report(run, s3)["index.html"]
             seconds = time.perf_counter() - started
             path = Path(folder, f"{kind}.html")
             path.write_text(page)

@@ -1,15 +1,13 @@
 """Reports as their readers meet them: each kind of run, from documents that keep their contracts."""
 
-import importlib.util
-import sys
-from pathlib import Path
-
 import boto3
 import pytest
 from moto import mock_aws
 
+from tests.browser.example_run import BUCKET, CHAMPION, HOSTILE
+from tests.browser.example_runs import KINDS, write_report
+
 SIZE_LIMIT_BYTES = 3_000_000
-KINDS = ("success", "rejection", "debugger_stop", "failed_job", "large", "hostile")
 TITLES = {
     "success": "Deployed",
     "rejection": "Rejected by the gate",
@@ -21,23 +19,14 @@ TITLES = {
 
 
 @pytest.fixture(scope="session")
-def example_runs():
-    specification = importlib.util.spec_from_file_location("example_runs", Path(__file__).with_name("example_runs.py"))
-    module = importlib.util.module_from_spec(specification)
-    sys.modules["example_runs"] = module
-    specification.loader.exec_module(module)
-    return module
-
-
-@pytest.fixture(scope="session")
-def reports(example_runs, tmp_path_factory):
+def reports(tmp_path_factory):
     """Return the file of a page of a kind of run, which is written once."""
     folder = tmp_path_factory.mktemp("reports")
     environment = {
         "AWS_ACCESS_KEY_ID": "testing",
         "AWS_SECRET_ACCESS_KEY": "testing",
         "AWS_DEFAULT_REGION": "eu-west-1",
-        "BUCKET": example_runs.BUCKET,
+        "BUCKET": BUCKET,
         "POWERTOOLS_SERVICE_NAME": "kelpie",
     }
 
@@ -48,12 +37,10 @@ def reports(example_runs, tmp_path_factory):
                 for name, value in environment.items():
                     patch.setenv(name, value)
                 s3 = boto3.client("s3")
-                s3.create_bucket(
-                    Bucket=example_runs.BUCKET, CreateBucketConfiguration={"LocationConstraint": "eu-west-1"}
-                )
-                run = example_runs.KINDS[kind]()
+                s3.create_bucket(Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": "eu-west-1"})
+                run = KINDS[kind]()
                 run.put(s3)
-                pages = example_runs.write_report(run, s3)
+                pages = write_report(run, s3)
             path.parent.mkdir()
             for one, text in pages.items():
                 path.with_name(one).write_text(text)
@@ -105,11 +92,11 @@ def test_every_drawing_says_what_it_shows_and_every_picture_what_it_is(open_page
     assert "taken for digit-" in mistakes.first.inner_text()
 
 
-def test_the_champion_stands_beside_the_challenger(open_page, example_runs, reports):
+def test_the_champion_stands_beside_the_challenger(open_page, reports):
     page = open_page(reports("rejection").as_uri())
     head, run, *_ = page.locator("#gate table >> nth=1").locator("tr").all()
     assert head.inner_text().split() == ["champion", "challenger"]
-    assert example_runs.CHAMPION in run.inner_text()
+    assert CHAMPION in run.inner_text()
 
 
 def test_the_variants_say_which_one_serves(open_page, reports):
@@ -128,9 +115,9 @@ def test_a_failed_run_opens_with_its_cause_and_the_end_of_its_log(open_page, rep
     assert all(part.bounding_box()["y"] < 900 for part in (cause, log))
 
 
-def test_nothing_that_users_wrote_is_taken_for_markup_or_code(open_page, example_runs, reports):
+def test_nothing_that_users_wrote_is_taken_for_markup_or_code(open_page, reports):
     page = open_page(reports("hostile").as_uri())
-    assert page.inner_text(".cause") == example_runs.HOSTILE
+    assert page.inner_text(".cause") == HOSTILE
     assert page.locator("script").count() == 0
     assert page.locator("img:not([src^='data:image/jpeg'])").count() == 0
     labels = page.locator("svg text").evaluate_all("all => all.map(one => one.textContent)")

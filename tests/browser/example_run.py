@@ -1,0 +1,490 @@
+"""A run that never was: its documents, pictures, history and log, made from a seed.
+
+Every document is held against its contract before it is put, so the page is drawn from what a run may really leave.
+"""
+
+import hashlib
+import io
+import json
+import math
+import random
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import fastjsonschema
+from PIL import Image, ImageDraw
+
+ROOT = Path(__file__).parents[2]
+BUCKET = "kelpie-123456789012-eu-west-1"
+START = datetime(2026, 11, 22, 12, tzinfo=UTC)
+CHAMPION = "0123456789ab"
+"""The run whose model serves."""
+SAMPLES = 3
+"""Pictures a class."""
+RULES = ("Hooks", "LossNotDecreasing", "ExplodingTensor", "VanishingGradient", "Overfit", "DeadRelu", "ClassImbalance")
+DIGITS = [f"digit-{digit}" for digit in range(10)]
+HOSTILE = "<script>alert(1)</script><img src=http://x.example/ onerror=alert(2)>&'\"\\ ${7*7} {{7*7}} ]]>"
+
+
+@dataclass
+class ExampleRun:
+    """What one run left. `put` puts it into a bucket; `stepfunctions` and `logs` answer as AWS's clients do."""
+
+    name: str
+    classes: list[str]
+    trials: int = 4
+    images_per_class: int = 36
+    accuracy: float = 0.94
+    path: list[tuple[str, float]] = field(default_factory=list)
+    """(state, seconds) in the order in which they were entered."""
+    failures: dict[str, str] = field(default_factory=dict)
+    """The error with which a state's last task failed."""
+    retried: dict[str, str] = field(default_factory=dict)
+    """An error that a state's task failed with before it was tried again."""
+    failure: dict[str, str] | None = None
+    """What the state machine tells WriteReport."""
+    log: list[str] = field(default_factory=list)
+    documents: dict[str, Any] = field(default_factory=dict)
+    """By URI."""
+    pictures: dict[str, bytes] = field(default_factory=dict)
+
+    def __post_init__(self):
+        self.execution_arn = f"arn:aws:states:eu-west-1:123456789012:execution:kelpie-train-and-deploy:{self.name}"
+        self.run_id = hashlib.sha256(self.execution_arn.encode()).hexdigest()[:12]
+        self.random = random.Random(self.name)
+        self.plan = self._plan()
+
+    def put(self, s3: Any) -> None:
+        for uri, document in self.documents.items():
+            _put(s3, uri, json.dumps(document).encode())
+        for uri, content in self.pictures.items():
+            _put(s3, uri, content)
+
+    def add(self, contract: str, document: dict[str, Any], uri: str | None = None) -> None:
+        """Take a document that the run left. Raises fastjsonschema's error if it breaks its contract."""
+        schema = json.loads((ROOT / "contracts" / f"{contract}.schema.json").read_text())
+        fastjsonschema.validate(schema, document)
+        self.documents[uri or f"s3://{BUCKET}/runs/{self.run_id}/{contract}.json"] = document
+
+    # ---- Step Functions and CloudWatch Logs, as far as WriteReport asks them
+
+    def get_paginator(self, _operation: str) -> "ExampleRun":
+        return self
+
+    def paginate(self, **_: Any) -> list[dict[str, Any]]:
+        return [{"events": list(self._events())}]
+
+    def describe_state_machine_for_execution(self, **_: Any) -> dict[str, str]:
+        text = (ROOT / "statemachine" / "train_and_deploy.asl.json").read_text()
+        return {"definition": re.sub(r"\$\{\w+\}", "1", text)}
+
+    def describe_log_streams(self, **_: Any) -> dict[str, Any]:
+        return {
+            "logStreams": [{"logStreamName": f"{self.plan['names']['train']}/algo-1-1795348800", "creationTime": 1}]
+            if self.log
+            else []
+        }
+
+    def get_log_events(self, **_: Any) -> dict[str, Any]:
+        return {"events": [{"message": line} for line in self.log]}
+
+    def _events(self) -> Iterator[dict[str, Any]]:
+        at = START
+        yield {"timestamp": at}
+        for state, seconds in self.path:
+            yield {"timestamp": at, "stateEnteredEventDetails": {"name": state}}
+            if state in self.retried:
+                yield {"timestamp": at, "taskScheduledEventDetails": {}}
+                yield {"timestamp": at, "taskFailedEventDetails": {"error": self.retried[state]}}
+            yield {"timestamp": at, "taskScheduledEventDetails": {}}
+            at += timedelta(seconds=seconds)
+            if state in self.failures:
+                yield {"timestamp": at, "taskFailedEventDetails": {"error": self.failures[state]}}
+            if (state, seconds) != self.path[-1]:
+                yield {"timestamp": at, "stateExitedEventDetails": {"name": state}}
+
+    # ---- Documents
+
+    def _plan(self) -> dict[str, Any]:
+        text = (ROOT / "contracts" / "examples" / "plan.json").read_text().replace("3f2a9c0d1e4b", self.run_id)
+        plan = json.loads(text)
+        plan["execution_arn"] = self.execution_arn
+        plan["dataset"]["classes"] = self.classes
+        shares = {"train": 1.0, "valid": 0.25, "test": 0.25}
+        for split, share in shares.items():
+            counts = {
+                label: max(1, int(self.images_per_class * share * self.random.uniform(0.6, 1.4)))
+                for label in self.classes
+            }
+            plan["dataset"]["splits"][split] = {"images": sum(counts.values()), "images_by_class": counts}
+        plan["input"] |= {
+            "model": {"architecture": "resnet18", "weights": "default", "image_size_px": 224},
+            "gate": {"max_regression": 0.05},
+        }
+        return plan
+
+    def counts(self, split: str) -> dict[str, int]:
+        counts: dict[str, int] = self.plan["dataset"]["splits"][split]["images_by_class"]
+        return counts
+
+    def add_plan(self) -> None:
+        self.add("plan", self.plan)
+
+    def add_manifest(self) -> None:
+        example = _example("manifest")
+        splits = ("train", "valid", "test")
+        images = [
+            {**example["images"][0], "path": f"{split}/{label}/{number:04}.jpg", "split": split, "class_index": index}
+            for split in splits
+            for index, label in enumerate(self.classes)
+            for number in range(self.counts(split)[label])
+        ]
+        folder = self.plan["locations"]["manifest"]
+        samples = [
+            {
+                "path": f"train/{label}/{number:04}.jpg",
+                "label": label,
+                "thumbnail": f"samples/{index * SAMPLES + number + 1:04}.jpg",
+            }
+            for index, label in enumerate(self.classes)
+            for number in range(SAMPLES)
+        ]
+        self.pictures |= {folder + one["thumbnail"]: picture(hash_of(one["path"])) for one in samples}
+        document = example | {
+            "classes": self.classes,
+            "counts": {split: self.counts(split) for split in splits},
+            "images": images,
+            "samples": samples,
+            "unreadable": [{"path": f"train/{self.classes[0]}/broken.jpg", "reason": "image file is truncated"}],
+        }
+        self.add("manifest", document, self.plan["locations"]["manifest"] + "manifest.json")
+
+    def add_leaderboard(self) -> None:
+        tuning_job = self.plan["names"]["tune"]
+        trials = []
+        for number in range(1, self.trials + 1):
+            rate, decay = 10 ** self.random.uniform(-5, -1), 10 ** self.random.uniform(-3, -1)
+            objective = self.accuracy - 0.04 * abs(math.log10(rate) + 2.6) ** 1.5 + self.random.gauss(0, 0.012)
+            failed = rate > 0.06
+            trials.append(
+                {
+                    "rank": None,
+                    "job": f"{tuning_job}-{number:03}-{self.random.randrange(16**8):08x}",
+                    "status": "Failed" if failed else "Completed",
+                    "objective": None if failed else round(max(0.05, min(0.995, objective)), 4),
+                    "hyperparameters": {
+                        "learning_rate": repr(rate),
+                        "eps": repr(10 ** self.random.uniform(-9, -8)),
+                        "weight_decay": repr(decay),
+                        "batch_size": self.random.choice(["64", "128"]),
+                    },
+                    "seconds": round(self.random.uniform(70, 110), 3),
+                    "failure_reason": "AlgorithmError: the loss became nan at step 12" if failed else None,
+                }
+            )
+        trials.sort(key=lambda trial: (trial["objective"] is None, -(trial["objective"] or 0)))
+        for rank, trial in enumerate(trials, start=1):
+            trial["rank"] = rank if trial["objective"] is not None else None
+        best = trials[0]["job"] if trials[0]["rank"] else None
+        self.add("leaderboard", {"version": 1, "tuning_job": tuning_job, "chosen": best, "trials": trials})
+
+    def add_evaluation(self) -> None:
+        counts = self.counts("test")
+        size = len(self.classes)
+        matrix = [[0] * size for _ in self.classes]
+        for index, label in enumerate(self.classes):
+            right = self.random.betavariate(14 * self.accuracy, 14 * (1 - self.accuracy) + 0.2)
+            for _ in range(counts[label]):
+                away = self.random.choice([-3, -2, -1, 1, 1, 2]) if size > 3 else 1
+                matrix[index][index if self.random.random() < right else (index + away) % size] += 1
+        per_class = [self._class(matrix, index) for index in range(size)]
+        images = sum(map(sum, matrix))
+        folder = self.plan["locations"]["evaluation"].rpartition("/")[0]
+        mistakes = [
+            {
+                "path": f"test/{self.classes[i]}/{number:04}.jpg",
+                "label": self.classes[i],
+                "predicted": self.classes[j],
+                "probability": round(0.995 - 0.012 * number, 4),
+                "thumbnail": f"mistakes/{number:04}.jpg",
+            }
+            for number, (i, j) in enumerate(
+                [(i, j) for i in range(size) for j in range(size) if i != j and matrix[i][j]][:24], start=1
+            )
+        ]
+        document = _example("evaluation") | {
+            "run_id": self.run_id,
+            "classes": self.classes,
+            "majority_share": max(counts.values()) / images,
+            "images": images,
+            "accuracy": sum(matrix[i][i] for i in range(size)) / images,
+            "top5_accuracy": 0.993,
+            "macro_f1": sum(one["f1"] for one in per_class) / size,
+            "accuracy_interval": [0.9 * self.accuracy, 1.03 * self.accuracy],
+            "macro_f1_interval": [0.89 * self.accuracy, 1.03 * self.accuracy],
+            "calibration_error": 0.0213,
+            "calibration": {
+                "temperature": 1.37,
+                "before": {"error": 0.0641, "log_loss": 0.31, "bins": self._bins(0.12)},
+                "after": {"error": 0.0213, "log_loss": 0.24, "bins": self._bins(0.02)},
+            },
+            "answered": {"confidence_threshold": 0.42, "images": int(0.96 * images), "accuracy": 0.975},
+            "per_class": per_class,
+            "confusion_matrix": matrix,
+            "mistakes": mistakes,
+        }
+        self.pictures |= {f"{folder}/{one['thumbnail']}": picture(number) for number, one in enumerate(mistakes)}
+        compared = {"same_classes": True, "images": images, "left_out": 0, "wins": 14, "losses": 6}
+        document["champion"] = {"run_id": CHAMPION, "weights_sha256": "1" * 64, **compared}
+        self.add("evaluation", document, self.plan["locations"]["evaluation"])
+        theirs = json.loads(json.dumps(self.plan).replace(self.run_id, CHAMPION))
+        self.add("plan", theirs, f"s3://{BUCKET}/runs/{CHAMPION}/plan.json")
+        of_theirs = document | {"run_id": CHAMPION, "accuracy": 0.9 * document["accuracy"], "champion": None}
+        self.add("evaluation", of_theirs, theirs["locations"]["evaluation"])
+
+    def _class(self, matrix: list[list[int]], index: int) -> dict[str, Any]:
+        right, asked, answered = matrix[index][index], sum(matrix[index]), sum(row[index] for row in matrix)
+        precision, recall = right / (answered or 1), right / (asked or 1)
+        f1 = 2 * precision * recall / ((precision + recall) or 1)
+        return {
+            "label": self.classes[index],
+            "images": asked,
+            "predicted": answered,
+            "precision": precision,
+            "precision_interval": [max(0, precision - 0.08), min(1, precision + 0.05)],
+            "recall": recall,
+            "recall_interval": [max(0, recall - 0.1), min(1, recall + 0.06)],
+            "f1": f1,
+        }
+
+    def _bins(self, gap: float) -> list[dict[str, Any]]:
+        """Return 15 bins of a model that says so much more than it knows."""
+        bins = []
+        for number in range(15):
+            low, high = number / 15, (number + 1) / 15
+            confidence, images = (low + high) / 2, max(0, int((number - 3) ** 2.2)) if number > 3 else 0
+            accuracy = min(1.0, max(0.0, confidence - gap * (1 - confidence) * 3))
+            some = (
+                {"confidence": confidence, "accuracy": accuracy}
+                if images
+                else dict.fromkeys(("confidence", "accuracy"))
+            )
+            bins.append({"low": low, "high": high, "images": images, **some})
+        return bins
+
+    def add_history(self, epochs: int) -> None:
+        example = _example("training_history")
+        rows = [
+            {
+                **example["epochs"][1],
+                "epoch": epoch,
+                "phase": "head" if epoch <= 2 else "fine_tune",
+                "train_loss": 2.2 * math.exp(-epoch / 5) + self.random.uniform(0.05, 0.12),
+                "train_accuracy": 1 - 0.85 * math.exp(-epoch / 4),
+                "valid_loss": 2.0 * math.exp(-epoch / 4) + 0.2 + 0.006 * epoch + self.random.uniform(0, 0.06),
+                "valid_accuracy": self.accuracy - 0.75 * math.exp(-epoch / 3.5) + self.random.gauss(0, 0.008),
+                "learning_rate": 0.002 * min(1, epoch / 4) * 0.5 * (1 + math.cos(math.pi * max(0, epoch - 4) / epochs)),
+                "images_per_second": self.random.gauss(310, 12),
+            }
+            for epoch in range(1, epochs + 1)
+        ]
+        best = max(rows, key=lambda row: row["valid_accuracy"])["epoch"]
+        folder = self.plan["locations"]["train_checkpoints"]
+        self.add("training_history", example | {"best_epoch": best, "epochs": rows}, f"{folder}training_history.json")
+
+    def add_profile(self, steps: int) -> None:
+        example = _example("profile")
+        seconds = [half / 2 for half in range(180)]
+        utilisation = {name: [] for name in example["utilisation"]} | {
+            "seconds": seconds,
+            "cpu_percent": [max(0, min(100, self.random.gauss(88, 7))) for _ in seconds],
+            "memory_percent": [21 + 4 * (1 - math.exp(-second / 20)) for second in seconds],
+            "process_memory_bytes": [9e8 + 2e6 * second for second in seconds],
+            "disk_read_bytes_per_second": [self.random.expovariate(1 / 3e6) for _ in seconds],
+            "disk_write_bytes_per_second": [self.random.expovariate(1 / 4e5) for _ in seconds],
+            "io_wait_percent": [self.random.expovariate(1.5) for _ in seconds],
+        }
+        times = [412.0, *(self.random.gauss(212, 9) + 160 * (self.random.random() < 0.02) for _ in range(1, steps))]
+        shown = list(range(0, steps, max(1, steps // 400)))
+        document = example | {
+            "job": self.plan["names"]["train"],
+            "steps": steps,
+            "step_times": {"steps": shown, "milliseconds": [times[step] for step in shown]},
+            "utilisation": utilisation,
+        }
+        self.add("profile", document, f"{self.plan['locations']['train_checkpoints']}profile.json")
+
+    def add_findings(self, steps: int, found: dict[str, tuple[int, str]]) -> None:
+        """found: step and sentence by rule."""
+        at = list(range(0, steps, max(1, steps // 120)))
+        explodes = found.get("ExplodingTensor", (steps + 1, ""))[0]
+
+        def loss(step: int, slow: float) -> float | None:
+            if step >= explodes:
+                return None
+            return 2.3 * math.exp(-slow * step / steps) * self.random.uniform(0.9, 1.1) + 0.08
+
+        evaluations = [step for step in range(steps // 20, steps, max(1, steps // 20)) if step < explodes]
+        curves = [
+            {"name": "loss", "mode": "train", "steps": at, "values": [loss(step, 4) for step in at]},
+            {"name": "loss", "mode": "eval", "steps": evaluations, "values": [loss(step, 2.5) for step in evaluations]},
+            {
+                "name": "learning_rate",
+                "mode": "train",
+                "steps": at,
+                "values": [0.002 * min(1, step / steps / 0.2) * (1 - step / steps) for step in at],
+            },
+        ]
+        layers = [
+            "conv1.weight",
+            *(f"layer{a}.{b}.conv{c}.weight" for a in range(1, 5) for b in (0, 1) for c in (1, 2)),
+            "fc.weight",
+        ]
+        norms = {
+            "steps": at[::3],
+            "layers": [
+                {
+                    "name": name,
+                    "norms": [
+                        (0.4 + 0.3 * depth) * math.exp(-step / steps) * self.random.uniform(0.7, 1.3)
+                        for step in at[::3]
+                    ],
+                }
+                for depth, name in enumerate(layers)
+            ],
+        }
+        document = _example("findings") | {
+            "job": self.plan["names"]["train"],
+            "steps": steps,
+            "stopped": None,
+            "findings": self._findings(found),
+            "curves": curves,
+            "gradient_norms": norms,
+        }
+        self.add("findings", document, f"{self.plan['locations']['train_checkpoints']}findings.json")
+
+    def _findings(self, found: dict[str, tuple[int, str]]) -> list[dict[str, Any]]:
+        return [
+            {
+                "rule": rule,
+                "source": "rules",
+                "status": "IssuesFound" if rule in found else "NoIssuesFound",
+                "step": found[rule][0] if rule in found else None,
+                "tensor": "CrossEntropyLoss_output_0" if rule in found else None,
+                "values": {"value": 812.4} if rule in found else {},
+                "parameters": {},
+                "message": found[rule][1] if rule in found else "Nothing of the kind.",
+            }
+            for rule in RULES
+        ]
+
+    def add_review(self, verdict: str, found: dict[str, tuple[int, str]]) -> None:
+        """found: step and sentence by rule."""
+        reason = "; ".join(sentence for _, sentence in found.values()) or f"{len(RULES)} rules ran and found no issue."
+        example = _example("debugger_review")
+        last = example["attempts"][-1] | {
+            "job": self.plan["names"]["train"],
+            "checkpoints": self.plan["locations"]["train_checkpoints"],
+            "verdict": verdict,
+            "reason": reason,
+        }
+        attempts = [*example["attempts"][:-1], last] if verdict == "accept" else [last | {"attempt": 1}]
+        document = example | {
+            "job": last["job"],
+            "verdict": verdict,
+            "reason": reason,
+            "attempts": attempts,
+            "findings": self._findings(found),
+        }
+        self.add("debugger_review", document)
+
+    def add_variants(self) -> None:
+        self.add("variants", _example("variants") | {"run_id": self.run_id}, self.plan["locations"]["variants"])
+
+    def add_verdict(self, accepted: bool) -> None:
+        evaluation = self.documents[self.plan["locations"]["evaluation"]]
+        accuracy, images = evaluation["accuracy"], evaluation["images"]
+        checks = [
+            {
+                "name": "min_accuracy",
+                "passed": True,
+                "value": accuracy,
+                "threshold": 0,
+                "statement": f"accuracy {accuracy:.4f} is not below min_accuracy 0",
+            },
+            {
+                "name": "max_regression",
+                "passed": accepted,
+                "value": 0.004 if accepted else -0.081,
+                "threshold": -0.05,
+                "statement": "against the champion the accuracy changes by no less than "
+                + ("+0.0040" if accepted else "-0.0810"),
+            },
+        ]
+        begins = "Accepted" if accepted else "Rejected"
+        document = _example("verdict") | {
+            "run_id": self.run_id,
+            "verdict": "accept" if accepted else "reject",
+            "reason": f"{begins} with accuracy {accuracy:.4f} on {images} images of test: {checks[1]['statement']}.",
+            "accuracy": accuracy,
+            "images": images,
+            "checks": checks,
+            "comparison": {
+                "case": "compared",
+                "champion_run_id": CHAMPION,
+                "images": images,
+                "left_out": 0,
+                "wins": 14 if accepted else 3,
+                "losses": 6 if accepted else 22,
+                "difference": 0.022 if accepted else -0.053,
+                "lower_bound": 0.004 if accepted else -0.081,
+                "p_value": 0.115 if accepted else 0.00015,
+            },
+        }
+        self.add("verdict", document)
+
+    def add_verification(self) -> None:
+        example = _example("verification")
+        answers = [
+            {
+                **example["answers"][0],
+                "path": f"test/{label}/0001.jpg",
+                "expected": label,
+                "answered": label,
+                "milliseconds": round(self.random.uniform(35, 70), 1),
+            }
+            for label in self.classes[:10]
+        ]
+        self.add("verification", example | {"run_id": self.run_id, "answers": answers})
+
+
+def _put(s3: Any, uri: str, content: bytes) -> None:
+    bucket, _, key = uri.removeprefix("s3://").partition("/")
+    s3.put_object(Bucket=bucket, Key=key, Body=content)
+
+
+def _example(name: str) -> dict[str, Any]:
+    example: dict[str, Any] = json.loads((ROOT / "contracts" / "examples" / f"{name}.json").read_text())
+    return example
+
+
+def hash_of(text: str) -> int:
+    return int(hashlib.sha256(text.encode()).hexdigest()[:8], 16)
+
+
+def picture(seed: int, size_px: int = 96) -> bytes:
+    """Return a JPEG of a few shapes."""
+    choose = random.Random(seed)
+    colours = [tuple(choose.randrange(40, 230) for _ in range(3)) for _ in range(5)]
+    image = Image.new("RGB", (size_px, size_px), colours[0])
+    draw = ImageDraw.Draw(image)
+    for colour in colours[1:]:
+        x, y = choose.randrange(size_px), choose.randrange(size_px)
+        draw.ellipse((x - 22, y - 22, x + 22, y + 22), fill=colour)
+    content = io.BytesIO()
+    image.save(content, "JPEG", quality=80)
+    return content.getvalue()
