@@ -156,9 +156,9 @@ def test_the_queue_hides_a_message_six_times_as_long_as_the_function_may_take(re
     assert visibility >= 6 * resources["ClassifyImageFunction"]["Properties"]["Timeout"]
 
 
-def test_the_function_knows_how_often_its_queue_lets_it_receive_a_message(resources):
-    variables = resources["ClassifyImageFunction"]["Properties"]["Environment"]["Variables"]
-    assert variables["MOST_RECEIVES"] == str(resources["InboxQueue"]["Properties"]["RedrivePolicy"]["maxReceiveCount"])
+def test_after_the_tries_the_queue_lets_a_message_be_given_up_twice(resources):
+    tries = int(resources["ClassifyImageFunction"]["Properties"]["Environment"]["Variables"]["MOST_TRIES"])
+    assert resources["InboxQueue"]["Properties"]["RedrivePolicy"]["maxReceiveCount"] == tries + 2
 
 
 def test_what_is_scaled_down_keeps_twice_what_the_network_sees_by_default(template):

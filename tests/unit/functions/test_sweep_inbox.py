@@ -68,7 +68,7 @@ def test_what_has_no_result_is_queued_as_s3_would_have_done(sweep, drop, answer,
     answer(KEYS[0], versions[KEYS[0]])
     assert sweep() == {"checked": 4, "queued": 3, "ended": "reached the end", "next_key": None}
     found = {}
-    arrivals = load("classify_image").arrivals
+    arrivals = load("classify_image", "messages").arrivals
     for body in queue.received():
         (arrival,) = arrivals(body)
         found[arrival.key] = arrival.object_version
@@ -88,8 +88,7 @@ def test_each_version_is_looked_for_and_folders_and_deletions_are_not(sweep, dro
 
 def test_the_result_is_looked_for_where_it_is_written(load, s3):  # noqa: ARG001 - AWS is played by moto
     key, version = "inbox/my dog.jpg", "v1"
-    app = load("classify_image")
-    written = app.Arrival(BUCKET, key, version, version, 0).result_key
+    written = load("classify_image", "messages").Arrival(BUCKET, key, version, version, 0).result_key
     assert load("sweep_inbox").result_key({"Key": key, "VersionId": version}) == written
 
 
