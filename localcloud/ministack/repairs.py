@@ -44,6 +44,7 @@ def apply() -> None:
         alarms,
         connections,
         encryption,
+        function_packages,
         identities,
         lambdas,
         sagemaker_authorisation,
@@ -55,7 +56,16 @@ def apply() -> None:
         raise UnknownMiniStack(
             f"MiniStack {installed} is installed, but the local cloud repairs {VERSION}: install that"
         )
-    modules = (alarms, connections, encryption, identities, lambdas, sagemaker_authorisation, state_machines)
+    modules = (
+        alarms,
+        connections,
+        encryption,
+        function_packages,
+        identities,
+        lambdas,
+        sagemaker_authorisation,
+        state_machines,
+    )
     repair_all([repair for module in modules for repair in module.REPAIRS])
 
 

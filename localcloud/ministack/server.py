@@ -1,13 +1,14 @@
 """Serve one local cloud on 127.0.0.1 until SIGTERM or Ctrl-C: state is loaded first, and saved last."""
 
 import asyncio
+import contextlib
 import logging
 import os
 import resource
 import shutil
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -64,15 +65,17 @@ def settings(home: Path, port: int) -> dict[str, str]:
 async def _serve(home: Path, port: int) -> None:
     from hypercorn.asyncio import serve as serve_asgi
     from hypercorn.config import Config
-    from ministack.app import app
+    from ministack.app import _build_persistence_save_dict, app
+    from ministack.core.persistence import save_all
 
-    from localcloud.ministack import lambdas, recorded_calls, repairs
+    from localcloud.ministack import function_packages, lambdas, recorded_calls, repairs
     from localcloud.ministack.administration import Administration
     from localcloud.ministack.sagemaker import register, sagemaker_on
 
     repairs.apply()
     if path := os.environ.get(recorded_calls.VARIABLE):
         recorded_calls.record_to(Path(path))
+    function_packages.install()
     lambdas.install(home / "lambda", port)
     sagemaker = sagemaker_on(home / "sagemaker", port)
     register(sagemaker)
@@ -88,9 +91,8 @@ async def _serve(home: Path, port: int) -> None:
     config.graceful_timeout = 1
     config.loglevel = "WARNING"
     traffic = Traffic(Administration(app, sagemaker))
-    saving = asyncio.create_task(_save_regularly(traffic))
-    await serve_asgi(traffic, config, shutdown_trigger=lambda: _shutdown(stop, sagemaker))
-    saving.cancel()
+    saving = asyncio.create_task(save_regularly(traffic, stop, lambda: save_all(_build_persistence_save_dict())))
+    await serve_asgi(traffic, config, shutdown_trigger=lambda: _shutdown(stop, saving, sagemaker))
 
 
 class Traffic:
@@ -120,17 +122,20 @@ def may_change(scope: Mapping[str, Any]) -> bool:
     return not target.rpartition(".")[2].startswith(READING)
 
 
-async def _save_regularly(traffic: Traffic) -> None:
-    from ministack.app import _build_persistence_save_dict
-    from ministack.core.persistence import save_all
+async def save_regularly(traffic: Traffic, stop: asyncio.Event, save: Callable[[], None]) -> None:
+    """Save what has changed, now and then, until `stop`; when this returns, no save is under way.
 
-    while True:
-        await asyncio.sleep(SAVE_SECONDS)
-        if traffic.changed():
-            await asyncio.to_thread(save_all, _build_persistence_save_dict())
+    One that ends after MiniStack's own at the end would put an older state in its place: messages of the last moments
+    would be lost.
+    """
+    while not stop.is_set():
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(stop.wait(), SAVE_SECONDS)
+        if not stop.is_set() and traffic.changed():
+            await asyncio.to_thread(save)
 
 
-async def _shutdown(stop: asyncio.Event, sagemaker: Any) -> None:
+async def _shutdown(stop: asyncio.Event, saving: "asyncio.Task[None]", sagemaker: Any) -> None:
     """Wait for the signal, then end every process that the cloud started, so that no request waits for one."""
     from ministack.core import lambda_runtime
 
@@ -141,3 +146,4 @@ async def _shutdown(stop: asyncio.Event, sagemaker: Any) -> None:
     abandon_executions()
     await asyncio.to_thread(sagemaker.close)
     await asyncio.to_thread(lambda_runtime.reset)
+    await saving
