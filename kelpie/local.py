@@ -9,17 +9,24 @@ from __future__ import annotations
 import os
 import platform
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import localcloud
 from kelpie.errors import CloudUnavailable, RunFailed
 from kelpie.stack import Stack
 from localcloud.containers.environments import EnvironmentBuildFailed, Environments
 
+if TYPE_CHECKING:
+    import boto3
+
 TEMPLATE = Path(__file__).parents[1] / "template.yaml"
 STACK_NAME = "kelpie"
 REMEDY = "run `kelpie down` and `kelpie up`"
+ENDPOINT_SECONDS = 120
+POLL_SECONDS = 0.5
 
 
 def find_home(environment: dict[str, str], folder: Path) -> Path:
@@ -35,7 +42,8 @@ def cloud() -> localcloud.LocalCloud:
 
 
 def up(port: int, on_progress: Callable[[str], None]) -> Stack:
-    """Start the local cloud on 127.0.0.1:`port` and deploy the stack. On any failure all is stopped again.
+    """Start the local cloud on 127.0.0.1:`port`, deploy the stack and wait until endpoints that were in service are so
+    again. On any failure all is stopped again.
 
     Raises CloudUnavailable if it is up already, the port is in use or it does not start, RunFailed if the deployment
     fails.
@@ -58,6 +66,7 @@ def up(port: int, on_progress: Callable[[str], None]) -> Stack:
         raise
     try:
         localcloud.deploy(local.session(), TEMPLATE, STACK_NAME, _function_platform(), on_progress)
+        wait_for_endpoints(local.session(), on_progress)
         return Stack.read(local.session(), STACK_NAME, REMEDY)
     except (localcloud.DeploymentFailed, localcloud.PackagingFailed) as error:
         local.stop()
@@ -65,6 +74,21 @@ def up(port: int, on_progress: Callable[[str], None]) -> Stack:
     except BaseException:
         local.stop()
         raise
+
+
+def wait_for_endpoints(session: boto3.Session, on_progress: Callable[[str], None]) -> None:
+    """Wait until the servers of what was in service before the cloud's restart answer again, or have given up."""
+    sagemaker, deadline, told = session.client("sagemaker"), time.monotonic() + ENDPOINT_SECONDS, ""
+    while time.monotonic() < deadline:
+        endpoints = sagemaker.list_endpoints()["Endpoints"]
+        starting = ", ".join(one["EndpointName"] for one in endpoints if one["EndpointStatus"] == "SystemUpdating")
+        if not starting:
+            return
+        if starting != told:
+            on_progress(f"waiting for the endpoint {starting}")
+            told = starting
+        time.sleep(POLL_SECONDS)
+    on_progress(f"the endpoint is not in service yet after {ENDPOINT_SECONDS} seconds: `kelpie status` tells of it")
 
 
 def _function_platform() -> dict[str, str]:

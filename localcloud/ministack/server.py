@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from localcloud.cloud import ACCOUNT_ID, REGION
+from localcloud.sagemaker.store import RecordUnreadable
 
 STOP_SECONDS = 20
 """How long a clean stop may take before the process ends without it."""
@@ -33,6 +34,8 @@ def serve(home: Path, port: int) -> None:
     try:
         asyncio.run(_serve(home, port))
         exit_code = 0
+    except RecordUnreadable as error:
+        print(f"{error}. Start the version that kept it, or remove {home} and begin with nothing", file=sys.stderr)
     except Exception:
         logging.getLogger("localcloud").exception("the local cloud ended")
     finally:

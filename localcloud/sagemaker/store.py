@@ -17,6 +17,13 @@ from typing import Any
 
 Record = dict[str, Any]
 
+FORMAT = 1
+"""Of what the records hold: another number wherever one of them lacks, or has, what this version does not expect."""
+
+
+class RecordUnreadable(Exception):
+    """A record cannot be read, or was kept by a version whose records hold other things; the message names its file."""
+
 
 class RecordExists(Exception):
     """A record of this kind and name is there already."""
@@ -24,11 +31,12 @@ class RecordExists(Exception):
 
 class Store:
     def __init__(self, folder: Path):
+        """Raises RecordUnreadable."""
         self._folder = folder
         self._lock = threading.RLock()
         self._records: dict[str, dict[str, Record]] = {}
         for path in sorted(folder.glob("*/*.json")):
-            document = json.loads(path.read_text(), object_hook=_revive)
+            document = _read(path)
             self._records.setdefault(path.parent.name, {})[document["name"]] = document["record"]
 
     def create(self, kind: str, name: str, record: Record) -> None:
@@ -69,7 +77,9 @@ class Store:
         path = self._path(kind, name)
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_suffix(".tmp")
-        temporary.write_text(json.dumps({"name": name, "record": record}, default=_dismantle, indent=1))
+        temporary.write_text(
+            json.dumps({"format": FORMAT, "name": name, "record": record}, default=_dismantle, indent=1)
+        )
         temporary.replace(path)
         self._records.setdefault(kind, {})[name] = record
 
@@ -77,6 +87,17 @@ class Store:
         # The digest tells apart what a file system that ignores case, or the shortening, would not.
         readable = re.sub(r"[^A-Za-z0-9.-]", "_", name)[-80:]
         return self._folder / kind / f"{readable}-{hashlib.sha256(name.encode()).hexdigest()[:12]}.json"
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        document = json.loads(path.read_text(), object_hook=_revive)
+    except ValueError as error:
+        raise RecordUnreadable(f"{path} is no record: {error}") from error
+    if document.get("format") != FORMAT:
+        kept = document.get("format", "an older one")
+        raise RecordUnreadable(f"{path} was kept by another version: its format is {kept}, not {FORMAT}")
+    return document
 
 
 def _dismantle(value: object) -> dict[str, str]:

@@ -96,6 +96,17 @@ def test_down_clears_up_after_a_crash(kelpie):
     assert "no local cloud is up" in kelpie.refused(3, "status")
 
 
+def test_what_another_version_has_kept_is_refused_by_its_files_name(kelpie):
+    record = kelpie.home / "sagemaker" / "records" / "endpoint" / "old.json"
+    record.parent.mkdir(parents=True)
+    record.write_text(json.dumps({"name": "old", "record": {"EndpointStatus": "InService"}}))
+    said = kelpie("up")
+    assert said.returncode == 3
+    assert f"{record} was kept by another version" in said.stderr
+    assert f"remove {kelpie.home}" in said.stderr
+    assert "Traceback" not in said.stderr
+
+
 def test_an_up_that_is_interrupted_leaves_nothing(kelpie):
     with kelpie.start("up") as process:
         assert eventually(lambda: kelpie.cloud.running())

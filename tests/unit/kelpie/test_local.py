@@ -1,5 +1,8 @@
-"""Where the state of a local cloud lies."""
+"""Where the state of a local cloud lies, and what `kelpie up` waits for."""
 
+import pytest
+
+from kelpie import local
 from kelpie.local import find_home
 
 
@@ -16,3 +19,41 @@ def test_it_lies_in_the_current_folder_unless_one_above_has_it(tmp_path):
 def test_kelpie_home_names_another_place(tmp_path):
     assert find_home({"KELPIE_HOME": str(tmp_path / "elsewhere")}, tmp_path) == tmp_path / "elsewhere"
     assert find_home({"KELPIE_HOME": ""}, tmp_path) == tmp_path / ".kelpie"
+
+
+class Restarted:
+    """A session with a cloud whose endpoints have these statuses, one each time it is asked."""
+
+    def __init__(self, *statuses):
+        self.statuses = list(statuses)
+
+    def client(self, service):
+        assert service == "sagemaker"
+        return self
+
+    def list_endpoints(self):
+        status = self.statuses.pop(0)
+        return {"Endpoints": [{"EndpointName": "kelpie", "EndpointStatus": status}] if status else []}
+
+
+@pytest.mark.parametrize(
+    ("statuses", "said"),
+    [
+        (["SystemUpdating", "SystemUpdating", "InService"], ["waiting for the endpoint kelpie"]),
+        (["SystemUpdating", "Failed"], ["waiting for the endpoint kelpie"]),
+        (["InService"], []),
+        ([None], []),
+    ],
+)
+def test_up_waits_for_endpoints_that_start_again(monkeypatch, statuses, said):
+    monkeypatch.setattr(local, "POLL_SECONDS", 0)
+    told, session = [], Restarted(*statuses)
+    local.wait_for_endpoints(session, told.append)
+    assert (told, session.statuses) == (said, [])
+
+
+def test_up_does_not_wait_for_ever(monkeypatch):
+    monkeypatch.setattr(local, "ENDPOINT_SECONDS", 0)
+    told = []
+    local.wait_for_endpoints(Restarted(), told.append)
+    assert "kelpie status" in told[-1]

@@ -1,12 +1,15 @@
 """Records survive a restart, whole."""
 
+import dataclasses
+import json
 import threading
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
-from localcloud.sagemaker.store import RecordExists, Store
+from localcloud.sagemaker.deployments import Deployment
+from localcloud.sagemaker.store import FORMAT, RecordExists, RecordUnreadable, Store
 
 NOW = datetime(2026, 11, 22, 12, 30, 15, 123456, UTC)
 
@@ -81,3 +84,41 @@ def test_what_a_killed_writer_left_is_not_read(tmp_path: Path):
     Store(tmp_path).create("job", "a", {})
     (tmp_path / "job" / "b.tmp").write_text('{"half')
     assert len(Store(tmp_path).list("job")) == 1
+
+
+@pytest.mark.parametrize(
+    ("document", "said"),
+    [
+        ({"name": "a", "record": {}}, "another version: its format is an older one"),
+        ({"format": FORMAT + 1, "name": "a", "record": {}}, f"its format is {FORMAT + 1}, not {FORMAT}"),
+        (None, "is no record"),
+    ],
+)
+def test_a_record_of_another_version_is_refused_by_its_files_name(tmp_path: Path, document, said):
+    Store(tmp_path).create("job", "a", {})
+    (path,) = tmp_path.glob("job/*.json")
+    path.write_text(json.dumps(document) if document else "{")
+    with pytest.raises(RecordUnreadable, match=said) as refused:
+        Store(tmp_path)
+    assert str(path) in str(refused.value)
+
+
+def test_whoever_changes_what_deployments_hold_gives_the_records_another_format():
+    """An endpoint of the version before would end the next start with a TypeError."""
+    assert (FORMAT, [field.name for field in dataclasses.fields(Deployment)]) == (
+        1,
+        [
+            "fleet_id",
+            "config_name",
+            "variant_name",
+            "instance_count",
+            "weight",
+            "image",
+            "model_data_url",
+            "environment",
+            "role_arn",
+            "startup_timeout_seconds",
+            "data_capture",
+            "serverless",
+        ],
+    )
