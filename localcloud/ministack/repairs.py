@@ -49,6 +49,7 @@ def apply() -> None:
         lambdas,
         sagemaker_authorisation,
         state_machines,
+        versions,
     )
 
     installed = importlib.metadata.version("ministack")
@@ -65,6 +66,8 @@ def apply() -> None:
         lambdas,
         sagemaker_authorisation,
         state_machines,
+        versions,
+        versions,
     )
     repair_all([repair for module in modules for repair in module.REPAIRS])
 
