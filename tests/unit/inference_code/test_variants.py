@@ -6,7 +6,9 @@ import json
 import shutil
 
 import numpy as np
+import onnxruntime
 import pytest
+import torch
 
 FLOAT32_FILE, INT8_FILE = "variants/float32.onnx", "variants/int8.onnx"
 
@@ -121,6 +123,35 @@ class TestQuantising:
         variants.discard_prepared(float32)
         assert whole < int8.stat().st_size
         assert sorted(path.name for path in int8.parent.iterdir()) == ["float32.onnx", "int8.onnx"]
+
+    def test_sizes_that_a_network_computes_stay_exact(self, images, tmp_path):
+        variants = importlib.import_module("variants")
+        network = torch.nn.Sequential(PaddedAsNeeded(3, 8), torch.nn.ReLU6(), PaddedAsNeeded(8, 6), Pooled()).eval()
+        float32, int8 = tmp_path / "float32.onnx", tmp_path / "int8.onnx"
+        variants.export_float32(network, images.shape[-1], float32)
+        variants.quantise(float32, int8, images, [])
+        with torch.inference_mode():
+            expected = network(torch.from_numpy(images)).numpy()
+        answers = onnxruntime.InferenceSession(int8).run(None, {"images": images})[0]
+        assert np.abs(answers - expected).max() < 0.05 * np.abs(expected).max()
+        assert len(variants.rank_sensitive_layers(float32, int8, images)) == 2
+
+
+class PaddedAsNeeded(torch.nn.Conv2d):
+    """A convolution at stride 2 that pads as TensorFlow does, by arithmetic on the size that it meets."""
+
+    def __init__(self, inputs, outputs):
+        super().__init__(inputs, outputs, 3, stride=2)
+
+    def forward(self, images):
+        size = images.shape[-1]
+        padding = ((torch.ceil(torch.as_tensor(size / 2)).to(torch.int64) - 1) * 2 + 3 - size).clamp(min=0)
+        return super().forward(torch.nn.functional.pad(images, [padding // 2, padding - padding // 2] * 2))
+
+
+class Pooled(torch.nn.Module):
+    def forward(self, images):
+        return images.mean((2, 3))
 
 
 class TestJudging:
