@@ -5,8 +5,8 @@ The job runs in the serving image, on the endpoint's kind of instance, with the 
     python code/run_optimize.py OPT_ML ARTIFACT DATASET_CHANNEL MANIFEST_CHANNEL
 
 ARTIFACT is the artifact, unpacked. Of OPT_ML it reads input/config/hyperparameters.json (variant, max_accuracy_loss),
-and there it leaves the artifact with serving.json in model/, and variants.json (contracts/variants.schema.json) in
-checkpoints/. Every variant is scored on the validation split; the test split stays unseen.
+and there it leaves the artifact with serving.json in model/, and variants.json (contracts/variants.schema.json) in it
+and in checkpoints/. Every variant is scored on the validation split; the test split stays unseen.
 """
 
 from __future__ import annotations
@@ -58,9 +58,9 @@ def optimize(opt_ml: Path, artifact: Path, dataset: Path, manifest: Path) -> Non
     options = json.loads((opt_ml / "input" / "config" / "hyperparameters.json").read_bytes())
     requested, max_loss = options["variant"], float(options["max_accuracy_loss"])
     description = read_document(artifact, "model")
-    with tempfile.TemporaryDirectory() as folder:
-        scored = _decode(description, artifact, dataset, _read_manifest(manifest), Path(folder))
-        table = _build_and_measure(artifact, description, scored, requested, max_loss, Path(folder))
+    with tempfile.TemporaryDirectory() as temporary:
+        scored = _decode(description, artifact, dataset, _read_manifest(manifest), Path(temporary))
+        table = _build_and_measure(artifact, description, scored, requested, max_loss, Path(temporary))
     chosen, reason = choose(table.rows, requested, max_loss)
     document = {
         "version": 1,
@@ -77,7 +77,8 @@ def optimize(opt_ml: Path, artifact: Path, dataset: Path, manifest: Path) -> Non
         "kept_in_float32": table.kept,
         "variants": table.rows,
     }
-    write_document(opt_ml / "checkpoints", "variants", document)
+    for folder in (opt_ml / "checkpoints", artifact):  # for whoever follows the run, and for EvaluateModel
+        write_document(folder, "variants", document)
     _finish(artifact, description, chosen, table)
     shutil.copytree(artifact, opt_ml / "model", dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
     print(reason, flush=True)

@@ -84,6 +84,8 @@ def evaluate(options: Options) -> None:
             raise OptionsError("the model knows other classes than the data set: train it on this data set")
         with engine_packages(folder), inference_module(folder) as inference:
             logits = score(inference, inference.model_fn(folder), options.dataset, entries, options.batch_size)
+        table = folder / "variants.json"
+        variants = {"variants": read_document(table, "variants")} if table.is_file() else {}
     labels = np.array([entry["class_index"] for entry in entries])
     probabilities = softmax(logits / description["temperature"])
     champion = None
@@ -104,6 +106,7 @@ def evaluate(options: Options) -> None:
         **measure_confidence(logits, labels, description["temperature"], description["confidence_threshold"]),
         **choose_examples(probabilities, entries, manifest["classes"], lot=description["weights_sha256"]),
         "champion": champion,
+        **variants,
     }
     write_document(options.model_dir / "evaluation.json", document, "evaluation")
     for mistake in document["mistakes"]:

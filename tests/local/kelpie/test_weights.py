@@ -32,8 +32,9 @@ def test_a_run_with_weights_from_a_file_tunes_on_frozen_features_and_updates_the
     features = session.client("s3").list_objects_v2(Bucket=outputs["Bucket"], Prefix="features/")
     assert features["KeyCount"] > 0
     assert "OptimizeModel" in [state["name"] for state in document["states"]]
-    variants = f"runs/{document['run_id']}/checkpoints/kelpie-{document['run_id']}-optimize-1/variants.json"
-    table = json.loads(session.client("s3").get_object(Bucket=outputs["Bucket"], Key=variants)["Body"].read())
+    job = f"runs/{document['run_id']}/jobs/kelpie-{document['run_id']}-evaluate-1"
+    evaluation = session.client("s3").get_object(Bucket=outputs["Bucket"], Key=f"{job}/output/model/evaluation.json")
+    table = json.loads(evaluation["Body"].read())["variants"]
     assert [row["variant"] for row in table["variants"]] == ["float32", "onnx-float32"]
     assert table["chosen"] == "onnx-float32"
     image = next((live.folder / "photos" / "test").glob("*/*.jpg")).read_bytes()

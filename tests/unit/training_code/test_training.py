@@ -93,6 +93,8 @@ def test_the_final_training_leaves_an_artifact_that_evaluates(
         assert [epoch["epoch"] for epoch in history["epochs"]] == [1, 2, 3]
     assert not list((tmp_path / "checkpoints").glob("*.pt"))
 
+    table = Path(__file__).parents[3] / "contracts/examples/variants.json"
+    shutil.copy(table, tmp_path / "model")  # as OptimizeModel does
     with tarfile.open(tmp_path / "model.tar.gz", "w:gz") as tar:  # as SageMaker packs it
         tar.add(tmp_path / "model", ".")
     scored = {"dataset": final["dataset"], "manifest": final["manifest"], "model_dir": tmp_path / "scored"}
@@ -101,6 +103,7 @@ def test_the_final_training_leaves_an_artifact_that_evaluates(
     evaluation = read_document(tmp_path / "scored/evaluation.json", "evaluation")
     assert (evaluation["images"], evaluation["weights_sha256"]) == (12, model["weights_sha256"])
     assert np.trace(evaluation["confusion_matrix"]) == round(evaluation["accuracy"] * 12)
+    assert evaluation["variants"] == json.loads(table.read_text())
     assert {sample["label"] for sample in evaluation["samples"]} == {"blue", "green", "red"}
     assert [sample["drawn"] for sample in evaluation["samples"]] == [False] * 10 + [True] * 2
     for sample in evaluation["samples"]:
