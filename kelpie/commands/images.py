@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -62,6 +63,7 @@ def bench_endpoint(
         int, typer.Option(min=1, max=256, help="Clients at the last level; each has twice as many as the one before.")
     ] = 16,
     seconds: Annotated[float, typer.Option(min=0.1, help="How long each level asks.")] = 5,
+    chart: Annotated[Path | None, typer.Option(help="File for a chart of it, SVG.")] = None,
     stack_name: StackName = None,
     as_json: Json = False,
 ) -> None:
@@ -70,6 +72,10 @@ def bench_endpoint(
     contents = bench.read_images(files)
     levels = [2**power for power in range(most_clients.bit_length()) if 2**power <= most_clients]
     document = bench.run(stack, endpoint or stack.endpoint_name, contents, levels, seconds)
+    if chart:
+        from kelpie import bench_chart  # Vega, which no other command of these needs
+
+        chart.write_text(bench_chart.svg(document), encoding="utf-8")
     if as_json:
         print_json(document)
     else:

@@ -1,11 +1,13 @@
 """What `kelpie bench-endpoint` makes of answers and their times."""
 
+import re
 import threading
+from xml.etree import ElementTree
 
 import botocore.exceptions
 import pytest
 
-from kelpie import bench
+from kelpie import bench, bench_chart
 from kelpie.errors import InvalidInput
 
 
@@ -70,3 +72,14 @@ def test_only_images_can_be_asked_about(tmp_path):
     for name in ("a.txt", "gone.jpg"):
         with pytest.raises(InvalidInput, match=name):
             bench.read_images([str(tmp_path / name)])
+
+
+def test_the_picture_stands_alone_and_marks_the_knee():
+    levels = [vars(level(2**n, rate)) for n, rate in enumerate([10.0, 19.0, 20.0])]
+    drawn = bench_chart.svg(document(levels=levels, knee_clients=2, images_per_second=19.0))
+    picture = ElementTree.fromstring(drawn)
+    assert picture.attrib["aria-label"] == "kelpie: 19.0 images a second at its knee, 2 clients."
+    said = {element.text for element in picture.iter() if element.text}
+    assert {"knee", "images a second", "p99, milliseconds"} <= said
+    used = set(re.findall(r"var\((--[a-z0-9-]+)\)", drawn))
+    assert used <= set(bench_chart.COLOURS)
