@@ -100,7 +100,7 @@ def _latency_ms(engine: Engine, images: np.ndarray) -> float:
 
 def main(arguments: list[str]) -> None:
     root, variant, images, measured, started = arguments
-    pixels = np.load(images, mmap_mode="r")
+    pixels = np.load(images, mmap_mode="c")  # torch warns of what it may not write to
     logits, figures = measure(Path(root), json.loads(Path(variant).read_bytes()), pixels, float(started))
     np.savez(measured, logits=logits, figures=json.dumps(figures))
 
