@@ -37,6 +37,12 @@ def dataset_of(given: argparse.Namespace) -> Path:
     if given.dataset:
         return Path(given.dataset)
     folder = Path(tempfile.mkdtemp(prefix="photographs-"))
+    generate(folder)
+    return folder
+
+
+def generate(folder: Path) -> None:
+    """Fill a folder with a data set of pictures that no two are alike of."""
     generator = np.random.default_rng(0)
     for split, number in GENERATED.items():
         for label in range(CLASSES):
@@ -46,7 +52,6 @@ def dataset_of(given: argparse.Namespace) -> Path:
                 small[:, :, label % 3] //= 2 + label // 3
                 picture = Image.fromarray(small).resize(SIZE, Image.Resampling.BICUBIC)
                 picture.save(folder / split / f"class-{label}" / f"{index}.jpg", quality=90)
-    return folder
 
 
 def network_of(given: argparse.Namespace, image_size_px: int = 224) -> Any:
