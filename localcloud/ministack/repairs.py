@@ -15,6 +15,18 @@ from dataclasses import dataclass
 from typing import Any
 
 VERSION = "1.5.33"
+REPAIRED = (
+    "alarms",
+    "connections",
+    "encryption",
+    "function_packages",
+    "identities",
+    "lambdas",
+    "sagemaker_authorisation",
+    "state_machines",
+    "versions",
+)
+"""The modules beside this one that have REPAIRS; they import MiniStack, which reads its environment then."""
 
 
 class UnknownMiniStack(Exception):
@@ -40,35 +52,12 @@ class Repair:
 
 def apply() -> None:
     """Apply all repairs. Raises UnknownMiniStack, and then none is applied."""
-    from localcloud.ministack import (
-        alarms,
-        connections,
-        encryption,
-        function_packages,
-        identities,
-        lambdas,
-        sagemaker_authorisation,
-        state_machines,
-        versions,
-    )
-
     installed = importlib.metadata.version("ministack")
     if installed != VERSION:
         raise UnknownMiniStack(
             f"MiniStack {installed} is installed, but the local cloud repairs {VERSION}: install that"
         )
-    modules = (
-        alarms,
-        connections,
-        encryption,
-        function_packages,
-        identities,
-        lambdas,
-        sagemaker_authorisation,
-        state_machines,
-        versions,
-        versions,
-    )
+    modules = [importlib.import_module(f"localcloud.ministack.{name}") for name in REPAIRED]
     repair_all([repair for module in modules for repair in module.REPAIRS])
 
 

@@ -9,7 +9,6 @@ import base64
 import json
 import logging
 import random
-import threading
 import uuid
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
+from localcloud.sagemaker.gathering import Gathering
 from localcloud.sagemaker.objects import Location
 
 if TYPE_CHECKING:
@@ -27,21 +27,19 @@ logger = logging.getLogger(__name__)
 
 PUT_SECONDS = 5.0
 """How long exchanges are gathered for one object; AWS takes minutes."""
-CLOSE_SECONDS = 5.0
 SIDES = {"endpointInput": ("Input", "INPUT"), "endpointOutput": ("Output", "OUTPUT")}
 
 _Stream = tuple[str, str, str, str]  # destination, endpoint, variant, role
 
 
 class DataCapture:
-    """Its thread runs only while there is something to put. What is gathered when the service closes is put too."""
+    """What is gathered when the service closes is put too."""
 
     def __init__(self, service: SageMaker):
         self._service = service
-        self._changed = threading.Condition()
-        self._closing = False
-        self._lines: dict[_Stream, list[str]] = {}
-        self._thread: threading.Thread | None = None
+        self._lines = Gathering[tuple[_Stream, str]](
+            "data capture", lambda: PUT_SECONDS, self._put_all, put_at_close=True
+        )
 
     def record(
         self,
@@ -58,25 +56,15 @@ class DataCapture:
             return
         line = json.dumps(_record(config, asked, answered, datetime.now(UTC)))
         stream = (config["DestinationS3Uri"], endpoint, deployment.variant_name, deployment.role_arn)
-        with self._changed:
-            self._lines.setdefault(stream, []).append(line)
-            if self._thread is None and not self._closing:
-                self._thread = threading.Thread(target=self._put_later, name="data capture", daemon=True)
-                self._thread.start()
+        self._lines.add((stream, line))
 
     def close(self) -> None:
-        with self._changed:
-            self._closing = True
-            self._changed.notify_all()
-            thread = self._thread
-        if thread is not None:
-            thread.join(CLOSE_SECONDS)
+        self._lines.close()
 
-    def _put_later(self) -> None:
-        with self._changed:
-            self._changed.wait_for(lambda: self._closing, PUT_SECONDS)
-            lines, self._lines = self._lines, {}
-            self._thread = None
+    def _put_all(self, gathered: list[tuple[_Stream, str]]) -> None:
+        lines: dict[_Stream, list[str]] = {}
+        for stream, line in gathered:
+            lines.setdefault(stream, []).append(line)
         for stream, written in lines.items():
             self._put(stream, written, datetime.now(UTC))
 

@@ -10,13 +10,14 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
-import time
 from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import BotoCoreError, ClientError
+
+from localcloud.sagemaker.gathering import Gathering
 
 if TYPE_CHECKING:
     from localcloud.sagemaker.service import SageMaker
@@ -30,7 +31,6 @@ WATCHED_PUT_SECONDS = 5.0
 """The same while an update bakes: its alarms are waited for."""
 LATENCY_DIGITS = 2
 """Significant digits of a latency. An emulated CloudWatch keeps every distinct value that it is given."""
-CLOSE_SECONDS = 5.0
 MOST_VALUES = 150  # of one datum: https://docs.aws.amazon.com/AmazonCloudWatch/latest/APIReference/API_MetricDatum.html
 MOST_DATA = 500  # of one request; the limits are 1,000 and 1 MB
 
@@ -38,15 +38,14 @@ _Series = tuple[str, str, str, str]  # endpoint, configuration, variant, metric
 
 
 class InvocationMetrics:
-    """Its thread runs only while there is something to put."""
+    """What is gathered when the service closes is dropped."""
 
     def __init__(self, service: SageMaker):
         self._service = service
-        self._changed = threading.Condition()
-        self._closing = False
-        self._watched = 0
-        self._values: dict[_Series, Counter[float]] = {}
-        self._thread: threading.Thread | None = None
+        self._watched, self._lock = 0, threading.Lock()
+        self._values = Gathering[tuple[_Series, float]](
+            "metrics of endpoints", self._seconds, self._put, put_at_close=False
+        )
 
     def record(
         self, endpoint: str, config: str, variant: str, status: int, model_seconds: float, overhead_seconds: float
@@ -62,47 +61,30 @@ class InvocationMetrics:
             "ModelLatency": _microseconds(model_seconds),
             "OverheadLatency": _microseconds(overhead_seconds),
         }
-        with self._changed:
-            for metric, value in values.items():
-                self._values.setdefault((endpoint, config, variant, metric), Counter())[value] += 1
-            if self._thread is None and not self._closing:
-                self._thread = threading.Thread(target=self._put_later, name="metrics of endpoints", daemon=True)
-                self._thread.start()
+        self._values.add(*(((endpoint, config, variant, metric), value) for metric, value in values.items()))
 
     @contextlib.contextmanager
     def watched(self) -> Iterator[None]:
         """Put what there is sooner for as long as this lasts."""
-        with self._changed:
+        with self._lock:
             self._watched += 1
-            self._changed.notify_all()
+        self._values.reconsider()
         try:
             yield
         finally:
-            with self._changed:
+            with self._lock:
                 self._watched -= 1
 
     def close(self) -> None:
-        """Drop what was not put."""
-        with self._changed:
-            self._closing = True
-            self._changed.notify_all()
-            thread = self._thread
-        if thread is not None:
-            thread.join(CLOSE_SECONDS)
+        self._values.close()
 
-    def _put_later(self) -> None:
-        began = time.monotonic()
-        with self._changed:
-            while not self._closing:
-                seconds = WATCHED_PUT_SECONDS if self._watched else PUT_SECONDS
-                remaining = began + seconds - time.monotonic()
-                if remaining <= 0:
-                    break
-                self._changed.wait(remaining)
-            values, self._values = self._values, {}
-            self._thread = None
-            if self._closing:
-                return
+    def _seconds(self) -> float:
+        return WATCHED_PUT_SECONDS if self._watched else PUT_SECONDS
+
+    def _put(self, gathered: list[tuple[_Series, float]]) -> None:
+        values: dict[_Series, Counter[float]] = {}
+        for series, value in gathered:
+            values.setdefault(series, Counter())[value] += 1
         data = _data(values, datetime.now(UTC))
         try:
             cloudwatch = self._service.ports.client("cloudwatch", None)
