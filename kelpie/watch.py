@@ -20,7 +20,7 @@ MOST_TRIALS = 6
 MOST_EPOCHS = 4
 MOST_BEFORE = 5
 MOST_AHEAD = 3
-TRAINING_STATES = ("TrainModel", "TrainUnderManagedDebugger")
+TRAINING_STATE = "TrainModel"
 STYLES = {"done": "green", "now": "bold cyan", "failed": "bold red", "ahead": "dim"}
 
 
@@ -108,7 +108,7 @@ def tree(progress: Progress) -> Tree:
         branch = root.add(_state(node))
         if node.name == TUNING_STATE:
             _add_trials(branch, progress)
-        if node.name in TRAINING_STATES:
+        if node.name == TRAINING_STATE:
             for job in sorted(job for job in progress.epochs if is_final_training(job, progress.run)):
                 for epoch in progress.epochs[job][-MOST_EPOCHS:]:
                     branch.add(Text(epoch.line, overflow="ellipsis", no_wrap=True))

@@ -18,6 +18,7 @@ import cost
 import documents
 import endpoints
 import images
+import job_requests
 import plan
 import run_input
 from botocore.exceptions import ClientError
@@ -91,7 +92,13 @@ def settings_from(environment: Mapping[str, str]) -> Settings:
         bucket=environment["BUCKET"],
         region=environment["AWS_REGION"],
         name_prefix=environment["NAME_PREFIX"],
-        debugger_rules_image=environment["DEBUGGER_RULES_IMAGE_URI"],
+        account=job_requests.Account(
+            job_role=environment["JOB_ROLE_ARN"],
+            evaluation_role=environment["EVALUATION_ROLE_ARN"],
+            serving_role=environment["SERVING_ROLE_ARN"],
+            volume_size_gb=int(environment["JOB_VOLUME_SIZE_GB"]),
+            debugger_rules_image=environment["DEBUGGER_RULES_IMAGE_URI"],
+        ),
     )
     instances = {
         "prepare": environment["PREPARE_INSTANCE_TYPE"],

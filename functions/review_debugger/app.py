@@ -37,13 +37,13 @@ def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
         if event["failed"]:
             return {"verdict": "failed"}
         raise
-    statuses = statuses_of(client("sagemaker"), training.job) if plan["managed_debugger"] else []
+    request = plan["requests"]["train"]
+    statuses = statuses_of(client("sagemaker"), training.job) if "DebugRuleConfigurations" in request else []
     if not event["late"] and "InProgress" in [status["status"] for status in statuses]:
         return {"verdict": "wait"}
     if event["failed"] and not findings["stopped"]:
         return {"verdict": "failed"}
-    given = plan["hyperparameters"]["train"]
-    policy = plan["input"]["debugger"]
+    policy, given = plan["input"]["debugger"], request["HyperParameters"]
     verdict = review(findings, findings_of(statuses), training, event["attempts"], policy, given)
     logger.info("reviewed", extra={"verdict": verdict["verdict"], "reason": verdict["reason"]})
     documents.write(s3, f"s3://{plan['bucket']}/{plan['prefix']}/debugger_review.json", "debugger_review", verdict)

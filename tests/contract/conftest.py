@@ -18,12 +18,16 @@ LONGEST_PREFIX = "k" + "9" * 9
 SUBSTITUTIONS = {
     "Partition": "aws",
     "NamePrefix": LONGEST_PREFIX,
-    "JobRoleArn": "arn:aws:iam::123456789012:role/jobs",
-    "EvaluationRoleArn": "arn:aws:iam::123456789012:role/evaluation",
-    "ServingRoleArn": "arn:aws:iam::123456789012:role/serving",
     "ModelPackageGroupName": f"{LONGEST_PREFIX}-0123456789ab",
-    "JobVolumeSizeInGB": "50",
     "EndpointDeadlineSeconds": "3600",
+}
+
+ACCOUNT = {
+    "job_role": "arn:aws:iam::123456789012:role/jobs",
+    "evaluation_role": "arn:aws:iam::123456789012:role/evaluation",
+    "serving_role": "arn:aws:iam::123456789012:role/serving",
+    "volume_size_gb": 50,
+    "debugger_rules_image": "",
 }
 
 
@@ -61,9 +65,9 @@ def run_input_module() -> ModuleType:
 
 @pytest.fixture(scope="session")
 def make_plan(plan_module, run_input_module):
-    """PlanRun's own plan for an execution input, under the longest names."""
+    """PlanRun's own plan for an execution input, under the longest names. account: what the stack says otherwise."""
 
-    def make(**given: Any) -> dict[str, Any]:
+    def make(account: dict[str, Any] | None = None, **given: Any) -> dict[str, Any]:
         bucket = f"{LONGEST_PREFIX}-123456789012-ap-southeast-1-0123456789ab"
         instances = dict.fromkeys(("prepare", "tune", "train", "evaluate"), "ml.m5.xlarge") | {
             "endpoint": "ml.m5.large"
@@ -71,7 +75,8 @@ def make_plan(plan_module, run_input_module):
         run_input = run_input_module.complete(
             {"dataset": f"s3://{bucket}/datasets/dogs", **given}, LONGEST_PREFIX, instances
         )
-        stack = plan_module.Stack(bucket, "ap-southeast-1", LONGEST_PREFIX, "")
+        settings = plan_module.job_requests.Account(**ACCOUNT | (account or {}))
+        stack = plan_module.Stack(bucket, "ap-southeast-1", LONGEST_PREFIX, settings)
         images = {step: f"1.dkr.ecr/{step}:1" for step in run_input["instances"]}
         split = {"images": 128, "images_by_class": {"affenpinscher": 64, "afghan": 64}}
         dataset = {

@@ -24,20 +24,29 @@ def plan(request, make_plan):
     return make_plan(**INPUTS[request.param])
 
 
+def job_of(plan, step):
+    return plan["requests"][step].get("TrainingJobDefinition", plan["requests"][step])
+
+
+def hyperparameters_of(plan, step):
+    job = job_of(plan, step)
+    return job["StaticHyperParameters"] if step == "tune" else job["HyperParameters"]
+
+
 @pytest.mark.parametrize("step", ["prepare", "tune", "train", "evaluate"])
 def test_every_hyperparameter_is_an_option_of_its_script(plan, step):
-    hyperparameters = plan["hyperparameters"][step]
+    hyperparameters = hyperparameters_of(plan, step)
     options = options_of(json.loads(hyperparameters["sagemaker_program"]))
     passed = {name for name in hyperparameters if not OF_THE_TOOLKIT.fullmatch(name)}
     if step in ("tune", "train"):
-        ranges = plan["tuning"]["parameter_ranges"]
+        ranges = plan["requests"]["tune"]["HyperParameterTuningJobConfig"]["ParameterRanges"]
         passed |= {one["Name"] for kind in ranges.values() for one in kind}
     assert passed <= set(options)
 
 
 @pytest.mark.parametrize("step", ["prepare", "tune", "train", "evaluate"])
 def test_every_value_of_a_choice_is_one_of_the_scripts(plan, step):
-    hyperparameters = plan["hyperparameters"][step]
+    hyperparameters = hyperparameters_of(plan, step)
     options = options_of(json.loads(hyperparameters["sagemaker_program"]))
     chosen = {name: value for name, value in hyperparameters.items() if options.get(name)}
     assert chosen
@@ -46,8 +55,8 @@ def test_every_value_of_a_choice_is_one_of_the_scripts(plan, step):
 
 
 def test_the_toolkits_own_hyperparameters_are_json(plan):
-    for hyperparameters in plan["hyperparameters"].values():
-        for name, value in hyperparameters.items():
+    for step in ("prepare", "tune", "train", "optimize", "evaluate"):
+        for name, value in hyperparameters_of(plan, step).items():
             assert isinstance(value, str)
             if OF_THE_TOOLKIT.fullmatch(name):
                 json.loads(value)
@@ -55,22 +64,22 @@ def test_the_toolkits_own_hyperparameters_are_json(plan):
 
 @pytest.mark.parametrize("step", ["prepare", "tune", "train", "evaluate"])
 def test_every_channel_is_a_folder_option_of_its_script(plan, step):
-    script = json.loads(plan["hyperparameters"][step]["sagemaker_program"])
+    script = json.loads(hyperparameters_of(plan, step)["sagemaker_program"])
     variables = set(re.findall(r"SM_CHANNEL_\w+", _sources(script)))
-    channels = {f"SM_CHANNEL_{channel['ChannelName'].upper()}" for channel in plan["channels"][step]}
+    channels = {f"SM_CHANNEL_{channel['ChannelName'].upper()}" for channel in job_of(plan, step)["InputDataConfig"]}
     assert channels <= variables
 
 
 def test_the_evaluation_takes_the_channel_that_the_state_adds(definition):
-    added = re.search(r"'ChannelName': '(\w+)'", definition["States"]["EvaluateModel"]["Arguments"]["InputDataConfig"])
+    added = re.search(r"'ChannelName': '(\w+)'", definition["States"]["EvaluateModel"]["Arguments"])
     assert f"SM_CHANNEL_{added[1].upper()}" in _sources("evaluate.py")
 
 
-def test_the_metrics_are_found_in_the_lines_that_a_training_prints(definition):
+def test_the_metrics_are_found_in_the_lines_that_a_training_prints(plan):
     line = printed("epoch_line", epoch=EPOCH, epochs=8, seconds_left=41.2)
     last = printed("final_line", best=EPOCH)
-    for state in ("TuneHyperparameters", "TrainModel"):
-        metrics = metrics_of(definition["States"][state]["Arguments"])
+    for step in ("tune", "train"):
+        metrics = metrics_of(plan, step)
         found = {name: float(re.search(regex, line)[1]) for name, regex in metrics.items()}
         assert found == {
             "valid:accuracy": 0.86,
@@ -81,24 +90,20 @@ def test_the_metrics_are_found_in_the_lines_that_a_training_prints(definition):
         assert float(re.search(metrics["valid:accuracy"], last)[1]) == 0.86
 
 
-def test_the_objective_is_one_of_the_metrics(definition):
-    arguments = definition["States"]["TuneHyperparameters"]["Arguments"]
-    objective = arguments["HyperParameterTuningJobConfig"]["HyperParameterTuningJobObjective"]
-    assert objective["MetricName"] in metrics_of(arguments)
+def test_the_objective_is_one_of_the_metrics(plan):
+    objective = plan["requests"]["tune"]["HyperParameterTuningJobConfig"]["HyperParameterTuningJobObjective"]
+    assert objective["MetricName"] in metrics_of(plan, "tune")
 
 
-@pytest.mark.parametrize(
-    "state", ["PrepareDataset", "TuneHyperparameters", "TrainModel", "TrainUnderManagedDebugger", "EvaluateModel"]
-)
-def test_a_checkpoint_folder_is_told_where_there_is_one(definition, state):
-    arguments = definition["States"][state]["Arguments"]
-    job = arguments.get("TrainingJobDefinition", arguments)
+@pytest.mark.parametrize("step", ["prepare", "tune", "train", "evaluate"])
+def test_a_checkpoint_folder_is_told_where_there_is_one(plan, step):
+    job = job_of(plan, step)
     assert ("CheckpointConfig" in job) == ("SM_CHECKPOINT_DIR" in job.get("Environment", {}))
 
 
-def metrics_of(arguments):
-    job = arguments.get("TrainingJobDefinition", arguments)
-    return {metric["Name"]: metric["Regex"] for metric in job["AlgorithmSpecification"]["MetricDefinitions"]}
+def metrics_of(plan, step):
+    algorithm = job_of(plan, step)["AlgorithmSpecification"]
+    return {metric["Name"]: metric["Regex"] for metric in algorithm["MetricDefinitions"]}
 
 
 EPOCH = SimpleNamespace(

@@ -249,11 +249,10 @@ def test_every_role_takes_the_permissions_boundary(resources):
             assert resource["Properties"]["PermissionsBoundary"] == bounded, name
 
 
-def test_each_kind_of_job_is_somebody_else(definition):
-    arguments = {name: state.get("Arguments", {}) for name, state in definition["States"].items()}
-    training = {arguments[name]["RoleArn"] for name in ("PrepareDataset", "TrainModel")}
-    evaluation, serving = arguments["EvaluateModel"]["RoleArn"], arguments["CreateModel"]["ExecutionRoleArn"]
-    assert len({*training, evaluation, serving}) == 3
+def test_each_kind_of_job_is_somebody_else(make_plan):
+    asked = make_plan()["requests"]
+    training = {asked["prepare"]["RoleArn"], asked["train"]["RoleArn"]}
+    assert len({*training, asked["evaluate"]["RoleArn"], asked["model"]["ExecutionRoleArn"]}) == 3
 
 
 def test_only_the_service_that_needs_a_role_may_assume_it(resources):

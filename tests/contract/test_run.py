@@ -68,11 +68,6 @@ def results(plan):
             "TrainingJobName": names["optimize"],
             "ModelArtifacts": {"S3ModelArtifacts": model_data},
         },
-        "TrainUnderManagedDebugger": {
-            **job,
-            "TrainingJobName": names["train"],
-            "ModelArtifacts": {"S3ModelArtifacts": model_data},
-        },
         "ReviewFailedTraining": {"Payload": {"verdict": "failed"}},
         "ReviewDebugger": {"Payload": {"verdict": "accept", "reason": "fine", "attempts": [{"attempt": 1}]}},
         "LockEndpoint": {"Payload": LOCKED},
@@ -172,7 +167,7 @@ def test_a_run_that_asks_for_float32_pays_for_no_variants(walk, results, plan):
     assert run.output["model_data"] == results["TrainModel"]["ModelArtifacts"]["S3ModelArtifacts"]
 
 
-def test_every_request_to_sagemaker_keeps_its_api(walk, results, updating, definition, plan, task_error):
+def test_every_request_to_sagemaker_keeps_its_api(walk, results, updating, managed, definition, plan, task_error):
     rolled_back = {**updating, "VerifyEndpoint": task_error("EndpointAnswersDiffer")}
     rolled_back["CheckRollBack"] = [
         {"EndpointStatus": "InService", "EndpointConfigName": plan["names"]["endpoint_config"]},
@@ -187,7 +182,6 @@ def test_every_request_to_sagemaker_keeps_its_api(walk, results, updating, defin
     checked = set()
     in_use, refused = task_error("SageMaker.ResourceInUseException"), task_error("SageMaker.AmazonSageMakerException")
     adopted = {**results, **dict.fromkeys(JOBS_BY_STATE, in_use), **dict.fromkeys(ADOPTED_BY, refused)}
-    managed = managed_by(results)
     for run in (walk(results), walk(updating), walk(rolled_back), walk(deleted), walk(adopted), walk(managed)):
         for name, requests in run.requests.items():
             found = re.search(r"sagemaker:(\w+)", definition["States"][name]["Resource"])
@@ -205,7 +199,7 @@ def test_jobs_carry_the_plans_hyperparameters_and_the_chosen_ones(walk, results,
     run = walk(results)
     (request,) = run.requests["TrainModel"]
     chosen = results["ChooseHyperparameters"]["Payload"]["hyperparameters"]
-    assert request["HyperParameters"] == {**plan["hyperparameters"]["train"], **chosen}
+    assert request["HyperParameters"] == {**plan["requests"]["train"]["HyperParameters"], **chosen}
     (evaluation,) = run.requests["EvaluateModel"]
     assert [channel["ChannelName"] for channel in evaluation["InputDataConfig"]] == ["manifest", "dataset", "model"]
     model_channel = evaluation["InputDataConfig"][-1]["DataSource"]["S3DataSource"]
@@ -257,40 +251,39 @@ def test_a_training_that_cannot_be_mended_ends_with_its_finding(walk, results, t
     assert not {"LockEndpoint", "CreateModel"} & set(run.path)
 
 
-def managed_by(results):
+@pytest.fixture
+def managed(results, make_plan):
     """The results of a run whose stack was deployed with the image of SageMaker's own rules."""
-    answer = results["PlanRun"]["Payload"]
-    rules = [{"RuleConfigurationName": "Overfit", "RuleEvaluatorImage": "1.dkr.ecr/rules:latest"}]
-    managed = {"hook": {"S3OutputPath": "s3://b/tensors"}, "rules": rules}
-    return {**results, "PlanRun": {"Payload": {**answer, "plan": {**answer["plan"], "managed_debugger": managed}}}}
+    plan = make_plan({"debugger_rules_image": "503895931360.dkr.ecr.us-east-1.amazonaws.com/rules:latest"})
+    return {**results, "PlanRun": {"Payload": {"plan_uri": "s3://b/plan.json", "plan": plan}}}
 
 
-def test_the_managed_debugger_is_asked_for_only_where_the_stack_has_its_image(walk, results, definition):
-    assert "TrainUnderManagedDebugger" not in walk(results).path
+def test_the_managed_debugger_is_asked_for_only_where_the_stack_has_its_image(walk, results, managed):
+    (own,) = walk(results).requests["TrainModel"]
+    assert not {"DebugHookConfig", "DebugRuleConfigurations"} & set(own)
     waits = {"Payload": {"verdict": "wait"}}
-    run = walk({**managed_by(results), "ReviewDebugger": [waits, results["ReviewDebugger"]]})
+    run = walk({**managed, "ReviewDebugger": [waits, results["ReviewDebugger"]]})
     assert run.status == "SUCCEEDED"
-    assert run.requests["TrainUnderManagedDebugger"][0]["DebugRuleConfigurations"]
+    (request,) = run.requests["TrainModel"]
+    assert {*request} - {*own} == {"DebugHookConfig", "DebugRuleConfigurations"}
     assert "WaitForManagedRules" in run.path
-    states = definition["States"]
-    own = {**states["TrainUnderManagedDebugger"]["Arguments"]}
-    assert own.pop("DebugHookConfig")
-    assert own.pop("DebugRuleConfigurations")
-    assert own == states["TrainModel"]["Arguments"]
 
 
-def test_an_account_that_is_closed_to_the_debugger_is_told_what_to_turn_off(walk, results, task_error):
+def test_an_account_that_is_closed_to_the_debugger_is_told_what_to_turn_off(walk, results, managed, task_error):
     refused = task_error("SageMaker.AmazonSageMakerException", "no longer open to new customers")
-    run = walk({**managed_by(results), "TrainUnderManagedDebugger": refused})
+    run = walk({**managed, "TrainModel": refused})
     assert report_of(run)["Error"] == "ManagedDebuggerRefused"
     assert "ManagedDebuggerRulesImageUri" in report_of(run)["Cause"]
     assert "no longer open to new customers" in report_of(run)["Cause"]
+    run = walk({**results, "TrainModel": refused})
+    assert report_of(run)["Error"] == "SageMaker.AmazonSageMakerException"
 
 
 @pytest.mark.parametrize("names", [[], ["champion"], ["champion", "champion_manifest"]])
 def test_the_champion_is_evaluated_beside_the_model(walk, results, names):
     channels = [
-        {**results["PlanRun"]["Payload"]["plan"]["channels"]["evaluate"][0], "ChannelName": name} for name in names
+        {**results["PlanRun"]["Payload"]["plan"]["requests"]["evaluate"]["InputDataConfig"][0], "ChannelName": name}
+        for name in names
     ]
     run = walk({**results, "LockEndpoint": {"Payload": {**LOCKED, "champion_channels": channels}}})
     given = run.requests["EvaluateModel"][0]["InputDataConfig"]

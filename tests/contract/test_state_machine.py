@@ -16,11 +16,11 @@ ADOPTED = {
     ("IsDeployOurs", "WaitForEndpoint"),
     ("TryAgain", "PrepareDataset"),
     ("TryAgain", "TuneHyperparameters"),
-    ("TryAgain", "IsDebuggerManaged"),
+    ("TryAgain", "TrainModel"),
     ("TryAgain", "OptimizeModel"),
     ("TryAgain", "EvaluateModel"),
 }
-RETRAINS = {("IsTrainingSound", "IsDebuggerManaged"), ("CanTrainingBeMended", "IsDebuggerManaged")}
+RETRAINS = {("IsTrainingSound", "TrainModel"), ("CanTrainingBeMended", "TrainModel")}
 """Where the debugger's findings ask for another training."""
 LOOPS = {
     *RETRAINS,

@@ -29,6 +29,10 @@ def app(load, monkeypatch):
         "TRAIN_INSTANCE_TYPE": "ml.m5.2xlarge",
         "EVALUATE_INSTANCE_TYPE": "ml.m5.xlarge",
         "ENDPOINT_INSTANCE_TYPE": "ml.m5.large",
+        "JOB_ROLE_ARN": "arn:aws:iam::123456789012:role/jobs",
+        "EVALUATION_ROLE_ARN": "arn:aws:iam::123456789012:role/evaluation",
+        "SERVING_ROLE_ARN": "arn:aws:iam::123456789012:role/serving",
+        "JOB_VOLUME_SIZE_GB": "50",
     }.items():
         monkeypatch.setenv(key, value)
     return load("plan_run")
@@ -140,9 +144,10 @@ def test_weights_in_s3_become_a_channel(plan_run, s3):
     given = {"dataset": DATASET, "model": {"weights": uri}, "tuning": {"ranges": {"batch_size": [4]}}}
     plan = plan_run(given)["plan"]
     for step, with_weights in {"prepare": True, "tune": True, "train": True, "evaluate": False}.items():
-        channels = {channel["ChannelName"]: channel for channel in plan["channels"][step]}
+        job = plan["requests"][step].get("TrainingJobDefinition", plan["requests"][step])
+        channels = {channel["ChannelName"]: channel for channel in job["InputDataConfig"]}
         assert ("weights" in channels) is with_weights, step
-    assert plan["hyperparameters"]["train"]["weights"] == "channel"
+    assert plan["requests"]["train"]["HyperParameters"]["weights"] == "channel"
 
 
 @pytest.mark.usefixtures("dogs")
@@ -184,10 +189,10 @@ def test_an_archive_is_planned_by_its_directory(archive, plan_run, get, name):
     dataset = plan["dataset"]
     assert (dataset["archive"], dataset["classes"]) == ("dogImages.zip", ["a", "b"])
     assert {split: found["images"] for split, found in dataset["splits"].items()} == {"train": 4, "valid": 2, "test": 6}
-    (channel,) = [one for one in plan["channels"]["evaluate"] if one["ChannelName"] == "dataset"]
+    (channel,) = [one for one in plan["requests"]["evaluate"]["InputDataConfig"] if one["ChannelName"] == "dataset"]
     assert channel["DataSource"]["S3DataSource"]["S3Uri"] == f"{DATASET}{name or '/'}" == dataset["uri"]
-    assert plan["hyperparameters"]["prepare"]["valid_share"] == "0.2"
-    assert plan["hyperparameters"]["prepare"]["near_duplicates"] == "drop"
+    assert plan["requests"]["prepare"]["HyperParameters"]["valid_share"] == "0.2"
+    assert plan["requests"]["prepare"]["HyperParameters"]["near_duplicates"] == "drop"
 
 
 def test_an_archive_of_which_the_beginning_is_missing_is_refused(archive, refused):
@@ -280,13 +285,13 @@ def test_input_that_cannot_be_run_is_refused_by_key_value_and_what_is_allowed(re
 @pytest.mark.usefixtures("dogs")
 def test_a_whole_number_may_be_written_with_a_point(plan_run):
     given = {**FROM_SCRATCH, "training": {"epochs": 3.0}}
-    assert plan_run(given)["plan"]["hyperparameters"]["train"]["epochs"] == "3"
+    assert plan_run(given)["plan"]["requests"]["train"]["HyperParameters"]["epochs"] == "3"
 
 
 @pytest.mark.usefixtures("dogs")
 def test_there_are_never_more_trials_at_a_time_than_trials(plan_run):
     plan = plan_run({**FROM_SCRATCH, "tuning": {"max_jobs": 1, "ranges": {"batch_size": [2]}}})["plan"]
-    assert plan["tuning"]["max_parallel_jobs"] == 1
+    assert plan["requests"]["tune"]["HyperParameterTuningJobConfig"]["ResourceLimits"]["MaxParallelTrainingJobs"] == 1
 
 
 @pytest.mark.parametrize(

@@ -185,8 +185,8 @@ STATUSES = {
 
 
 def test_managed_rules_are_waited_for_and_merged(app, event, context, put, plan, training, published, monkeypatch):
-    managed = {**plan, "managed_debugger": {"hook": {}, "rules": [{}]}}
-    put(event["plan_uri"], managed)
+    plan["requests"]["train"]["DebugRuleConfigurations"] = [{}]
+    put(event["plan_uri"], plan)
     put(f"{training['checkpoints']}findings.json", findings(finding("Hooks", "NoIssuesFound")))
     monkeypatch.setattr(app, "statuses_of", lambda *_: app_statuses(app, STATUSES))
     assert app.handler(event, context) == {"verdict": "wait"}
