@@ -48,6 +48,8 @@ def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
     completed = run_input.complete(event["input"], settings.stack.name_prefix, settings.instances)
     chosen_images = images.chosen(completed["instances"], settings.training_images, settings.serving_images)
     s3 = client("s3")
+    if settings.stack.account.isolated:
+        check_offline(s3, settings.stack.bucket, completed)
     shares = {"valid": completed["data"]["valid_share"], "test": completed["data"]["test_share"]}
     surveyed = survey(s3, completed["dataset"], shares)
     run_input.check_batch_sizes(completed, surveyed["splits"]["train"]["images"])
@@ -98,6 +100,11 @@ def settings_from(environment: Mapping[str, str]) -> Settings:
             serving_role=environment["SERVING_ROLE_ARN"],
             volume_size_gb=int(environment["JOB_VOLUME_SIZE_GB"]),
             debugger_rules_image=environment["DEBUGGER_RULES_IMAGE_URI"],
+            subnets=tuple(filter(None, environment["SUBNET_IDS"].split(","))),
+            security_groups=tuple(filter(None, environment["SECURITY_GROUP_IDS"].split(","))),
+            isolated=environment["NETWORK_ISOLATION"] == "true",
+            key_arn=environment["KMS_KEY_ARN"],
+            tags=dict(tag.split("=", 1) for tag in environment["COST_TAGS"].split(",") if tag),
         ),
     )
     instances = {
@@ -129,6 +136,20 @@ def upload(s3: Any, bucket: str, folder: str, key_of: Any) -> str:
             if code != "ConditionalRequestConflict":
                 raise
     raise CodeUploadConflict(f"s3://{bucket}/{key_of(bundle.sha256)} is being written by others; start the run again")
+
+
+def check_offline(s3: Any, bucket: str, completed: dict[str, Any]) -> None:
+    """Raise InvalidInput where a job would need what a container without a network cannot fetch."""
+    if completed["model"]["weights"] == "default":
+        raise run_input.InvalidInput(
+            "model.weights: 'default' is downloaded from the internet, but this stack's jobs have no network "
+            "(NetworkIsolation): name a file in S3, or 'none' to train from scratch"
+        )
+    if not s3.list_objects_v2(Bucket=bucket, Prefix="wheels/", MaxKeys=1).get("Contents"):
+        raise run_input.InvalidInput(
+            f"s3://{bucket}/wheels/ is empty, but this stack's jobs have no network (NetworkIsolation) to install what "
+            "they need: `make wheels BUCKET=...` puts it there"
+        )
 
 
 def weights_etag(s3: Any, weights: str) -> str | None:

@@ -6,6 +6,7 @@ artifact, the champion. Pure.
 """
 
 import json
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +26,12 @@ RUN_OPTIMIZE = (
     'exec python "$1/artifact/code/run_optimize.py" "$1" "$1/artifact" "$2" "$3"'
 )
 """The serving image has no training toolkit: the artifact's own code is the job."""
+WITH_LOCAL_DISK = re.compile(r"ml\.([a-z]+[0-9]+[a-z]*d[a-z]*|[gp][4-9][a-z]*|trn[0-9][a-z]*)\.")
+"""Instances that encrypt their own disk and are refused with a VolumeKmsKeyId or KmsKeyId:
+https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_ResourceConfig.html"""
+CODE = "/opt/ml/input/data/code/sourcedir.tar.gz"
+PIP_OFFLINE = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": "/opt/ml/input/data/wheels"}
+"""What makes the toolkit's pip, and a job's own, take wheels from a channel."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +43,14 @@ class Account:
     serving_role: str
     volume_size_gb: int
     debugger_rules_image: str
+    subnets: tuple[str, ...]
+    """None for SageMaker's own network."""
+    security_groups: tuple[str, ...]
+    isolated: bool
+    """Whether the containers have no network at all."""
+    key_arn: str
+    """Of the customer's key; '' for AWS's own."""
+    tags: dict[str, str]
 
 
 def requests_of(plan: dict[str, Any], region: str, account: Account) -> dict[str, Any]:
@@ -45,32 +60,44 @@ def requests_of(plan: dict[str, Any], region: str, account: Account) -> dict[str
     channels = _channels(run_input, locations, plan["code"])
     tuning, serving = run_input["tuning"], run_input["serving"]
 
+    tags = {"Tags": [{"Key": key, "Value": value} for key, value in (account.tags | {"run": plan["run_id"]}).items()]}
+    network = _network(account)
+
     def job(step: str, role: str, instance_count: int = 1, packed: bool = True, **algorithm: Any) -> dict[str, Any]:
+        instance_type = run_input["instances"][step]
         return {
             "RoleArn": role,
             "AlgorithmSpecification": {"TrainingImage": plan["images"][step], "TrainingInputMode": "File", **algorithm},
-            "InputDataConfig": channels[step],
+            "InputDataConfig": [
+                *channels[step],
+                *([_channel("wheels", locations["wheels"])] if account.isolated else []),
+            ],
             "OutputDataConfig": {
                 "S3OutputPath": locations["jobs"],
                 **({} if packed else {"CompressionType": "NONE"}),
+                **({"KmsKeyId": account.key_arn} if account.key_arn else {}),
             },
             "ResourceConfig": {
-                "InstanceType": run_input["instances"][step],
+                "InstanceType": instance_type,
                 "InstanceCount": instance_count,
                 "VolumeSizeInGB": account.volume_size_gb,
+                **_volume_key("VolumeKmsKeyId", account, instance_type),
             },
             "StoppingCondition": {"MaxRuntimeInSeconds": run_input["max_job_seconds"]},
+            **network,
+            **({"Environment": PIP_OFFLINE} if account.isolated else {}),
         }
 
     def training_job(step: str, role: str, **options: Any) -> dict[str, Any]:
         named = {"TrainingJobName": names[step], "HyperParameters": hyperparameters[step]}
-        return named | job(step, role, **options)
+        return named | job(step, role, **options) | tags
 
-    def with_checkpoints(uri: str) -> dict[str, Any]:
-        return {"CheckpointConfig": {"S3Uri": uri}, "Environment": {"SM_CHECKPOINT_DIR": "/opt/ml/checkpoints"}}
+    def checkpointed(request: dict[str, Any], uri: str) -> dict[str, Any]:
+        environment = request.get("Environment", {}) | {"SM_CHECKPOINT_DIR": "/opt/ml/checkpoints"}
+        return request | {"CheckpointConfig": {"S3Uri": uri}, "Environment": environment}
 
     return {
-        "prepare": training_job("prepare", account.job_role, packed=False) | with_checkpoints(locations["features"]),
+        "prepare": checkpointed(training_job("prepare", account.job_role, packed=False), locations["features"]),
         "tune": {
             "HyperParameterTuningJobName": names["tune"],
             "HyperParameterTuningJobConfig": {
@@ -87,14 +114,17 @@ def requests_of(plan: dict[str, Any], region: str, account: Account) -> dict[str
                 "StaticHyperParameters": hyperparameters["tune"],
                 **job("tune", account.job_role, MetricDefinitions=METRICS),
             },
+            **tags,
         },
-        "train": training_job(
-            "train",
-            account.job_role,
-            instance_count=run_input["training"]["instance_count"],
-            MetricDefinitions=METRICS,
+        "train": checkpointed(
+            training_job(
+                "train",
+                account.job_role,
+                instance_count=run_input["training"]["instance_count"],
+                MetricDefinitions=METRICS,
+            ),
+            locations["train_checkpoints"],
         )
-        | with_checkpoints(locations["train_checkpoints"])
         | _managed_debugger(account.debugger_rules_image, locations, run_input["debugger"]),
         "optimize": training_job(
             "optimize",
@@ -114,8 +144,13 @@ def requests_of(plan: dict[str, Any], region: str, account: Account) -> dict[str
             "ExecutionRoleArn": account.serving_role,
             "PrimaryContainer": {
                 "Image": plan["images"]["endpoint"],
-                "Environment": {"RAYSERVE_BACKEND_URL": "http://127.0.0.1:8001"},
+                "Environment": {
+                    "RAYSERVE_BACKEND_URL": "http://127.0.0.1:8001",
+                    **(PIP_OFFLINE | {"PIP_FIND_LINKS": "/opt/ml/model/code/wheels"} if account.isolated else {}),
+                },
             },
+            **network,
+            **tags,
         },
         "endpoint_config": {
             "EndpointConfigName": names["endpoint_config"],
@@ -129,10 +164,26 @@ def requests_of(plan: dict[str, Any], region: str, account: Account) -> dict[str
                     "ContainerStartupHealthCheckTimeoutInSeconds": serving["startup_timeout_seconds"],
                 }
             ],
-            "DataCaptureConfig": _data_capture_config(serving["data_capture_percent"], locations["capture"]),
+            "DataCaptureConfig": _data_capture_config(
+                serving["data_capture_percent"], locations["capture"], account.key_arn
+            ),
+            **_volume_key("KmsKeyId", account, run_input["instances"]["endpoint"]),
+            **tags,
         },
-        "endpoint": {"EndpointName": names["endpoint"], "EndpointConfigName": names["endpoint_config"]},
+        "endpoint": {"EndpointName": names["endpoint"], "EndpointConfigName": names["endpoint_config"], **tags},
     }
+
+
+def _network(account: Account) -> dict[str, Any]:
+    vpc = {"Subnets": list(account.subnets), "SecurityGroupIds": list(account.security_groups)}
+    return {
+        **({"VpcConfig": vpc} if account.subnets else {}),
+        **({"EnableNetworkIsolation": True} if account.isolated else {}),
+    }
+
+
+def _volume_key(member: str, account: Account, instance_type: str) -> dict[str, str]:
+    return {member: account.key_arn} if account.key_arn and not WITH_LOCAL_DISK.match(instance_type) else {}
 
 
 def _hyperparameters(
@@ -192,7 +243,7 @@ def _hyperparameters(
         step: {
             # The training toolkit reads its own hyperparameters as JSON.
             "sagemaker_program": json.dumps(script),
-            "sagemaker_submit_directory": json.dumps(code["training"]["uri"]),
+            "sagemaker_submit_directory": json.dumps(CODE),
             "sagemaker_region": json.dumps(region),
             "sagemaker_container_log_level": "20",
             **({"sagemaker_torch_distributed_enabled": "true"} if step == "train" and joined else {}),
@@ -212,6 +263,8 @@ def _channels(
     run_input: dict[str, Any], locations: dict[str, str], code: dict[str, Any]
 ) -> dict[str, list[dict[str, Any]]]:
     frozen = run_input["tuning"]["mode"] == "frozen_features"
+    # As a channel, which reaches containers that have no network too.
+    training_code = _channel("code", code["training"]["uri"])
     dataset = _channel("dataset", run_input["dataset"])
     manifest = _channel("manifest", locations["manifest"])
     given = run_input["model"]["weights"]
@@ -219,17 +272,17 @@ def _channels(
     inference_code = _channel("inference_code", code["inference"]["uri"])
     if frozen:
         features = _channel("features", locations["features"])
-        tune = [manifest, features, *weights]
-        train = [manifest, features, dataset, *weights, inference_code]
+        tune = [training_code, manifest, features, *weights]
+        train = [training_code, manifest, features, dataset, *weights, inference_code]
     else:
-        tune = [manifest, dataset, *weights]
-        train = [manifest, dataset, *weights, inference_code]
+        tune = [training_code, manifest, dataset, *weights]
+        train = [training_code, manifest, dataset, *weights, inference_code]
     return {
-        "prepare": [dataset, *weights],
+        "prepare": [training_code, dataset, *weights],
         "tune": tune,
         "train": train,
         "optimize": [manifest, dataset],
-        "evaluate": [manifest, dataset],
+        "evaluate": [training_code, manifest, dataset],
     }
 
 
@@ -278,12 +331,13 @@ def _managed_debugger(image: str, locations: dict[str, str], debugger: dict[str,
     }
 
 
-def _data_capture_config(percent: int, uri: str) -> dict[str, Any]:
+def _data_capture_config(percent: int, uri: str, key_arn: str) -> dict[str, Any]:
     """Return SageMaker's DataCaptureConfig: images in base 64, answers as the JSON that they are."""
     return {
         "EnableCapture": percent > 0,
         "InitialSamplingPercentage": percent,
         "DestinationS3Uri": uri,
+        **({"KmsKeyId": key_arn} if key_arn else {}),
         "CaptureOptions": [{"CaptureMode": "Input"}, {"CaptureMode": "Output"}],
         "CaptureContentTypeHeader": {"JsonContentTypes": ["application/json"]},
     }

@@ -73,6 +73,7 @@ def make(run_input: dict[str, Any], execution_arn: str, created_at: str, stack: 
         "evaluation": f"{run}/jobs/{names['evaluate']}/output/model/evaluation.json",
         "report": f"{run}/report/index.html",
         "capture": f"{root}/capture/",
+        "wheels": f"{root}/wheels/",
     }
     code = {
         "training": {

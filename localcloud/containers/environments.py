@@ -16,7 +16,7 @@ import platform
 import shutil
 import sys
 import sysconfig
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,12 +67,22 @@ class Environments:
         base = self._layer(BASE_LAYER, self._requirements / BASE_LAYER / "requirements.txt", None, on_progress)
         return self._layer(name, self._requirements / name / "requirements.txt", base, on_progress)
 
-    def with_requirements(self, name: str, requirements: Path, on_progress: Callable[[str], None]) -> Environment:
-        """Return an image's environment with a requirements.txt installed on top. Raises EnvironmentBuildFailed."""
+    def with_requirements(
+        self,
+        name: str,
+        requirements: Path,
+        on_progress: Callable[[str], None],
+        container: Mapping[str, str] | None = None,
+    ) -> Environment:
+        """Return an image's environment with a requirements.txt installed on top. Raises EnvironmentBuildFailed.
+
+        container: its environment, whose PIP_* say where packages come from.
+        """
         image = self.image(name, on_progress)
         if not _specifiers(requirements):
             return image
-        return self._layer(f"{name}-overlay", requirements, image, on_progress)
+        pip = {key: value for key, value in (container or {}).items() if key.startswith("PIP_")}
+        return self._layer(f"{name}-overlay", requirements, image, on_progress, pip)
 
     def built(self, name: str, requirements: Path) -> bool:
         """Whether an image's environment with a requirements.txt on top is there. Nothing is built."""
@@ -82,7 +92,7 @@ class Environments:
         if _specifiers(requirements):
             files[f"{name}-overlay"] = requirements
         for layer, file in files.items():
-            folder = self.root / f"{layer}-{_digest(file, below)}"
+            folder = self.root / f"{layer}-{_digest(file, below, {})}"
             if not (folder / COMPLETE).exists():
                 return False
             below = Environment((folder, *(below.layers if below else ())))
@@ -93,16 +103,21 @@ class Environments:
         return self._layer(name, requirements, None, on_progress)
 
     def _layer(
-        self, name: str, requirements: Path, below: Environment | None, on_progress: Callable[[str], None]
+        self,
+        name: str,
+        requirements: Path,
+        below: Environment | None,
+        on_progress: Callable[[str], None],
+        pip: Mapping[str, str] | None = None,
     ) -> Environment:
-        folder = self.root / f"{name}-{_digest(requirements, below)}"
+        folder = self.root / f"{name}-{_digest(requirements, below, pip or {})}"
         layers = (folder, *(below.layers if below else ()))
         if not (folder / COMPLETE).exists():
             with self._locked(folder, on_progress):
                 if not (folder / COMPLETE).exists():
                     specifiers = ", ".join(_specifiers(requirements))
                     on_progress(f"building the environment {folder.name}, once: {specifiers}")
-                    _build(folder, requirements, below)
+                    _build(folder, requirements, below, pip or {})
         return Environment(layers)
 
     @contextmanager
@@ -118,28 +133,36 @@ class Environments:
             yield
 
 
-def _build(folder: Path, requirements: Path, below: Environment | None) -> None:
+def _build(folder: Path, requirements: Path, below: Environment | None, pip_variables: Mapping[str, str]) -> None:
     shutil.rmtree(folder, ignore_errors=True)  # what a killed builder left
     try:
         # Only the lowest layer has pip; the others see it, as they see everything below them.
         _run(
-            folder.name, [sys.executable, "-m", "venv", *(["--without-pip"] if below else []), str(folder)], Path.cwd()
+            folder.name,
+            [sys.executable, "-m", "venv", *(["--without-pip"] if below else []), str(folder)],
+            Path.cwd(),
+            {},
         )
         if below:
             lines = [str(_site_packages(layer)) for layer in below.layers]
             (_site_packages(folder) / "layers_below.pth").write_text("\n".join(lines) + "\n")
         pip = [str(folder / "bin" / "python"), "-m", "pip", "--disable-pip-version-check", "--no-input", "--quiet"]
-        _run(folder.name, [*pip, "install", "--requirement", requirements.name], requirements.resolve().parent)
+        _run(
+            folder.name,
+            [*pip, "install", "--requirement", requirements.name],
+            requirements.resolve().parent,
+            pip_variables,
+        )
         (folder / COMPLETE).touch()
     except BaseException:  # an interruption too
         shutil.rmtree(folder, ignore_errors=True)
         raise
 
 
-def _run(name: str, command: list[str], folder: Path) -> None:
+def _run(name: str, command: list[str], folder: Path, variables: Mapping[str, str]) -> None:
     """Run a command of the build, which ends with this process, however it ends."""
     hidden = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "PIP_TARGET", "PIP_PREFIX", "PIP_USER")
-    environment = {key: value for key, value in os.environ.items() if key not in hidden}
+    environment = {key: value for key, value in os.environ.items() if key not in hidden} | dict(variables)
     lines: list[str] = []
     process = spawn(ProcessSpec(command, environment, folder), lines.append)
     try:
@@ -163,13 +186,16 @@ def _specifiers(requirements: Path) -> list[str]:
     return [line for line in lines if line and not line.startswith("#")]
 
 
-def _digest(requirements: Path, below: Environment | None) -> str:
-    """Return a digest of the interpreter, the layers below, the requirements, and the files (wheels, ...) that they
-    name.
+def _digest(requirements: Path, below: Environment | None, pip_variables: Mapping[str, str]) -> str:
+    """Return a digest of the interpreter, the layers below, the requirements, the files (wheels, ...) that they name,
+    and what pip is told: of a folder the names in it.
     """
     digest = hashlib.sha256(f"{platform.python_version()} {sysconfig.get_platform()}".encode())
     if below:
         digest.update(below.layers[0].name.encode())
+    for name, value in sorted(pip_variables.items()):
+        found = sorted(path.name for path in Path(value).iterdir()) if Path(value).is_dir() else [value]
+        digest.update(f"\n{name}={found}".encode())
     for specifier in _specifiers(requirements):
         digest.update(f"\n{specifier}".encode())
         for word in specifier.split():

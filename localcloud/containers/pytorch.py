@@ -269,6 +269,8 @@ def _unpack_source(container: TrainingContainer, source: object, code: Path) -> 
         code.mkdir(exist_ok=True)
         return
     path = Path(source)
+    if path.is_relative_to("/opt/ml"):  # as a JSON string, which is no path to whoever filled in the others
+        path = container.opt_ml / path.relative_to("/opt/ml")
     if source.startswith("s3://"):
         path = container.opt_ml / "source" / PurePosixPath(source).name
         container.download(source, path)
@@ -287,7 +289,7 @@ def _with_requirements(environments: Environments, container: TrainingContainer,
         raise LaunchError("a source directory with a setup.py is not supported here; use requirements.txt")
     try:
         if requirements.is_file():
-            return environments.with_requirements(NAME, requirements, container.log)
+            return environments.with_requirements(NAME, requirements, container.log, container.environment)
         return environments.image(NAME, container.log)
     except EnvironmentBuildFailed as error:
         raise LaunchError(str(error)) from error

@@ -50,10 +50,11 @@ def launch_serving(environments: Environments, container: ServingContainer) -> P
     if "CA_REPOSITORY_ARN" in container.environment:
         raise LaunchError("CA_REPOSITORY_ARN asks for packages from CodeArtifact, which is not supported here")
     model, code = container.model_folder, container.model_folder / "code"
+    own = {name: value.replace("/opt/ml/model", str(model)) for name, value in container.environment.items()}
     requirements = code / "requirements.txt"
     try:
         if requirements.is_file():
-            environment = environments.with_requirements(NAME, requirements, container.log)
+            environment = environments.with_requirements(NAME, requirements, container.log, own)
         else:
             environment = environments.image(NAME, container.log)
     except EnvironmentBuildFailed as error:
@@ -65,9 +66,9 @@ def launch_serving(environments: Environments, container: ServingContainer) -> P
         "PYTHONDONTWRITEBYTECODE": "1",
         "PYTHONIOENCODING": "UTF-8",
         "SM_MODEL_DIR": str(model),
-        **container.environment,
-        "PATH": environment.path(container.environment.get("PATH", os.defpath)),
-        "PYTHONPATH": os.pathsep.join(filter(None, [str(model), str(code), container.environment.get("PYTHONPATH")])),
+        **own,
+        "PATH": environment.path(own.get("PATH", os.defpath)),
+        "PYTHONPATH": os.pathsep.join(filter(None, [str(model), str(code), own.get("PYTHONPATH")])),
     }
     argv = [str(environment.python), str(ENTRYPOINT), str(model), str(container.port)]
     return ProcessSpec(argv, variables, container.work_folder)

@@ -36,12 +36,12 @@ SUPPORT = Support(
     only={
         "PrimaryContainer.Mode": (("SingleModel",), "there are no multi-model endpoints"),
         "Containers[].Mode": (("SingleModel",), "there are no multi-model endpoints"),
-        "EnableNetworkIsolation": ((False,), "a process has the network of its machine"),
     },
     ignored={
         "PrimaryContainer.ContainerHostname": "with one container nothing is addressed by its host name",
         "Containers[].ContainerHostname": "with one container nothing is addressed by its host name",
         "VpcConfig": "the container has this machine's network",
+        "EnableNetworkIsolation": "requests reach the server by this machine's network",
     },
 )
 
@@ -72,7 +72,7 @@ class Models:
             "Container": container,
             "ModelArn": arn,
             "CreationTime": datetime.now(UTC),
-            "EnableNetworkIsolation": False,
+            "EnableNetworkIsolation": parameters.get("EnableNetworkIsolation", False),
         }
         try:
             self._store.create(KIND, name, record)

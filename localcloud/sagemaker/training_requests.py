@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from localcloud.isolated import can_isolate
 from localcloud.sagemaker import debugger
 from localcloud.sagemaker.errors import unsupported, validation_error
 from localcloud.sagemaker.metrics import compile_definitions
@@ -31,6 +32,7 @@ SUPPORT = Support(
             "StoppingCondition.MaxWaitTimeInSeconds",
             "EnableManagedSpotTraining",
             "CheckpointConfig",
+            "EnableNetworkIsolation",
             "Environment",
             "Tags",
             *debugger.HONOURED,
@@ -49,7 +51,6 @@ SUPPORT = Support(
         ),
         "InputDataConfig[].CompressionType": (("None",), "compressed channels exist in Pipe mode only"),
         "InputDataConfig[].RecordWrapperType": (("None",), "records are wrapped in Pipe mode only"),
-        "EnableNetworkIsolation": ((False,), "a process cannot be cut off from the network here"),
         **debugger.ONLY,
         "RemoteDebugConfig.EnableRemoteDebug": ((False,), "there is no container to log in to"),
         "InfraCheckConfig.EnableInfraCheck": ((False,), "there is no fleet to check"),
@@ -96,6 +97,12 @@ def check_request(parameters: Mapping[str, Any]) -> None:
         raise validation_error("ResourceConfig.InstanceCount must be at least 1")
     if count > MOST_INSTANCES:
         raise unsupported(f"CreateTrainingJob: ResourceConfig.InstanceCount={count}", f"at most {MOST_INSTANCES} here")
+    if parameters.get("EnableNetworkIsolation"):
+        isolation = "CreateTrainingJob: EnableNetworkIsolation=true"
+        if not can_isolate():
+            raise unsupported(isolation, "this machine has no network namespaces for its users")
+        if count > 1:
+            raise unsupported(f"{isolation} with several instances", "they meet on this machine's loopback interface")
     algorithm = parameters["AlgorithmSpecification"]
     if "TrainingImage" not in algorithm:
         raise validation_error("AlgorithmSpecification.TrainingImage is required")

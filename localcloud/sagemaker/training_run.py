@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from botocore.exceptions import ClientError
 
 from localcloud.containers.images import LaunchError, TrainingContainer, UnknownImage
+from localcloud.isolated import isolated
 from localcloud.processes import ProcessSpec, Supervised, spawn
 from localcloud.sagemaker import debugger
 from localcloud.sagemaker.artifacts import model_artifacts_uri, upload_artifacts
@@ -73,6 +75,7 @@ class TrainingRun(threading.Thread):
         self._folder = jobs.folder(name)
         self._hosts = [f"algo-{number}" for number in range(1, request["ResourceConfig"]["InstanceCount"] + 1)]
         self._role = request["RoleArn"]
+        self._is_isolated = request.get("EnableNetworkIsolation", False)
         self.metrics = Metrics(request["AlgorithmSpecification"].get("MetricDefinitions", []))
         self.ended = threading.Event()
         self._stopping = threading.Event()
@@ -261,7 +264,7 @@ class TrainingRun(threading.Thread):
             **host_environment(),
             "HOME": str(instance.home),
             "TMPDIR": str(instance.scratch),
-            **self._jobs.service.ports.role_environment(self._role),
+            **({} if self._is_isolated else self._jobs.service.ports.role_environment(self._role)),
             "TRAINING_JOB_NAME": self._name,
             "TRAINING_JOB_ARN": self._arn,
             "OMP_NUM_THREADS": str(cpus),
@@ -293,7 +296,8 @@ class TrainingRun(threading.Thread):
             if self._ending():
                 raise JobStopping
             for instance, spec in zip(instances, specs, strict=True):
-                instance.process = spawn(spec, self._reader(instance))
+                cut_off = replace(spec, argv=isolated(spec.argv)) if self._is_isolated else spec
+                instance.process = spawn(cut_off, self._reader(instance))
         started = time.monotonic()
         deadline = min(started + self._longest_seconds - self._trained_seconds, self._wait_deadline)
         checkpoints_due = started + self._jobs.checkpoint_seconds

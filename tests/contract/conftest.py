@@ -28,6 +28,11 @@ ACCOUNT = {
     "serving_role": "arn:aws:iam::123456789012:role/serving",
     "volume_size_gb": 50,
     "debugger_rules_image": "",
+    "subnets": (),
+    "security_groups": (),
+    "isolated": False,
+    "key_arn": "",
+    "tags": {"application": "kelpie"},
 }
 
 

@@ -196,6 +196,74 @@ def test_who_reads_or_writes_objects_may_use_the_customers_key(resources):
     assert statement["Resource"] == {"Ref": "KmsKeyArn"}
 
 
+def test_volumes_are_under_the_customers_key_by_grants_and_outputs_by_encryption(resources):
+    volumes, outputs = resources["VolumeKeyPolicy"], resources["OutputKeyPolicy"]
+    jobs = {"JobRole", "EvaluationRole", "ServingRole"}
+    for policy, action, holders in (
+        (volumes, "kms:CreateGrant", {*jobs, "TrainAndDeployRole", "RecoverDeployRole"}),
+        (outputs, "kms:Encrypt", jobs),
+    ):
+        assert policy["Condition"] == "UsesKey"
+        assert {role["Ref"] for role in policy["Properties"]["Roles"]} == holders
+        (statement,) = policy["Properties"]["PolicyDocument"]["Statement"]
+        assert (statement["Action"], statement["Resource"]) == (action, {"Ref": "KmsKeyArn"})
+    (statement,) = volumes["Properties"]["PolicyDocument"]["Statement"]
+    assert statement["Condition"] == {"Bool": {"kms:GrantIsForAWSResource": "true"}}
+
+
+IN_VPC = {
+    # https://docs.aws.amazon.com/lambda/latest/dg/configuration-vpc.html
+    "FunctionNetworkPolicy": {
+        "ec2:CreateNetworkInterface",
+        "ec2:DeleteNetworkInterface",
+        "ec2:AssignPrivateIpAddresses",
+        "ec2:UnassignPrivateIpAddresses",
+        "ec2:DescribeNetworkInterfaces",
+        "ec2:DescribeSubnets",
+    },
+    # https://docs.aws.amazon.com/sagemaker/latest/dg/sagemaker-roles.html
+    "JobNetworkPolicy": {
+        "ec2:CreateNetworkInterface",
+        "ec2:CreateNetworkInterfacePermission",
+        "ec2:DeleteNetworkInterface",
+        "ec2:DeleteNetworkInterfacePermission",
+        "ec2:DescribeNetworkInterfaces",
+        "ec2:DescribeVpcs",
+        "ec2:DescribeDhcpOptions",
+        "ec2:DescribeSubnets",
+        "ec2:DescribeSecurityGroups",
+    },
+}
+
+
+@pytest.mark.parametrize("policy", IN_VPC)
+def test_network_interfaces_are_granted_where_a_vpc_is_asked_for_and_only_there(resources, policy):
+    assert resources[policy]["Condition"] == "UsesVpc"
+    statements = resources[policy]["Properties"]["PolicyDocument"]["Statement"]
+    allowed = [statement for statement in statements if statement["Effect"] == "Allow"]
+    assert {action for statement in allowed for action in statement["Action"]} == IN_VPC[policy]
+    for statement in allowed:
+        described = all(action.startswith("ec2:Describe") for action in statement["Action"])
+        assert (statement["Resource"] == "*") == described
+    services = {"FunctionNetworkPolicy": "lambda.amazonaws.com", "JobNetworkPolicy": "sagemaker.amazonaws.com"}
+    for name, resource in resources.items():
+        if resource["Type"] == "AWS::IAM::Role":
+            attached = {"Fn::If": ["UsesVpc", [{"Ref": policy}], {"Ref": "AWS::NoValue"}]}
+            (trust,) = resource["Properties"]["AssumeRolePolicyDocument"]["Statement"]
+            has_it = resource["Properties"].get("ManagedPolicyArns") == attached
+            assert has_it == (trust["Principal"]["Service"] == services[policy]), name
+
+
+def test_the_code_of_a_function_may_not_do_what_lambda_does_in_its_name(resources):
+    (denied,) = [
+        statement
+        for statement in resources["FunctionNetworkPolicy"]["Properties"]["PolicyDocument"]["Statement"]
+        if statement["Effect"] == "Deny"
+    ]
+    assert set(denied["Action"]) == IN_VPC["FunctionNetworkPolicy"]
+    assert list(denied["Condition"]["ArnLike"]) == ["lambda:SourceFunctionArn"]
+
+
 def test_the_function_that_deletes_may_do_so_only_where_the_stack_was_told_to(resources):
     for statement in resources["ClearUpRole"]["Properties"]["Policies"][0]["PolicyDocument"]["Statement"]:
         assert statement.get("Sid") == "WriteLogs" or statement["Fn::If"][0] == "DeletesData"

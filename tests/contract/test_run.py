@@ -34,6 +34,7 @@ ADOPTED_BY = {
 
 @pytest.fixture(params=["full", "frozen_features", "weights from S3"])
 def plan(request, make_plan):
+    """Of a stack that leaves every option of its network and its keys out."""
     if request.param == "full":
         return make_plan(model={"weights": "none"}, serving={"variant": "fastest"})
     weights = "s3://other-bucket/resnet50.safetensors" if request.param == "weights from S3" else "default"
@@ -167,6 +168,55 @@ def test_a_run_that_asks_for_float32_pays_for_no_variants(walk, results, plan):
     assert run.output["model_data"] == results["TrainModel"]["ModelArtifacts"]["S3ModelArtifacts"]
 
 
+OPTIONS = {
+    "none": {},
+    "VPC": {"subnets": ("subnet-0a", "subnet-0b"), "security_groups": ("sg-0a",)},
+    "key": {"key_arn": "arn:aws:kms:eu-west-1:123456789012:key/00000000-0000-0000-0000-000000000000"},
+    "managed debugger": {"debugger_rules_image": "503895931360.dkr.ecr.us-east-1.amazonaws.com/rules:latest"},
+    "isolation": {"isolated": True},
+}
+
+
+@pytest.mark.parametrize("option", [*OPTIONS, "all"])
+def test_every_creation_keeps_sagemakers_api_with_each_option_of_the_stack(
+    walk, results, make_plan, definition, option
+):
+    everything = {key: value for options in OPTIONS.values() for key, value in options.items()}
+    plan = make_plan(everything if option == "all" else OPTIONS[option], serving={"variant": "fastest"})
+    results["PlanRun"]["Payload"]["plan"] = plan
+    run = walk(results)
+    assert run.status == "SUCCEEDED"
+    assert requests_checked(run, definition) >= {*JOBS_BY_STATE, *ADOPTED_BY}
+    jobs = [request for state in JOBS_BY_STATE for request in run.requests[state]]
+    jobs = [job.get("TrainingJobDefinition", job) for job in jobs]
+    (model,) = run.requests["CreateModel"]
+    in_all = option == "all"
+    for one in [*jobs, model]:
+        assert ("VpcConfig" in one) == (in_all or option == "VPC")
+        assert one.get("EnableNetworkIsolation", False) == (in_all or option == "isolation")
+    for job in jobs:
+        keys = (job["ResourceConfig"].get("VolumeKmsKeyId"), job["OutputDataConfig"].get("KmsKeyId"))
+        assert keys == ((everything["key_arn"],) * 2 if in_all or option == "key" else (None, None))
+        pip = job.get("Environment", {}).get("PIP_FIND_LINKS")
+        assert pip == ("/opt/ml/input/data/wheels" if in_all or option == "isolation" else None)
+    for state in (*JOBS_BY_STATE, *ADOPTED_BY):
+        (request,) = run.requests[state]
+        assert request["Tags"] == [
+            {"Key": "application", "Value": "kelpie"},
+            {"Key": "run", "Value": plan["run_id"]},
+        ]
+
+
+@pytest.mark.parametrize(
+    ("instance_type", "encrypted"),
+    [("ml.m5.xlarge", True), ("ml.c5.large", True), ("ml.p3.2xlarge", True), ("ml.m7i.large", True)]
+    + [(f"ml.{family}.xlarge", False) for family in ("m5d", "g4dn", "g5", "p4d", "c6gd", "trn1", "m5dn")],
+)
+def test_a_volume_that_encrypts_itself_is_given_no_key(make_plan, instance_type, encrypted):
+    plan = make_plan(OPTIONS["key"], instances={"train": instance_type})
+    assert ("VolumeKmsKeyId" in plan["requests"]["train"]["ResourceConfig"]) is encrypted
+
+
 def test_every_request_to_sagemaker_keeps_its_api(walk, results, updating, managed, definition, plan, task_error):
     rolled_back = {**updating, "VerifyEndpoint": task_error("EndpointAnswersDiffer")}
     rolled_back["CheckRollBack"] = [
@@ -178,21 +228,28 @@ def test_every_request_to_sagemaker_keeps_its_api(walk, results, updating, manag
         "EndpointStatus": "InService",
         "EndpointConfigName": plan["names"]["endpoint_config"],
     }
-    model = botocore.session.get_session().get_service_model("sagemaker")
     checked = set()
     in_use, refused = task_error("SageMaker.ResourceInUseException"), task_error("SageMaker.AmazonSageMakerException")
     adopted = {**results, **dict.fromkeys(JOBS_BY_STATE, in_use), **dict.fromkeys(ADOPTED_BY, refused)}
     for run in (walk(results), walk(updating), walk(rolled_back), walk(deleted), walk(adopted), walk(managed)):
-        for name, requests in run.requests.items():
-            found = re.search(r"sagemaker:(\w+)", definition["States"][name]["Resource"])
-            if found:
-                operation = model.operation_model(found[1][0].upper() + found[1][1:])
-                for request in requests:
-                    report = botocore.validate.ParamValidator().validate(request, operation.input_shape)
-                    assert not report.has_errors(), f"{name}: {report.generate_report()}"
-                    assert _beyond_pattern(request, operation.input_shape) == []
-                    checked.add(name)
+        checked |= requests_checked(run, definition)
     assert checked == {name for name, state in definition["States"].items() if "sagemaker" in state.get("Resource", "")}
+
+
+def requests_checked(run, definition):
+    """Hold every request of a run to SageMaker's API, and return the states that made one."""
+    model = botocore.session.get_session().get_service_model("sagemaker")
+    checked = set()
+    for name, requests in run.requests.items():
+        found = re.search(r"sagemaker:(\w+)", definition["States"][name]["Resource"])
+        if found:
+            operation = model.operation_model(found[1][0].upper() + found[1][1:])
+            for request in requests:
+                report = botocore.validate.ParamValidator().validate(request, operation.input_shape)
+                assert not report.has_errors(), f"{name}: {report.generate_report()}"
+                assert _beyond_pattern(request, operation.input_shape) == []
+                checked.add(name)
+    return checked
 
 
 def test_jobs_carry_the_plans_hyperparameters_and_the_chosen_ones(walk, results, plan):
@@ -201,7 +258,12 @@ def test_jobs_carry_the_plans_hyperparameters_and_the_chosen_ones(walk, results,
     chosen = results["ChooseHyperparameters"]["Payload"]["hyperparameters"]
     assert request["HyperParameters"] == {**plan["requests"]["train"]["HyperParameters"], **chosen}
     (evaluation,) = run.requests["EvaluateModel"]
-    assert [channel["ChannelName"] for channel in evaluation["InputDataConfig"]] == ["manifest", "dataset", "model"]
+    assert [channel["ChannelName"] for channel in evaluation["InputDataConfig"]] == [
+        "code",
+        "manifest",
+        "dataset",
+        "model",
+    ]
     model_channel = evaluation["InputDataConfig"][-1]["DataSource"]["S3DataSource"]
     assert model_channel["S3Uri"] == results["OptimizeModel"]["ModelArtifacts"]["S3ModelArtifacts"]
 
@@ -287,7 +349,7 @@ def test_the_champion_is_evaluated_beside_the_model(walk, results, names):
     ]
     run = walk({**results, "LockEndpoint": {"Payload": {**LOCKED, "champion_channels": channels}}})
     given = run.requests["EvaluateModel"][0]["InputDataConfig"]
-    assert [channel["ChannelName"] for channel in given] == ["manifest", "dataset", "model", *names]
+    assert [channel["ChannelName"] for channel in given] == ["code", "manifest", "dataset", "model", *names]
 
 
 @pytest.mark.parametrize("found", [[], [{"EndpointName": "other"}], [{"EndpointName": "a"}, {"EndpointName": "b"}]])

@@ -17,7 +17,9 @@ import pytest
 from localcloud.containers.environments import COMPLETE, EnvironmentBuildFailed, Environments
 from localcloud.containers.images import Images
 from localcloud.containers.pytorch import pytorch_image
+from localcloud.isolated import can_isolate
 from localcloud.sagemaker.service import SageMaker
+from tests.local.sagemaker.conftest import BUCKET
 
 
 def write_wheel(folder: Path, name: str, version: str, answer: str) -> str:
@@ -181,7 +183,7 @@ def test_script_runs_as_the_toolkit_runs_it(pytorch_job, outside, tmp_path):
     }
     described = pytorch_job(files, Environment={"SM_CHECKPOINT_DIR": "/opt/ml/checkpoints"})
     assert described["TrainingJobStatus"] == "Completed", described.get("FailureReason")
-    built, line = outside.log("the-job")
+    *_, built, line = outside.log("the-job")
     assert built.startswith("building the environment pytorch-overlay-")
     found = json.loads(line)
     opt_ml = found["SM_MODEL_DIR"].removesuffix("/model")
@@ -191,6 +193,37 @@ def test_script_runs_as_the_toolkit_runs_it(pytorch_job, outside, tmp_path):
     assert found["cwd"] == found["PYTHONPATH"] == f"{opt_ml}/code"
     assert found["SM_CHECKPOINT_DIR"] == f"{opt_ml}/checkpoints"
     assert (found["middle"], found["added"]) == ("of pytorch", "by the job")
+
+
+@pytest.mark.skipif(not can_isolate(), reason="this machine has no network namespaces for its users")
+def test_a_job_without_a_network_takes_its_code_and_its_wheels_from_channels(pytorch_job, outside, tmp_path):
+    write_wheel(tmp_path, "added", "1.0", "from the channel")
+    uri = outside.put("wheels/added-1.0-py3-none-any.whl", (tmp_path / "added-1.0-py3-none-any.whl").read_bytes())
+    files = {"train.py": SCRIPT, "beside.py": b"", "requirements.txt": b"added==1.0\n"}
+    hyperparameters = {
+        "sagemaker_program": '"train.py"',
+        "sagemaker_submit_directory": '"/opt/ml/input/data/code/sourcedir.tar.gz"',
+    }
+    described = pytorch_job(
+        files,
+        HyperParameters=hyperparameters,
+        InputDataConfig=[
+            {"ChannelName": name, "DataSource": {"S3DataSource": {"S3DataType": "S3Prefix", "S3Uri": where}}}
+            for name, where in (
+                ("code", f"s3://{BUCKET}/code/sourcedir.tar.gz"),
+                ("wheels", uri.rpartition("/")[0] + "/"),
+            )
+        ],
+        Environment={
+            "SM_CHECKPOINT_DIR": "/opt/ml/checkpoints",
+            "PIP_NO_INDEX": "1",
+            "PIP_FIND_LINKS": "/opt/ml/input/data/wheels",
+        },
+        EnableNetworkIsolation=True,
+    )
+    assert described["TrainingJobStatus"] == "Completed", described.get("FailureReason")
+    assert described["EnableNetworkIsolation"] is True
+    assert json.loads(outside.log("the-job")[-1])["added"] == "from the channel"
 
 
 def test_shell_script_gets_its_options(pytorch_job, outside):

@@ -59,7 +59,6 @@ def test_a_model_that_its_role_may_not_read_is_refused(sagemaker):
     ("parameters", "message"),
     [
         ({"Containers": [{"Image": "a"}]}, "more than one container is not supported"),
-        ({"EnableNetworkIsolation": True}, "EnableNetworkIsolation=true is not supported"),
         ({"PrimaryContainer": {"Image": "a", "Mode": "MultiModel"}}, 'Mode="MultiModel" is not supported'),
         ({"PrimaryContainer": {"ModelPackageName": "a"}}, "model-package/a does not exist"),
         ({"PrimaryContainer": None}, "PrimaryContainer.Image is required"),

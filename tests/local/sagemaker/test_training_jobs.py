@@ -9,6 +9,7 @@ import pytest
 from botocore.exceptions import ClientError
 from botocore.validate import ParamValidator
 
+from localcloud.isolated import can_isolate
 from localcloud.sagemaker.errors import ServiceError
 from localcloud.sagemaker.validation import operation, serialise
 from tests.local.sagemaker.training import channel
@@ -218,7 +219,6 @@ def test_unknown_job(sagemaker):
             "UnsupportedOperation",
             "InstanceCount=99",
         ),
-        ({"EnableNetworkIsolation": True}, "UnsupportedOperation", "EnableNetworkIsolation"),
         ({"ExperimentConfig": {"RunName": "r"}}, "UnsupportedOperation", "ExperimentConfig.RunName"),
         (
             {"InputDataConfig": [{**channel("x", "s3://b/k"), "InputMode": "FastFile"}]},
@@ -238,6 +238,37 @@ def test_what_is_not_honoured_is_refused_by_name(sagemaker, job, members, code, 
     assert refused == code
     assert named in message
     assert sagemaker.call("ListTrainingJobs", {}) == {"TrainingJobSummaries": []}
+
+
+LOOKS_FOR_A_NETWORK = """
+import os, socket
+with socket.socket() as here:
+    here.bind(("127.0.0.1", 0))
+    here.listen()
+    socket.create_connection(here.getsockname(), 5).close()
+try:
+    socket.create_connection(("192.0.2.1", 443), 5)
+except OSError as error:
+    print(error.strerror, "AWS_ROLE_FOR_TEST" in os.environ)
+"""
+
+
+@pytest.mark.skipif(not can_isolate(), reason="this machine has no network namespaces for its users")
+def test_an_isolated_job_has_neither_a_network_nor_credentials(run, outside):
+    described = run("isolated", LOOKS_FOR_A_NETWORK, EnableNetworkIsolation=True)
+    assert described["TrainingJobStatus"] == "Completed", described.get("FailureReason")
+    assert outside.log("isolated") == ["Network is unreachable False"]
+
+
+@pytest.mark.parametrize("available", [True, False])
+def test_isolation_that_this_machine_cannot_give_is_refused(sagemaker, job, monkeypatch, available):
+    monkeypatch.setattr("localcloud.sagemaker.training_requests.can_isolate", lambda: available)
+    members = {"EnableNetworkIsolation": True}
+    if available:
+        members["ResourceConfig"] = {"InstanceType": "ml.m5.large", "InstanceCount": 2, "VolumeSizeInGB": 1}
+    refused, message = refusal(sagemaker, "CreateTrainingJob", job("refused", "print(1)", **members))
+    assert refused == "UnsupportedOperation"
+    assert "EnableNetworkIsolation=true" in message
 
 
 def test_spot_is_an_ordinary_run(run):

@@ -395,7 +395,6 @@ DEFINITION = "TrainingJobDefinition"
         (changed(f"{CONFIG}.ParameterRanges.ContinuousParameterRanges", []), "combinations for the provided ranges"),
         (changed(f"{CONFIG}.HyperParameterTuningJobObjective.MetricName", "other"), "not among the MetricDefinitions"),
         (changed(f"{DEFINITION}.StaticHyperParameters.x", "1"), r"these are both: \['x'\]"),
-        (changed(f"{DEFINITION}.EnableNetworkIsolation", True), "EnableNetworkIsolation=true is not supported"),
         (changed(f"{DEFINITION}.CheckpointConfig", {"S3Uri": "s3://b/c", "LocalPath": "/tmp"}), "below /opt/ml"),
     ],
 )

@@ -91,6 +91,6 @@ def test_a_canary_bakes_under_the_alarms(complete, deployment_config, given, ala
 def test_traffic_is_captured_if_asked_for(complete, load, percent, enabled):
     serving = complete(serving={"data_capture_percent": percent})["serving"]
     made = load("plan_run", "job_requests")._data_capture_config
-    config = made(serving["data_capture_percent"], "s3://bucket/capture/")
+    config = made(serving["data_capture_percent"], "s3://bucket/capture/", "")
     assert (config["EnableCapture"], config["InitialSamplingPercentage"]) == (enabled, percent)
     assert config["DestinationS3Uri"] == "s3://bucket/capture/"

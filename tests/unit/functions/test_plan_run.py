@@ -33,6 +33,11 @@ def app(load, monkeypatch):
         "EVALUATION_ROLE_ARN": "arn:aws:iam::123456789012:role/evaluation",
         "SERVING_ROLE_ARN": "arn:aws:iam::123456789012:role/serving",
         "JOB_VOLUME_SIZE_GB": "50",
+        "SUBNET_IDS": "",
+        "SECURITY_GROUP_IDS": "",
+        "NETWORK_ISOLATION": "false",
+        "KMS_KEY_ARN": "",
+        "COST_TAGS": "application=kelpie",
     }.items():
         monkeypatch.setenv(key, value)
     return load("plan_run")

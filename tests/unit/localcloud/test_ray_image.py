@@ -17,7 +17,7 @@ class Built(Environments):
     def image(self, name, on_progress):  # noqa: ARG002
         return Environment((Path("/built", name), Path("/built/torch")))
 
-    def with_requirements(self, name, requirements, on_progress):
+    def with_requirements(self, name, requirements, on_progress, container):  # noqa: ARG002
         if "broken" in requirements.read_text():
             raise EnvironmentBuildFailed("no package is called broken")
         return Environment((Path("/built/overlay"), *self.image(name, on_progress).layers))
