@@ -79,7 +79,7 @@ def optimize(opt_ml: Path, artifact: Path, dataset: Path, manifest: Path) -> Non
     }
     for folder in (opt_ml / "checkpoints", artifact):  # for whoever follows the run, and for EvaluateModel
         write_document(folder, "variants", document)
-    _finish(artifact, description, chosen, table)
+    _finish(artifact, description, chosen, table, opt_ml / "input" / "data" / "wheels")
     shutil.copytree(artifact, opt_ml / "model", dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
     print(reason, flush=True)
 
@@ -272,8 +272,11 @@ def _serving(artifact: Path, description: dict[str, Any], name: str) -> dict[str
     }
 
 
-def _finish(artifact: Path, description: dict[str, Any], chosen: str, table: Table) -> None:
-    """Leave in the artifact what the chosen variant needs, and nothing of the others."""
+def _finish(artifact: Path, description: dict[str, Any], chosen: str, table: Table, wheels: Path) -> None:
+    """Leave in the artifact what the chosen variant needs, and nothing of the others.
+
+    wheels: the channel of an endpoint without a network, if it is one: its engine travels with the artifact.
+    """
     golden = table.golden[chosen]
     settings = next(row["measured"]["settings"] for row in table.rows if row["variant"] == chosen)
     serving = {
@@ -288,8 +291,11 @@ def _finish(artifact: Path, description: dict[str, Any], chosen: str, table: Tab
     package = PACKAGE_OF.get(VARIANTS[chosen]["engine"])
     if package:
         pins = Path(__file__).with_name(REQUIREMENTS).read_text().splitlines()
+        pin = next(pin for pin in pins if pin.startswith(f"{package}=="))
         with (artifact / "code" / "requirements.txt").open("a") as requirements:
-            requirements.write(next(pin for pin in pins if pin.startswith(f"{package}==")) + "\n")
+            requirements.write(f"{pin}\n")
+        for wheel in wheels.glob(f"{pin.replace('==', '-')}-*.whl"):
+            shutil.copy(wheel, artifact / "code" / "wheels")
 
 
 def _decode(

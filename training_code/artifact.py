@@ -42,14 +42,18 @@ def write_artifact(
     inference_code: Path,
     dataset: Path,
     golden: Sequence[Mapping[str, Any]],
+    serving_wheels: Path | None = None,
 ) -> dict[str, Any]:
     """Write the artifact to `folder`; return its model.json.
 
     description: model.json without what is known only here, weights and golden images. golden: entries of the manifest,
-    of which the artifact's own code gives the answers. Raises ArtifactError.
+    of which the artifact's own code gives the answers. serving_wheels: what the endpoint installs from if it has no
+    network. Raises ArtifactError.
     """
     _unpack_inference_code(inference_code, folder)
     _complete_requirements(folder / "code", description["architecture"])
+    if serving_wheels:
+        _carry_wheels(folder / "code", serving_wheels)
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
     save_file(tensors, folder / WEIGHTS_FILE)
     document = {
@@ -154,6 +158,18 @@ def _complete_requirements(code: Path, architecture: str) -> None:
             with (code / "requirements.txt").open("a") as requirements:
                 requirements.write(path.read_text())
         path.unlink()
+
+
+def _carry_wheels(code: Path, wheels: Path) -> None:
+    """Put the wheels of what requirements.txt pins into code/wheels. Raises ArtifactError if one is missing."""
+    (code / "wheels").mkdir()
+    for line in (code / "requirements.txt").read_text().splitlines():
+        if line and not line.startswith("#"):
+            found = list(wheels.glob(f"{line.replace('-', '_').replace('==', '-')}-*.whl"))
+            if not found:
+                raise ArtifactError(f"the wheels for the endpoint have none of {line}: gather them again (make wheels)")
+            for wheel in found:
+                shutil.copy(wheel, code / "wheels")
 
 
 def _unpack(archive: Path, folder: Path) -> None:

@@ -69,6 +69,7 @@ def train_final(
         options.inference_code,
         options.dataset,
         golden,
+        options.serving_wheels,
     )
     check_golden(document, _answer(model, work.device, options.dataset, golden))
 

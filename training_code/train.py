@@ -50,6 +50,7 @@ class Options:
     manifest: Path
     features: Path | None
     inference_code: Path | None
+    serving_wheels: Path | None
     model_dir: Path
     output_data_dir: Path | None
     checkpoint_dir: Path | None
@@ -97,6 +98,7 @@ def read_options(arguments: list[str] | None) -> Options:
     parser.folder("manifest", "SM_CHANNEL_MANIFEST", "manifest.json or its folder", required=True)
     parser.folder("features", "SM_CHANNEL_FEATURES", "folder of frozen features")
     parser.folder("inference_code", "SM_CHANNEL_INFERENCE_CODE", "serving code: its folder or bundle")
+    parser.folder("serving_wheels", "SM_CHANNEL_SERVING_WHEELS", "what an endpoint without a network installs from")
     parser.folder("model_dir", "SM_MODEL_DIR", "where the artifact goes", required=True)
     parser.folder("output_data_dir", "SM_OUTPUT_DATA_DIR", "where findings, history and tensors go")
     parser.folder("checkpoint_dir", "SM_CHECKPOINT_DIR", "where the training is saved and resumed from")

@@ -30,8 +30,8 @@ WITH_LOCAL_DISK = re.compile(r"ml\.([a-z]+[0-9]+[a-z]*d[a-z]*|[gp][4-9][a-z]*|tr
 """Instances that encrypt their own disk and are refused with a VolumeKmsKeyId or KmsKeyId:
 https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_ResourceConfig.html"""
 CODE = "/opt/ml/input/data/code/sourcedir.tar.gz"
-PIP_OFFLINE = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": "/opt/ml/input/data/wheels"}
-"""What makes the toolkit's pip, and a job's own, take wheels from a channel."""
+PIP_OFFLINE = {"PIP_NO_INDEX": "1", "PIP_NO_DEPS": "1", "PIP_FIND_LINKS": "/opt/ml/input/data/wheels"}
+"""What makes the toolkit's pip, and a job's own, take wheels from a channel, and nothing that the image has."""
 
 
 @dataclass(frozen=True)
@@ -68,10 +68,7 @@ def requests_of(plan: dict[str, Any], region: str, account: Account) -> dict[str
         return {
             "RoleArn": role,
             "AlgorithmSpecification": {"TrainingImage": plan["images"][step], "TrainingInputMode": "File", **algorithm},
-            "InputDataConfig": [
-                *channels[step],
-                *([_channel("wheels", locations["wheels"])] if account.isolated else []),
-            ],
+            "InputDataConfig": channels[step] + (_wheels(step, locations["wheels"]) if account.isolated else []),
             "OutputDataConfig": {
                 "S3OutputPath": locations["jobs"],
                 **({} if packed else {"CompressionType": "NONE"}),
@@ -284,6 +281,14 @@ def _channels(
         "optimize": [manifest, dataset],
         "evaluate": [training_code, manifest, dataset],
     }
+
+
+def _wheels(step: str, uri: str) -> list[dict[str, Any]]:
+    """Return the channels from which a job without a network installs, and an endpoint what its artifact carries."""
+    if step == "optimize":  # in the endpoint's image
+        return [_channel("wheels", f"{uri}serving/")]
+    carried = [_channel("serving_wheels", f"{uri}serving/")] if step == "train" else []
+    return [_channel("wheels", f"{uri}training/"), *carried]
 
 
 def _channel(name: str, uri: str) -> dict[str, Any]:

@@ -70,6 +70,27 @@ def test_every_channel_is_a_folder_option_of_its_script(plan, step):
     assert channels - {"SM_CHANNEL_CODE"} <= variables
 
 
+def test_a_training_finds_the_wheels_that_its_artifact_carries_to_an_endpoint_without_a_network(make_plan):
+    requests = make_plan({"isolated": True}, model={"weights": "none"})["requests"]
+    wheels = {
+        step: {
+            channel["ChannelName"]: channel["DataSource"]["S3DataSource"]["S3Uri"].rpartition("/wheels/")[2]
+            for channel in requests[step]["InputDataConfig"]
+            if "wheels" in channel["ChannelName"]
+        }
+        for step in ("prepare", "train", "optimize", "evaluate")
+    }
+    assert wheels == {
+        "prepare": {"wheels": "training/"},
+        "train": {"wheels": "training/", "serving_wheels": "serving/"},
+        "optimize": {"wheels": "serving/"},
+        "evaluate": {"wheels": "training/"},
+    }
+    assert "SM_CHANNEL_SERVING_WHEELS" in _sources("train.py")
+    endpoint = requests["model"]["PrimaryContainer"]["Environment"]
+    assert endpoint["PIP_FIND_LINKS"] == "/opt/ml/model/code/wheels"
+
+
 def test_the_evaluation_takes_the_channel_that_the_state_adds(definition):
     added = re.search(r"'ChannelName': '(\w+)'", definition["States"]["EvaluateModel"]["Arguments"])
     assert f"SM_CHANNEL_{added[1].upper()}" in _sources("evaluate.py")
