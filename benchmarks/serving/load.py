@@ -77,8 +77,8 @@ async def by_clients(port: int, requests: list[bytes], clients: int, seconds: fl
     return asked
 
 
-async def by_rate(port: int, requests: list[bytes], rate: float, seconds: float) -> Asked:
-    """Ask at random moments (Poisson), so many times a second; who waits for a connection waits for the server."""
+async def by_rate(port: int, requests: list[bytes], rate: float, evenly: bool, seconds: float) -> Asked:
+    """Ask so many times a second, evenly or at random moments (Poisson), whether or not there are answers yet."""
     asked, free, chance = Asked(), list[Connection](), random.Random(0)
     begun, due, waiting, number = time.perf_counter(), 0.0, set[asyncio.Task[None]](), 0
 
@@ -87,7 +87,7 @@ async def by_rate(port: int, requests: list[bytes], rate: float, seconds: float)
         await asked.ask(connection, request, since)
         free.append(connection)
 
-    while (due := due + chance.expovariate(rate)) < seconds:
+    while (due := due + (1 / rate if evenly else chance.expovariate(rate))) < seconds:
         await asyncio.sleep(max(0.0, begun + due - time.perf_counter()))
         task = asyncio.create_task(one(requests[number % len(requests)], begun + due))
         waiting.add(task)
@@ -139,14 +139,14 @@ async def watch(samples: list[float]) -> None:
 
 
 async def measure(given: dict[str, Any]) -> dict[str, Any]:
-    """Ask as `given` says: port, path, images (files), seconds, and clients or rate (a second)."""
+    """Ask as `given` says: port, path, images (files), seconds, and clients or rate and evenly."""
     requests = [request(given["path"], Path(image).read_bytes()) for image in given["images"]]
     await by_clients(given["port"], requests, given.get("clients", 1), WARM_UP_SECONDS)
     samples: list[float] = []
     watching = asyncio.create_task(watch(samples))
     before, begun = core_seconds(), time.perf_counter()
     if "rate" in given:
-        asked = await by_rate(given["port"], requests, given["rate"], given["seconds"])
+        asked = await by_rate(given["port"], requests, given["rate"], given["evenly"], given["seconds"])
     else:
         asked = await by_clients(given["port"], requests, given["clients"], given["seconds"])
     elapsed, after = time.perf_counter() - begun, core_seconds()

@@ -15,6 +15,7 @@ sys.path[:0] = [str(artifact), str(artifact / "code")]
 import inference  # noqa: E402
 import numpy as np  # noqa: E402
 import server  # noqa: E402
+from artifacts import read_document  # noqa: E402
 from deployment import Listener  # noqa: E402
 
 
@@ -26,7 +27,7 @@ class Held:
         return np.zeros((len(batch), len(description["classes"])), dtype=np.float32)
 
 
-description = inference.model_fn(artifact).description
+description = read_document(artifact, "model")
 server.LONGEST_WAIT_SECONDS = 2.5 * server.FIRST_GUESS_SECONDS
 service = server.Service(inference.Model(Held(), description, inference.FLOAT32), workers=1, batch_size=1)
 signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])

@@ -109,7 +109,7 @@ def test_a_server_that_is_told_to_end_answers_what_it_has_and_takes_nothing_more
     assert server.process.wait(30) == 0
 
 
-def wait_until(condition, timeout_seconds: float = 60) -> None:
+def wait_until(condition, timeout_seconds: float = 240) -> None:
     deadline = time.monotonic() + timeout_seconds
     while not condition():
         assert time.monotonic() < deadline
