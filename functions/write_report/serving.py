@@ -27,9 +27,12 @@ def section(run: Run) -> dict[str, Any] | None:
                 "result",
                 "accuracy",
                 "like float32",
+                "calibration error",
                 "ms an image",
                 "ms of a core",
                 "images a second",
+                "MB of memory",
+                "s to start",
                 "MB",
                 "reason",
             ),
@@ -45,15 +48,18 @@ def _row(one: dict[str, Any], chosen: str) -> tuple[Any, ...]:
     said = Markup('<span class="{}">{}</span>').format(*result)
     found = one["measured"]
     if not found:
-        return one["variant"], said, *["–"] * 6, one["reason"]
+        return one["variant"], said, *["–"] * 9, one["reason"]
     return (
         one["variant"],
         said,
         percent(found["accuracy"], 2),
         percent(found["agreement"]),
+        figures(found["calibration_error"]),
         figures(found["latency_ms"]),
         figures(found["core_ms"]),
         figures(found["images_per_second"]),
+        figures(round(found["memory_mb"])),
+        figures(found["start_seconds"]),
         figures(round(found["size_bytes"] / BYTES_PER_MB, 1)),
         one["reason"],
     )
