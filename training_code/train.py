@@ -171,7 +171,8 @@ def train(options: Options) -> None:
     processes = join()
     try:
         torch.manual_seed(options.seed)
-        torch.use_deterministic_algorithms(True, warn_only=True)
+        # Not use_deterministic_algorithms, which imports PyTorch's compiler to tell it as well: two seconds of a trial.
+        torch.set_deterministic_debug_mode("warn")
         training = _train(options, manifest, processes, _stop_on_sigterm())
         if training.best and processes.is_first:
             print(final_line(training.best), flush=True)

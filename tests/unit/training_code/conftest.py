@@ -40,7 +40,7 @@ def by_hand(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
-    torch.use_deterministic_algorithms(False)
+    torch.set_deterministic_debug_mode("default")
 
 
 @pytest.fixture
@@ -102,3 +102,23 @@ def weights_file(tmp_path: Path) -> Callable[..., Path]:
         return path
 
     return write
+
+
+@pytest.fixture
+def final(dataset: Path, prepared: Path, tmp_path: Path) -> dict[str, Any]:
+    """Options of a final training that takes a second."""
+    return {
+        "stage": "final",
+        "dataset": dataset,
+        "manifest": prepared,
+        "inference_code": ROOT / "inference_code",
+        "model_dir": tmp_path / "model",
+        "output_data_dir": tmp_path / "output",
+        "architecture": "shufflenet_v2_x0_5",
+        "image_size_px": 32,
+        "hidden_units": 8,
+        "batch_size": 8,
+        "epochs": 3,
+        "learning_rate": 0.003,
+        "debugger_save_interval_steps": 4,
+    }

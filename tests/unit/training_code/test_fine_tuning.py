@@ -1,0 +1,103 @@
+"""A head on frozen features, and what fine-tuning makes of it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import train as train_script
+from documents import read_document
+from options import OptionsError
+from prepare_dataset import prepare
+from prepare_dataset import read_options as prepare_options
+from safetensors.torch import load_file
+
+Arguments = Callable[..., list[str]]
+FIRST, LAST = "conv1.0.weight", "conv5.0.weight"  # of the network's convolutions
+
+
+@pytest.fixture
+def frozen(
+    final: dict[str, Any], arguments: Arguments, tmp_path: Path, weights_file: Callable[..., Path]
+) -> dict[str, Any]:
+    """Options of a final training on frozen features, which are there."""
+    features = {
+        "mode": "frozen_features",
+        "architecture": final["architecture"],
+        "weights": "channel",
+        "weights_file": weights_file(final["architecture"]),
+        "image_size_px": 32,
+    }
+    folders = {"dataset": final["dataset"], "model_dir": tmp_path / "prepared"}
+    prepare(prepare_options(arguments(**folders, checkpoint_dir=tmp_path / "features", **features)))
+    return final | features | {"features": tmp_path / "features"}
+
+
+def train(options: list[str]) -> None:
+    train_script.train(train_script.read_options(options))
+
+
+def test_a_trial_imports_only_what_a_head_needs(frozen: dict[str, Any], arguments: Arguments) -> None:
+    """PyTorch's compiler alone, which much of it imports in passing, is two seconds of each trial."""
+    heavy = {"torch._dynamo", "torch._inductor", "torchvision", "timm", "smdebug", "pandas"}
+    script = (
+        "import sys, train; train.train(train.read_options(sys.argv[1:])); "
+        f"sys.exit(', '.join({heavy} & set(sys.modules)))"
+    )
+    options = arguments(**frozen | {"stage": "trial"})
+
+    job = subprocess.run(
+        [sys.executable, "-c", script, *options],
+        cwd=Path(train_script.__file__).parent,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert "final valid_accuracy=" in job.stdout
+    assert job.stderr.strip() == ""
+
+
+def test_a_head_on_frozen_features_becomes_a_whole_model(
+    frozen: dict[str, Any], arguments: Arguments, tmp_path: Path, weights_file: Callable[..., Path]
+) -> None:
+    frozen |= {"epochs": 8}
+    train(arguments(**frozen))
+
+    model = read_document(tmp_path / "model/model.json", "model")
+    manifest = read_document(tmp_path / "prepared/manifest.json", "manifest")
+    assert model["digests"]["pretrained_weights"] == manifest["features"]["weights_sha256"]
+    findings = read_document(tmp_path / "output/findings.json", "findings")
+    assert findings["findings"][0]["message"] == f"The hooks wrote {findings['tensors_saved']} tensors."
+    saved, given = load_file(tmp_path / "model/model.safetensors"), load_file(frozen["weights_file"])
+    np.testing.assert_array_equal(saved[LAST], given[LAST])
+
+    other = weights_file(frozen["architecture"], "b.pth", **{"conv1.1.bias": -given["conv1.1.bias"] - 1})
+    with pytest.raises(OptionsError, match="the features are of the weights"):
+        train(arguments(**frozen | {"weights_file": other}))
+
+
+@pytest.mark.parametrize("unfreeze", ["last_stage", "all"])
+def test_fine_tuning_goes_on_from_the_tuned_head(
+    frozen: dict[str, Any], arguments: Arguments, tmp_path: Path, unfreeze: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = {"unfreeze": unfreeze, "head_epochs": 4, "epochs": 2, "augmentation": "strong", "tuned": "learning_rate"}
+    train(arguments(**frozen | asked))
+
+    history = read_document(tmp_path / "output/training_history.json", "training_history")
+    assert [epoch["phase"] for epoch in history["epochs"]] == ["head"] * 4 + ["fine_tune"] * 2
+    assert (history["decisions"]["frozen_parameters"] == 0) == (unfreeze == "all")
+    values = {(value["phase"], value["name"]): value for value in history["values"]}
+    assert (values["head", "learning_rate"]["origin"], values["head", "learning_rate"]["value"]) == ("tuned", 0.003)
+    assert values["fine_tune", "learning_rate"]["origin"] == "derived"
+    assert values["fine_tune", "learning_rate"]["value"] == pytest.approx(0.0003)
+    assert "mirrored, " in capsys.readouterr().out
+    saved, given = load_file(tmp_path / "model/model.safetensors"), load_file(frozen["weights_file"])
+    fine_tuned = history["best_epoch"] > 4
+    assert np.array_equal(saved[LAST], given[LAST]) != fine_tuned
+    assert np.array_equal(saved[FIRST], given[FIRST]) != (fine_tuned and unfreeze == "all")
