@@ -29,21 +29,23 @@ BASELINE = {"learning_rate": 3e-3, "eps": 1e-8, "weight_decay": 1e-2, "batch_siz
 
 def main() -> None:
     parser = options(__doc__)
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--trials", type=int, default=20)
     parser.add_argument("--epochs", type=int, default=8)
     parser.add_argument("--unfreeze", default="last_stage")
     parser.add_argument("--image-size-px", type=int, default=256)
+    parser.add_argument("--folder", type=Path, help="where it works, and finds the features of an earlier run")
     given = parser.parse_args()
     if not given.weights:
         parser.error("--weights: accuracy without pretrained weights says nothing")
     root = dataset_of(given)
     ours, baseline, seconds = [], [], []
-    with tempfile.TemporaryDirectory() as folder:
-        plain, padded = Path(folder) / "crop", Path(folder) / "pad"
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = given.folder or Path(temporary)
+        plain, padded = folder / "crop", folder / "pad"
         prepare(given, root, plain)
         preparing = core_seconds(lambda: prepare(given, root, padded))
-        for seed in range(given.seeds):
+        for seed in given.seeds:
 
             def train(seed: int = seed) -> None:
                 chosen = tune(given, padded, seed)

@@ -59,7 +59,7 @@ def main() -> None:
         squares(root, entries[:1], preprocessing),
         [0],
         preprocessing,
-        augmentation_of("strong", True, 0, preprocessing),
+        augmentation_of("cut", True, 0, preprocessing),
         device,
     )
     order = [list(range(start, start + BATCH)) for start in range(0, len(entries) - BATCH + 1, BATCH)]

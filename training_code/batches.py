@@ -122,17 +122,18 @@ class FeatureBatches:
 def augmentation_of(
     name: str, mirror: bool, seed: int, preprocessing: Mapping[str, Any]
 ) -> Callable[[np.ndarray, int, int, int], np.ndarray]:
-    """Return what makes a training square of a picture: `gentle` or `strong` of augmentation.py."""
-    from augmentation import chance_of, gentle, mirrored, strong
+    """Return what makes a training square of a picture: `gentle` or `cut` of augmentation.py."""
+    from augmentation import chance_of, cut, gentle, mirrored
     from data import fill_of
-
-    change = {"gentle": gentle, "strong": strong}[name]
 
     def augment(pixels: np.ndarray, side: int, epoch: int, index: int) -> np.ndarray:
         chance = chance_of(seed, epoch, index)
         if mirror and chance.random() < 0.5:
             pixels = np.ascontiguousarray(mirrored(pixels))
-        return np.array(change(Image.fromarray(pixels), side, chance, fill_of(preprocessing)))
+        picture = Image.fromarray(pixels)
+        if name == "cut":
+            return np.array(cut(picture, side, chance))
+        return np.array(gentle(picture, side, chance, fill_of(preprocessing)))
 
     return augment
 

@@ -253,7 +253,7 @@ class _Run:
         if not progress.step:
             torch.manual_seed(seed)  # of dropout: an epoch depends on no other
         order = cut_batches(self.batches.train_images, phase.batch_size, torch.Generator().manual_seed(seed))
-        train_unfrozen(self.network)
+        train_unfrozen(self.network, phase.keep_statistics)
         self.around.observer.mode(training=True)
         size_px = phase.size_px(progress.epoch - 1)
         started, first, waited = time.monotonic(), progress.step, self.batches.waited_seconds

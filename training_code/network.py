@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torchvision
 from job import JobError
+from lean_torchvision import torchvision
 from safetensors.torch import load_file
 from torch import nn
 

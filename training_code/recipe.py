@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 FINE_TUNE_SHARE = 0.1  # of the tuned rate: after the head has learnt, nothing should move as fast again
-FINE_TUNE_RATES = (1e-4, 5e-4)
+FINE_TUNE_RATES = (3e-4, 5e-4)
 FINE_TUNE_BATCH = 32
 STAGE_DECAY = 0.7  # of the learning rate, from each stage to the one before it (Howard and Ruder 2018, ULMFiT)
 LABEL_SMOOTHING = 0.1
@@ -47,6 +47,8 @@ class Phase:
     stage_decay: float = 1.0
     label_smoothing: float = 0.0
     averaging: float = 0.0
+    keep_statistics: bool = False
+    """Of batch norms: those of the pretraining, not of small batches."""
     patience: int = 0
     sizes_px: tuple[int, ...] = ()
     rules: Mapping[str, str] = field(default_factory=dict)
@@ -75,6 +77,7 @@ def whole_phase(tuned: Tuned, epochs: int, patience: int, image_size_px: int, pr
         stage_decay=STAGE_DECAY if pretrained else 1.0,
         label_smoothing=LABEL_SMOOTHING if pretrained else 0.0,
         averaging=AVERAGING if pretrained else 0.0,
+        keep_statistics=pretrained,
         patience=patience,
         sizes_px=(image_size_px,) * epochs,
     )
@@ -93,6 +96,7 @@ def fine_tune_phase(tuned: Tuned, epochs: int, patience: int, image_size_px: int
         stage_decay=STAGE_DECAY,
         label_smoothing=LABEL_SMOOTHING,
         averaging=AVERAGING,
+        keep_statistics=True,
         patience=patience,
         sizes_px=sizes(epochs, image_size_px),
         rules={

@@ -52,12 +52,13 @@ def freeze(network: nn.Module, stages: dict[str, int], unfreeze: str) -> None:
         parameter.requires_grad_(stages[name] >= first)
 
 
-def train_unfrozen(network: nn.Module) -> None:
-    """Set train mode, except where nothing learns: statistics of a frozen batch norm are frozen too."""
+def train_unfrozen(network: nn.Module, keep_statistics: bool) -> None:
+    """Set train mode, except where nothing learns and, with `keep_statistics`, in batch norms."""
     network.train()
     for module in network.modules():
         own = list(module.parameters(recurse=False))
-        if own and not any(parameter.requires_grad for parameter in own):
+        is_kept = keep_statistics and isinstance(module, nn.BatchNorm2d)
+        if is_kept or (own and not any(parameter.requires_grad for parameter in own)):
             module.eval()
 
 

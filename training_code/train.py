@@ -123,7 +123,7 @@ def read_options(arguments: list[str] | None) -> Options:
         help="what stage final fine-tunes after the head, in mode frozen_features (default: head, nothing)",
     )
     parser.add_argument(
-        "--augmentation", choices=("gentle", "strong"), default="gentle", help="of training images (default: gentle)"
+        "--augmentation", choices=("gentle", "cut"), default="gentle", help="of training images (default: gentle)"
     )
     parser.add_argument(
         "--mirror",

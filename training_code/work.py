@@ -129,7 +129,7 @@ def _with_images(options: Options, manifest: dict[str, Any], model: Model, unfre
     entries = {split: images_of(manifest, split) for split in ("train", "valid")}
     labels = {split: [entry["class_index"] for entry in entries[split]] for split in entries}
     train = squares(options.dataset, entries["train"], model.preprocessing)
-    if options.augmentation == "strong":
+    if options.augmentation == "cut":
         side = round(PICTURE_SHARE * options.image_size_px)
         if options.fit == "pad":  # what is cut out has margins too, as what is served
             larger = {**model.preprocessing, "image_size_px": side, "resize_px": side}

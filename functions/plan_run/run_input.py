@@ -34,7 +34,9 @@ def complete(given: Any, name_prefix: str, default_instances: dict[str, str]) ->
     run_input["instances"].setdefault("optimize", run_input["instances"]["endpoint"])
     from_scratch = run_input["model"]["weights"] == "none"
     run_input["tuning"].setdefault("mode", "full" if from_scratch else "frozen_features")
-    run_input["training"].setdefault("augmentation", "gentle" if from_scratch else "strong")
+    fine_tuned = run_input["tuning"]["mode"] == "frozen_features" and run_input["training"]["unfreeze"] != "head"
+    run_input["training"].setdefault("epochs", 6 if fine_tuned else 20)
+    run_input["training"].setdefault("augmentation", "gentle" if from_scratch else "cut")
     run_input["serving"].setdefault("variant", "float32" if from_scratch else "fastest")
     _check_across_keys(run_input, name_prefix)
     return run_input

@@ -86,7 +86,7 @@ def test_a_head_on_frozen_features_becomes_a_whole_model(
 def test_fine_tuning_goes_on_from_the_tuned_head(
     frozen: dict[str, Any], arguments: Arguments, tmp_path: Path, unfreeze: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    asked = {"unfreeze": unfreeze, "head_epochs": 4, "epochs": 2, "augmentation": "strong", "tuned": "learning_rate"}
+    asked = {"unfreeze": unfreeze, "head_epochs": 4, "epochs": 2, "augmentation": "cut", "tuned": "learning_rate"}
     train(arguments(**frozen | asked))
 
     history = read_document(tmp_path / "output/training_history.json", "training_history")

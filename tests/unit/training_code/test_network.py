@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 import urllib.error
 from collections.abc import Callable
 from pathlib import Path
@@ -159,3 +161,15 @@ def test_the_weights_digest_follows_the_backbone_only(weights_file: Callable[...
 
     assert digest_weights({**before, "fc.weight": torch.zeros(2, 1024)}, head) == digest_weights(before, head)
     assert digest_weights({**before, "conv1.1.bias": torch.ones(24)}, head) != digest_weights(before, head)
+
+
+def test_networks_are_built_without_the_compiler_that_torchvision_still_imports() -> None:
+    """Once the second fails, lean_torchvision.py can go."""
+
+    def imports_the_compiler(code: str) -> bool:
+        script = f"{code}; import sys; sys.exit(2 if 'torch._dynamo' in sys.modules else 3)"
+        folder = Path(__file__).parents[3] / "training_code"
+        return subprocess.run([sys.executable, "-W", "ignore", "-c", script], cwd=folder, check=False).returncode == 2
+
+    assert not imports_the_compiler("import network; network.build_network('resnet18', 32, None)")
+    assert imports_the_compiler("import torchvision")

@@ -32,18 +32,20 @@ def test_the_last_stage_is_what_works_at_the_last_resolution(architecture: str, 
     assert next(iter(stages.values())) == 0
 
 
-def test_what_is_frozen_keeps_its_values_and_its_statistics() -> None:
+@pytest.mark.parametrize("keep_statistics", [False, True])
+def test_what_is_frozen_keeps_its_values_and_its_statistics(keep_statistics: bool) -> None:
     network = build_network("resnet18", 64, None)
     stages = stages_of(network, "fc", 64)
     freeze(network, stages, "last_stage")
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
 
-    train_unfrozen(network)
+    train_unfrozen(network, keep_statistics)
     network(torch.rand(4, 3, 64, 64)).sum().backward()
 
     after = network.state_dict()
     assert torch.equal(after["layer3.1.bn2.running_mean"], before["layer3.1.bn2.running_mean"])
-    assert not torch.equal(after["layer4.1.bn2.running_mean"], before["layer4.1.bn2.running_mean"])
+    kept = torch.equal(after["layer4.1.bn2.running_mean"], before["layer4.1.bn2.running_mean"])
+    assert kept == keep_statistics
     assert {name for name, parameter in network.named_parameters() if parameter.grad is not None} == {
         name for name in stages if name.startswith(("layer4", "fc"))
     }
