@@ -14,6 +14,7 @@ import math
 import random
 
 import numpy as np
+from lean_torchvision import import_torchvision
 from PIL import Image
 
 GENTLE_ANGLE = 10.0  # degrees
@@ -34,9 +35,7 @@ def chance_of(seed: int, epoch: int, index: int) -> random.Random:
 def gentle(picture: Image.Image, size_px: int, chance: random.Random, fill: Colour) -> Image.Image:
     """Turn, scale, shift and light a square picture a little; `fill` is what comes in from beyond its edge."""
     # Not transforms.v2, which has the same kernels for Pillow's pictures, and imports PyTorch's compiler.
-    from lean_torchvision import torchvision
-
-    functional = torchvision.transforms.functional
+    functional = import_torchvision().transforms.functional
     shift = [round(chance.uniform(-GENTLE_SHIFT, GENTLE_SHIFT) * size_px) for _ in range(2)]
     angle, scale = chance.uniform(-GENTLE_ANGLE, GENTLE_ANGLE), chance.uniform(*GENTLE_SCALES)
     moved = functional.affine(

@@ -239,7 +239,7 @@ class _Run:
         self.seed, self.around, self.training, self.earlier = seed, around, training, earlier
         self.groups = groups
         self.optimizer = AdamW(groups, phase.eps)
-        self.average = MovingAverage(network, phase.averaging)
+        self.average = MovingAverage(network, phase.averaging, phase.start_share)
         self.progress = _Progress()
         self.steps = len(cut_batches(batches.train_images, phase.batch_size, torch.Generator()))
         self.wrapped = around.processes.wrap(network)

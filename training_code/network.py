@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 from job import JobError
-from lean_torchvision import torchvision
+from lean_torchvision import import_torchvision
 from safetensors.torch import load_file
 from torch import nn
 
@@ -146,6 +146,7 @@ def preprocessing_of(architecture: str, image_size_px: int, fit: str) -> dict[st
 
 
 def _build_torchvision(architecture: str) -> nn.Module:
+    torchvision = import_torchvision()
     names = torchvision.models.list_models(module=torchvision.models)
     if architecture not in names:
         raise UnknownArchitecture(
@@ -240,7 +241,7 @@ def _download(architecture: str) -> dict[str, torch.Tensor]:
     if architecture.startswith(TIMM):
         return _download_timm(architecture)
     try:
-        weights = torchvision.models.get_model_weights(architecture)["DEFAULT"]
+        weights = import_torchvision().models.get_model_weights(architecture)["DEFAULT"]
     except (KeyError, ValueError) as error:
         raise WeightsUnavailable(
             f"torchvision has no pretrained weights for {architecture}: set weights to none or to a file"

@@ -18,6 +18,7 @@ FINE_TUNE_BATCH = 32
 STAGE_DECAY = 0.7  # of the learning rate, from each stage to the one before it (Howard and Ruder 2018, ULMFiT)
 LABEL_SMOOTHING = 0.1
 AVERAGING = 0.99
+START_SHARE = 0.5
 FULL_SIZE_SHARE = 0.4  # of the epochs, the last ones
 SIZES = (0.72, 0.86)  # of the side that serving sees, in the first epochs and in the last (Touvron et al. 2019, FixRes)
 LEAST_SCHEDULED_PX = 128
@@ -47,6 +48,8 @@ class Phase:
     stage_decay: float = 1.0
     label_smoothing: float = 0.0
     averaging: float = 0.0
+    start_share: float = 0.0
+    """Of the weights that are validated and kept: how much of them is the network that the phase began with."""
     keep_statistics: bool = False
     """Of batch norms: those of the pretraining, not of small batches."""
     patience: int = 0
@@ -96,6 +99,7 @@ def fine_tune_phase(tuned: Tuned, epochs: int, patience: int, image_size_px: int
         stage_decay=STAGE_DECAY,
         label_smoothing=LABEL_SMOOTHING,
         averaging=AVERAGING,
+        start_share=START_SHARE,
         keep_statistics=True,
         patience=patience,
         sizes_px=sizes(epochs, image_size_px),

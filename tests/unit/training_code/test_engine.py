@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from averaging import MovingAverage
 from batches import FeatureBatches, cut_batches
 from checkpoint import Checkpoints
 from data import DatasetError
@@ -40,7 +41,10 @@ def train(
 ) -> tuple[torch.nn.Module, Training]:
     torch.manual_seed(5)
     network = build_head(6, 8, 3, dropout=0.2)
-    phase = Phase("head", learning_rate, 1e-8, 1e-2, 16, epochs, averaging=averaging, patience=patience)
+    share = 0.25 if averaging else 0.0
+    phase = Phase(
+        "head", learning_rate, 1e-8, 1e-2, 16, epochs, averaging=averaging, start_share=share, patience=patience
+    )
     groups = [Group(list(network.parameters()), phase.learning_rate, phase.weight_decay)]
     around = Surroundings(checkpoints, stopping=stopping)
     criterion = torch.nn.CrossEntropyLoss()
@@ -133,6 +137,19 @@ def test_the_optimizer_is_torchs_adamw() -> None:
 
     for one, other in zip(ours.parameters(), theirs.parameters(), strict=True):
         torch.testing.assert_close(one, other, rtol=0, atol=0)
+
+
+def test_the_average_is_drawn_back_to_where_it_began() -> None:
+    network = torch.nn.Linear(2, 2)
+    torch.nn.init.zeros_(network.weight)
+    average = MovingAverage(network, decay=0.5, start_share=0.25)
+    torch.nn.init.ones_(network.weight)
+    for _ in range(50):
+        average.update()
+
+    with average.in_place():
+        torch.testing.assert_close(network.weight.detach(), torch.full((2, 2), 0.75))
+    assert torch.equal(network.weight, torch.ones(2, 2))
 
 
 def test_a_loss_that_is_no_number_ends_the_training() -> None:
