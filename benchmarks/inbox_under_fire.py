@@ -6,7 +6,7 @@
 The endpoint is a tiny server that answers at once, so that the figures are those of the inbox. The queue's visibility
 is set to 20 seconds instead of the template's 720, lest a killed function's messages take twelve minutes to come back.
 Prints one JSON document; `ratio` is images a second against one client that asks the same endpoint directly, one image
-after the other, before anything goes wrong. Exits with 1 if a version has no result, or more than one.
+after the other, before anything goes wrong. Exits with 1 if a version has no result, more than one, or no event.
 """
 
 import argparse
@@ -236,7 +236,8 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as home:
         report = under_fire(Path(home), options.images, options.seed, options.timeout)
     print(json.dumps(report, indent=2))
-    return 0 if report["lost"] == report["results_doubled"] == report["wrong"] == 0 else 1
+    unheard = report["versions_in"] - report["events_heard"]
+    return 0 if report["lost"] == report["results_doubled"] == report["wrong"] == unheard == 0 else 1
 
 
 def under_fire(home: Path, count: int, seed: int, timeout_seconds: float) -> dict[str, Any]:
