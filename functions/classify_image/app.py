@@ -185,7 +185,9 @@ def _milliseconds_since(started: float) -> float:
 
 @functools.cache
 def client(service: str) -> Any:
-    if service == "sagemaker-runtime":  # what it does not answer is held back, not waited for
-        once = Config(connect_timeout=5, read_timeout=INVOKE_SECONDS, retries={"total_max_attempts": 1})
-        return boto3.client(service, config=once)
-    return boto3.client(service)
+    """What can be held back is not waited for: neither the endpoint nor the bus outlasts the function."""
+    waits = {
+        "sagemaker-runtime": Config(connect_timeout=2, read_timeout=INVOKE_SECONDS, retries={"total_max_attempts": 1}),
+        "events": Config(connect_timeout=2, read_timeout=4, retries={"total_max_attempts": 2}),
+    }
+    return boto3.client(service, config=waits.get(service))

@@ -104,3 +104,12 @@ def test_an_event_that_is_not_taken_is_published_later(drop, handle, handle_sent
     endpoint.failed_entries = 0
     handle_sent()
     assert (len(endpoint.events), len(endpoint.asked)) == (1, 1)
+
+
+def test_neither_the_endpoint_nor_the_bus_is_waited_for_longer_than_there_is_time(load):
+    app = load("classify_image")
+    seconds = 0
+    for service in ("sagemaker-runtime", "events"):
+        config = app.client(service).meta.config
+        seconds += config.retries["total_max_attempts"] * (config.connect_timeout + config.read_timeout)
+    assert seconds < app.INVOKE_SECONDS + app.RESERVE_SECONDS
