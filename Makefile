@@ -49,6 +49,10 @@ screenshots: .venv/.dev  ## README.md's pictures, of what `make demo` has left
 images: .venv-images/.installed  ## rewrite the template's accounts of AWS's images from the SageMaker SDK's tables
 	.venv/bin/python docs/write_images.py .venv-images
 
+wheels: .venv/.installed  ## put what jobs without a network install into a stack's bucket: make wheels BUCKET=...
+	@test -n "$(BUCKET)" || { echo "Name the stack's bucket: make wheels BUCKET=..." >&2; exit 1; }
+	.venv/bin/python -m kelpie.wheels s3://$(BUCKET)/wheels/
+
 audit: .venv-audit/.installed  ## hold the template against published rules; .checkov.yaml says which do not apply, and why
 	.venv-audit/bin/checkov --config-file .checkov.yaml
 
@@ -86,4 +90,4 @@ clean:  ## remove what make has installed in this folder
 	.venv-audit/bin/python -m pip $(PIP_INSTALL) --requirement requirements-audit.txt
 	touch $@
 
-.PHONY: help install demo test browser check format screenshots images audit clean
+.PHONY: help install demo test browser check format screenshots images wheels audit clean
