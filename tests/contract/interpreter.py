@@ -29,10 +29,11 @@ class QueryEvaluationError(Exception):
 
 @dataclass
 class Run:
-    """What a walk came to. requests: the Arguments of each visit, by state."""
+    """What a walk came to. requests: the Arguments of each visit, by state. evaluated: states and their expressions."""
 
     path: list[str] = field(default_factory=list)
     requests: dict[str, list[Any]] = field(default_factory=dict)
+    evaluated: set[tuple[str, str]] = field(default_factory=set)
     status: str = "RUNNING"
     output: Any = None
     error: str | None = None
@@ -55,7 +56,7 @@ def walk(
             "input": data,
             "context": {"Execution": {"Id": EXECUTION_ARN, **(execution or {})}, "State": {"Name": name}},
         }
-        query = _query(scope, variables, clock_seconds)
+        query = _query(scope, variables, clock_seconds, run, name)
         match state["Type"]:
             case "Fail":
                 run.status, run.error, run.cause = "FAILED", query(state["Error"]), query(state["Cause"])
@@ -102,13 +103,16 @@ def evaluate(expression: str, bindings: dict[str, Any], clock_seconds: float = 0
     return value
 
 
-def _query(scope: dict[str, Any], variables: dict[str, Any], clock_seconds: float) -> Callable[[Any], Any]:
+def _query(
+    scope: dict[str, Any], variables: dict[str, Any], clock_seconds: float, run: Run, name: str
+) -> Callable[[Any], Any]:
     def query(template: Any) -> Any:
         if isinstance(template, dict):
             return {key: query(value) for key, value in template.items()}
         if isinstance(template, list):
             return [query(value) for value in template]
         if isinstance(template, str) and template.startswith("{%"):
+            run.evaluated.add((name, template))
             return evaluate(template, {**variables, "states": scope}, clock_seconds)
         return template
 

@@ -43,6 +43,10 @@ def plan(request, make_plan):
 
 @pytest.fixture
 def results(plan):
+    return answers(plan)
+
+
+def answers(plan):
     """What every task answers in a run that goes well and creates the endpoint."""
     names, config = plan["names"], plan["names"]["endpoint_config"]
     job = {"TrainingJobStatus": "Completed", "SecondaryStatus": "Completed"}

@@ -9,6 +9,16 @@ import pytest
 from localcloud import DeploymentFailed, deploy
 from localcloud.isolated import can_isolate
 
+BROKEN = """\
+  BrokenFunction:
+    Type: AWS::Serverless::Function
+    # So that there is something to roll back.
+    DependsOn: [JudgeEvaluationFunction, TrainAndDeploy]
+    Properties:
+      CodeUri: functions/clear_up/
+      Runtime: nodejs22.x
+      Role: !GetAtt ClearUpRole.Arn
+"""
 TRIALS = 12  # one at a time, so that a run goes on for longer than an update takes
 
 
@@ -70,16 +80,10 @@ def test_an_update_that_fails_leaves_what_was_there(champion, product, session, 
         return definition, functions.get_function(FunctionName=name)["Configuration"]["CodeSha256"]
 
     before, endpoint = deployed(), champion.endpoint()["EndpointConfigName"]
-    broken = changed(
-        product,
-        tmp_path,
-        "template.yaml",
-        "      CodeUri: functions/write_report/\n",
-        "      CodeUri: functions/write_report/\n      Runtime: nodejs22.x\n",
-    )
+    broken = changed(product, tmp_path, "template.yaml", "  ClearUpFunction:\n", BROKEN + "  ClearUpFunction:\n")
     judge = broken.parent / "functions" / "judge_evaluation" / "app.py"
     judge.write_text(judge.read_text() + "\nNEWER = True\n")
-    with pytest.raises(DeploymentFailed, match="WriteReportFunction"):
+    with pytest.raises(DeploymentFailed, match="BrokenFunction"):
         deploy(session, broken, champion.name, {})
 
     def status() -> str:
@@ -89,7 +93,7 @@ def test_an_update_that_fails_leaves_what_was_there(champion, product, session, 
     assert status() == "UPDATE_ROLLBACK_COMPLETE"
     assert deployed() == before
     assert champion.endpoint()["EndpointConfigName"] == endpoint
-    assert champion.answer()["label"]
+    assert champion.answer()["model"]["weights_sha256"]
 
 
 @pytest.mark.parametrize("on_deletion", ["Retain", "Delete"])
@@ -106,7 +110,7 @@ def test_a_live_endpoint_outlives_the_stack_or_goes_with_it(own_stack, product, 
     assert [endpoint["EndpointStatus"] for endpoint in listed] == (["InService"] if kept else [])
     assert (stack.outputs["Bucket"] in buckets) is kept
     if kept:
-        assert stack.answer()["label"]
+        assert stack.answer()["model"]["weights_sha256"]
         stack.client("sagemaker").delete_endpoint(EndpointName=stack.name)
 
 
