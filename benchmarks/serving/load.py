@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import psutil
 
@@ -109,6 +110,14 @@ def processes() -> Iterator[tuple[str, psutil.Process]]:
         yield next((part for word, part in PARTS.items() if word in words), "ray"), process
 
 
+def backend_port() -> int:
+    """Return the port at which the replica itself listens: the one that the adapter is told of."""
+    urls = (process.environ().get("RAYSERVE_BACKEND_URL") for part, process in processes() if part == "ray")
+    port = urlsplit(next(filter(None, urls))).port
+    assert port is not None
+    return port
+
+
 def core_seconds() -> dict[str, float]:
     """Return the processor time by part, that of processes which have ended included."""
     spent: dict[str, float] = {}
@@ -139,16 +148,17 @@ async def watch(samples: list[float]) -> None:
 
 
 async def measure(given: dict[str, Any]) -> dict[str, Any]:
-    """Ask as `given` says: port, path, images (files), seconds, and clients or rate and evenly."""
-    requests = [request(given["path"], Path(image).read_bytes()) for image in given["images"]]
-    await by_clients(given["port"], requests, given.get("clients", 1), WARM_UP_SECONDS)
+    """Ask as `given` says: port, images (files), seconds, clients or rate and evenly, and whether past the adapter."""
+    path, port = ("/", backend_port()) if given.get("past_adapter") else ("/invocations", given["port"])
+    requests = [request(path, Path(image).read_bytes()) for image in given["images"]]
+    await by_clients(port, requests, given.get("clients", 1), WARM_UP_SECONDS)
     samples: list[float] = []
     watching = asyncio.create_task(watch(samples))
     before, begun = core_seconds(), time.perf_counter()
     if "rate" in given:
-        asked = await by_rate(given["port"], requests, given["rate"], given["evenly"], given["seconds"])
+        asked = await by_rate(port, requests, given["rate"], given["evenly"], given["seconds"])
     else:
-        asked = await by_clients(given["port"], requests, given["clients"], given["seconds"])
+        asked = await by_clients(port, requests, given["clients"], given["seconds"])
     elapsed, after = time.perf_counter() - begun, core_seconds()
     watching.cancel()
     answered = len(asked.seconds)

@@ -36,7 +36,6 @@ class Server:
     """A server that answers."""
 
     port: int
-    path: str
     started_seconds: float
     """From the start of its process to its first answer to an image."""
     log: list[tuple[float, str]]
@@ -51,8 +50,8 @@ class Client:
         self.python = Environments().with_requirements("ray", HERE / "requirements.txt", say).python
 
     def ask(self, server: Server, seconds: float, **how: float) -> dict[str, Any]:
-        """Return load.py's document. how: clients=, or rate= a second."""
-        given = {"port": server.port, "path": server.path, "images": self._images, "seconds": seconds, **how}
+        """Return load.py's document. how: clients=, or rate= a second and evenly=; past_adapter=."""
+        given = {"port": server.port, "images": self._images, "seconds": seconds, **how}
         done = subprocess.run(
             [str(self.python), str(HERE / "load.py"), json.dumps(given)], check=True, stdout=subprocess.PIPE, text=True
         )
@@ -74,7 +73,7 @@ def ours(artifact: Path, image: Path) -> Iterator[Server]:
         launch = ray_image(Environments()).serving
         assert launch is not None
         spec = launch(ServingContainer(artifact, port, Path(folder), environment, print))
-        with _started(spec, port, "/invocations", image) as server:
+        with _started(spec, port, image) as server:
             yield server
 
 
@@ -90,21 +89,21 @@ def baseline(python: Path, artifact: Path, image: Path, workers: int) -> Iterato
         "ARTIFACT": str(artifact),
         "THREADS": str(max(1, (os.cpu_count() or 1) // workers)),
     }
-    with _started(ProcessSpec([*command, *options], environment, HERE), port, "/invocations", image) as server:
+    with _started(ProcessSpec([*command, *options], environment, HERE), port, image) as server:
         yield server
 
 
 @contextmanager
-def _started(spec: ProcessSpec, port: int, path: str, image: Path) -> Iterator[Server]:
+def _started(spec: ProcessSpec, port: int, image: Path) -> Iterator[Server]:
     begun, log = time.perf_counter(), list[tuple[float, str]]()
     process = spawn(spec, lambda line: log.append((round(time.perf_counter() - begun, 2), line)))
     try:
         content = image.read_bytes()
-        while not _answers(f"http://127.0.0.1:{port}{path}", content):
+        while not _answers(f"http://127.0.0.1:{port}/invocations", content):
             if process.exit_code is not None or time.perf_counter() - begun > LONGEST_START_SECONDS:
                 raise ServerFailed("\n".join(line for _, line in log[-LOG_LINES:]))
             time.sleep(0.05)
-        yield Server(port, path, time.perf_counter() - begun, log)
+        yield Server(port, time.perf_counter() - begun, log)
     finally:
         process.terminate(10)
 
