@@ -10,6 +10,8 @@ PIP_INSTALL := install --quiet --disable-pip-version-check
 SAM := .venv-sam/bin/sam
 # statelint 3.1.0 does not know that JSONata may stand in Seconds, nor that 2 is a BackoffRate.
 LITERAL_SECONDS := 's/"Seconds": "\{%[^"]*%\}"/"Seconds": 1/'
+# What functions, jobs and endpoint install. The command's own requirements are not pinned down to the last.
+SHIPPED := $(wildcard functions/*/requirements.txt) training_code/requirements.txt $(wildcard inference_code/*requirements*.txt)
 LOCAL_CREDENTIALS := AWS_ACCESS_KEY_ID=none AWS_SECRET_ACCESS_KEY=none AWS_DEFAULT_REGION=us-east-1
 
 help:  ## this list
@@ -53,11 +55,12 @@ wheels: .venv/.installed  ## put what jobs without a network install into a stac
 	@test -n "$(BUCKET)" || { echo "Name the stack's bucket: make wheels BUCKET=..." >&2; exit 1; }
 	.venv/bin/python -m kelpie.wheels s3://$(BUCKET)/wheels/
 
-audit: .venv-audit/.installed  ## hold the template against published rules; .checkov.yaml says which do not apply, and why
+audit: .venv-audit/.installed .venv-pip-audit/.installed  ## hold the template against published rules, what is shipped against advisories
 	.venv-audit/bin/checkov --config-file .checkov.yaml
+	.venv-pip-audit/bin/pip-audit --strict --disable-pip --no-deps $(SHIPPED:%=--requirement %)
 
 clean:  ## remove what make has installed in this folder
-	rm -rf .venv .venv-sam .venv-images .venv-audit
+	rm -rf .venv .venv-sam .venv-images .venv-audit .venv-pip-audit
 
 .venv/bin/python:
 	@case "$$(uname -s)" in Linux|Darwin) ;; *) echo "Kelpie runs on Linux and macOS, not on $$(uname -s)." >&2; exit 1 ;; esac
@@ -88,6 +91,11 @@ clean:  ## remove what make has installed in this folder
 .venv-audit/.installed: requirements-audit.txt | .venv/bin/python
 	.venv/bin/python -m venv .venv-audit
 	.venv-audit/bin/python -m pip $(PIP_INSTALL) --requirement requirements-audit.txt
+	touch $@
+
+.venv-pip-audit/.installed: requirements-pip-audit.txt | .venv/bin/python
+	.venv/bin/python -m venv .venv-pip-audit
+	.venv-pip-audit/bin/python -m pip $(PIP_INSTALL) --requirement requirements-pip-audit.txt
 	touch $@
 
 .PHONY: help install demo test browser check format screenshots images wheels audit clean

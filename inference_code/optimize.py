@@ -290,12 +290,17 @@ def _finish(artifact: Path, description: dict[str, Any], chosen: str, table: Tab
         (artifact / file).unlink(missing_ok=True)
     package = PACKAGE_OF.get(VARIANTS[chosen]["engine"])
     if package:
-        pins = Path(__file__).with_name(REQUIREMENTS).read_text().splitlines()
-        pin = next(pin for pin in pins if pin.startswith(f"{package}=="))
-        with (artifact / "code" / "requirements.txt").open("a") as requirements:
-            requirements.write(f"{pin}\n")
-        for wheel in wheels.glob(f"{pin.replace('==', '-')}-*.whl"):
-            shutil.copy(wheel, artifact / "code" / "wheels")
+        _require(package, artifact / "code", wheels)
+
+
+def _require(package: str, code: Path, wheels: Path) -> None:
+    """Have the endpoint install an engine: from the index or, without a network, from the wheel that travels along."""
+    pins = Path(__file__).with_name(REQUIREMENTS).read_text().splitlines()
+    pin = next(pin for pin in pins if pin.startswith(f"{package}=="))
+    with (code / "requirements.txt").open("a") as requirements:
+        requirements.write(f"{pin}\n")
+    for wheel in wheels.glob(f"{pin.replace('==', '-')}-*.whl"):
+        shutil.copy(wheel, code / "wheels")
 
 
 def _decode(

@@ -207,3 +207,19 @@ class TestChoosing:
     def test_a_name_that_cannot_be_had_says_why(self, optimize):
         with pytest.raises(Exception, match=r"asks for bfloat16, which cannot be had: No such processor"):
             optimize.choose(self.ROWS, "bfloat16", 0.003)
+
+
+class TestEngineOfTheEndpoint:
+    @pytest.mark.parametrize("has_network", [True, False])
+    def test_it_is_required_and_travels_along_where_there_is_no_network(self, optimize, tmp_path, has_network):
+        code, wheels = tmp_path / "code", tmp_path / "wheels"
+        (code / "wheels").mkdir(parents=True)
+        (code / "requirements.txt").write_text("fastjsonschema==2.22.3\n")
+        if not has_network:
+            wheels.mkdir()
+            for name in ("onnxruntime-1.31.1-cp313-cp313-any", "openvino-2026.4.1-22982-cp313-cp313-any"):
+                (wheels / f"{name}.whl").touch()
+        optimize._require("openvino", code, wheels)
+        assert (code / "requirements.txt").read_text().splitlines()[1].startswith("openvino==")
+        carried = [wheel.name.partition("-")[0] for wheel in (code / "wheels").iterdir()]
+        assert carried == ([] if has_network else ["openvino"])
