@@ -71,7 +71,7 @@ async def _serve(home: Path, port: int) -> None:
     from ministack.app import _build_persistence_save_dict, app
     from ministack.core.persistence import save_all
 
-    from localcloud.ministack import function_packages, lambdas, recorded_calls, repairs
+    from localcloud.ministack import auto_scaling, function_packages, lambdas, recorded_calls, repairs
     from localcloud.ministack.administration import Administration
     from localcloud.ministack.sagemaker import register, sagemaker_on
 
@@ -82,6 +82,7 @@ async def _serve(home: Path, port: int) -> None:
     lambdas.install(home / "lambda", port)
     sagemaker = sagemaker_on(home / "sagemaker", port)
     register(sagemaker)
+    auto_scaling.register(sagemaker)
 
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()

@@ -31,6 +31,8 @@ class Deployment:
     startup_timeout_seconds: float
     data_capture: Mapping[str, Any] | None = None
     """DataCaptureConfig of the configuration."""
+    instance_type: str | None = None
+    """None for a serverless variant."""
     serverless: Mapping[str, Any] | None = None
     """ServerlessConfig of a variant that has no instances of its own."""
 
@@ -54,5 +56,6 @@ def deployment_of(config: Mapping[str, Any], variant: Mapping[str, Any], model: 
             "ContainerStartupHealthCheckTimeoutInSeconds", DEFAULT_STARTUP_TIMEOUT_SECONDS
         ),
         data_capture=config.get("DataCaptureConfig"),
+        instance_type=variant.get("InstanceType"),
         serverless=variant.get("ServerlessConfig"),
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -82,6 +82,21 @@ def retaining(deployments: list[Deployment], current: list[Deployment], excluded
         )
         for one in deployments
     ]
+
+
+def check_scaled(
+    endpoint: str, current: list[Deployment], new: list[Deployment], scaled: Callable[[str, str], bool]
+) -> None:
+    """Raise ServiceError if a variant that auto scaling holds would get another instance type.
+
+    https://docs.aws.amazon.com/sagemaker/latest/dg/endpoint-scaling-update.html"""
+    types = {one.variant_name: one.instance_type for one in current}
+    for one in new:
+        if types.get(one.variant_name, one.instance_type) != one.instance_type and scaled(endpoint, one.variant_name):
+            raise validation_error(
+                f"The variant {one.variant_name} of {endpoint} is a target of auto scaling: deregister it before its "
+                f"instance type changes from {types[one.variant_name]} to {one.instance_type}."
+            )
 
 
 def check_status(record: Mapping[str, Any], verb: str, *allowed: str) -> None:

@@ -12,6 +12,7 @@ from botocore.exceptions import ClientError
 from localcloud.sagemaker.deployments import Deployment, deployment_of
 from localcloud.sagemaker.endpoint_records import (
     KIND,
+    check_scaled,
     check_status,
     deployments_in,
     enter,
@@ -120,6 +121,7 @@ class Endpoints:
                     "An endpoint of instances cannot become serverless, nor a serverless one an endpoint of instances: "
                     "create another endpoint."
                 )
+            check_scaled(name, deployments_in(record), deployments, self._service.auto_scaling.holds)
             record["LastDeploymentConfig"] = config
             record["PendingDeployments"] = [dataclasses.asdict(one) for one in deployments]
             record["PendingStage"] = {"Status": "Creating", "StartTime": datetime.now(UTC)}

@@ -10,9 +10,18 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-from localcloud.sagemaker import endpoint_configs, endpoints, model_packages, models, training_requests, tuning_requests
+from localcloud.sagemaker import (
+    auto_scaling,
+    endpoint_configs,
+    endpoints,
+    model_packages,
+    models,
+    target_tracking,
+    training_requests,
+    tuning_requests,
+)
 from localcloud.sagemaker.service import ACTIONS
-from localcloud.sagemaker.validation import Support, operation
+from localcloud.sagemaker.validation import SAGEMAKER, Support, operation
 
 TABLES = {
     "CreateEndpoint": endpoints.CREATE_SUPPORT,
@@ -39,17 +48,39 @@ Any other action is refused by name. Of the actions below, a field that is not h
 (`UnsupportedOperation`), but for those that are ignored on purpose. A trial of a tuning job is checked as the training
 job that it is, too. What is said of a field holds for all below it.
 """
+AUTO_SCALING = """# Application Auto Scaling, field by field
+
+Of this service the local cloud has what scales the production variants of endpoints by target tracking on
+`SageMakerVariantInvocationsPerInstance`, and it really scales them: where AWS makes two alarms for a policy, a thread
+looks at the metric `InvocationsPerInstance` every {seconds:.0f} seconds. It grows a variant after {growing} minutes
+in a row above the target value, and shrinks it after {shrinking} below {below:.0%} of it. So a policy has no alarms
+(`Alarms` is empty), there are no scaling activities to describe, and a variant has one policy at most. An endpoint that
+is deleted is released whoever deletes it, where AWS asks for the permission. Any other action is refused by name.
+"""
 
 
 def page() -> str:
     whole = ", ".join(sorted(ACTIONS.keys() - TABLES.keys()))
-    return "\n".join([HEAD.format(whole=whole), *(section(action) for action in sorted(TABLES))])
+    scaling = AUTO_SCALING.format(
+        seconds=auto_scaling.LOOK_SECONDS,
+        growing=target_tracking.GROWING_MINUTES,
+        shrinking=target_tracking.SHRINKING_MINUTES,
+        below=target_tracking.SHRINKING_BELOW,
+    )
+    return "\n".join(
+        [
+            HEAD.format(whole=whole),
+            *(section(action, TABLES[action]) for action in sorted(TABLES)),
+            scaling,
+            *(section(action, table, auto_scaling.SERVICE) for action, table in sorted(auto_scaling.TABLES.items())),
+        ]
+    )
 
 
-def section(action: str) -> str:
-    shape = operation(action).input_shape
+def section(action: str, support: Support, service: str = SAGEMAKER) -> str:
+    shape = operation(action, service).input_shape
     assert shape is not None
-    support, refused = TABLES[action], []
+    refused = []
     lines = [f"## {action}\n", "| field | |", "|---|---|"]
     for path, kind, text in rows(shape, "", support):
         if kind == "refused":

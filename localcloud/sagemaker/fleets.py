@@ -128,6 +128,10 @@ class Fleet:
         """POST /invocations to the healthy server with the fewest requests. Raises urllib3's errors."""
         return min(self._servers, key=lambda server: (not server.healthy, server.load)).post(body, headers)
 
+    def size(self) -> int:
+        """How many servers there are."""
+        return len(self._servers)
+
     def healthy(self) -> bool:
         """Whether every server answers its health check."""
         return all(server.healthy for server in self._servers)

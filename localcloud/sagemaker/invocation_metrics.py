@@ -20,11 +20,13 @@ from botocore.exceptions import BotoCoreError, ClientError
 from localcloud.sagemaker.gathering import Gathering
 
 if TYPE_CHECKING:
+    from localcloud.sagemaker.deployments import Deployment
     from localcloud.sagemaker.service import SageMaker
 
 logger = logging.getLogger(__name__)
 
 NAMESPACE = "AWS/SageMaker"
+PER_INSTANCE = "InvocationsPerInstance"
 PUT_SECONDS = 60.0
 """How long values are gathered until they are put: AWS's minute."""
 WATCHED_PUT_SECONDS = 5.0
@@ -48,13 +50,21 @@ class InvocationMetrics:
         )
 
     def record(
-        self, endpoint: str, config: str, variant: str, status: int, model_seconds: float, overhead_seconds: float
+        self,
+        endpoint: str,
+        deployment: Deployment,
+        instances: int,
+        status: int,
+        model_seconds: float,
+        overhead_seconds: float,
     ) -> None:
-        """Take in one request that a container was asked. status: the container's; 0 if it gave no answer, which is
-        counted as a server error.
+        """Take in one request that a container was asked. instances: of the variant now. status: the container's; 0 if
+        it gave no answer, which is counted as a server error.
         """
+        config, variant = deployment.config_name, deployment.variant_name
         values = {
             "Invocations": 1,
+            PER_INSTANCE: 1 / max(1, instances),
             "Invocation4XXErrors": int(400 <= status < 500),
             "Invocation5XXErrors": int(status >= 500 or status == 0),
             "InvocationModelErrors": int(not 200 <= status < 300),

@@ -288,6 +288,7 @@ class Rollouts:
     def _forget(self, name: str) -> None:
         shutil.rmtree(self._folder / name, ignore_errors=True)
         self._service.tags.forget(self._service.arn(f"endpoint/{name}"))
+        self._service.auto_scaling.forget(name)
         self._store.delete(KIND, name)
 
     def _wait(self, seconds: float) -> None:

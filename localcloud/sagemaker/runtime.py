@@ -90,8 +90,8 @@ def invoke_endpoint(service: SageMaker, name: str, body: bytes, headers: Mapping
             ) from error
         finally:
             answered = time.monotonic()
-            config = fleet.deployment.config_name
-            service.invocation_metrics.record(name, config, variant, status, answered - asked, asked - came)
+            times = (answered - asked, asked - came)
+            service.invocation_metrics.record(name, fleet.deployment, fleet.size(), status, *times)
     if not 200 <= answer.status < 300:
         raise _model_error(service, name, answer.status, answer.data.decode(errors="replace"))
     asked_with = (given.get("content-type"), body)

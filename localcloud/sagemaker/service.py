@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from localcloud.containers.images import Images
+from localcloud.sagemaker.auto_scaling import AutoScaling
 from localcloud.sagemaker.data_capture import DataCapture
 from localcloud.sagemaker.endpoint_configs import EndpointConfigs
 from localcloud.sagemaker.endpoints import Endpoints
@@ -105,6 +106,7 @@ class SageMaker:
         self.endpoint_configs = EndpointConfigs(self)
         self.invocation_metrics = InvocationMetrics(self)
         self.data_capture = DataCapture(self)
+        self.auto_scaling = AutoScaling(self)
         self.rollouts = Rollouts(self)
         self.endpoints = Endpoints(self)
 
@@ -149,6 +151,7 @@ class SageMaker:
     def close(self) -> None:
         """Stop every job and endpoint and wait until their processes are gone. What is recorded in `home` stays."""
         self.tuning_jobs.close()
+        self.auto_scaling.close()
         self.rollouts.close()
         self.invocation_metrics.close()
         self.data_capture.close()

@@ -1,4 +1,4 @@
-"""Requests and responses against botocore's own model of SageMaker.
+"""Requests and responses against botocore's own model of SageMaker, or of another service of the same protocol.
 
 botocore's client checks types and required members only; the service checks everything that the model says: lengths,
 ranges, patterns and enumerations too, and reports all violations at once, in AWS's words. What the model allows but
@@ -22,22 +22,25 @@ from localcloud.sagemaker.errors import ServiceError, unsupported, validation_er
 Violation = tuple[str, str]  # (where, as "inputDataConfig.1.member.channelName", and what constraint it fails)
 
 
+SAGEMAKER = "sagemaker"
+
+
 @functools.cache
-def operation(action: str) -> OperationModel:
-    """Return botocore's model of an action. Raises ServiceError UnknownOperationException if SageMaker has none of
+def operation(action: str, service: str = SAGEMAKER) -> OperationModel:
+    """Return botocore's model of an action. Raises ServiceError UnknownOperationException if the service has none of
     that name.
     """
-    model = _service_model()
+    model = _service_model(service)
     if action not in model.operation_names:
-        raise ServiceError("UnknownOperationException", f"SageMaker has no operation {action!r}", 404)
+        raise ServiceError("UnknownOperationException", f"{model.service_id} has no operation {action!r}", 404)
     return model.operation_model(action)
 
 
-def validate(action: str, parameters: object) -> dict[str, Any]:
+def validate(action: str, parameters: object, service: str = SAGEMAKER) -> dict[str, Any]:
     """Return the parameters of a request, timestamps as aware datetimes.
 
     Raises ServiceError SerializationException for a value of a wrong type and ValidationException for all else."""
-    shape = operation(action).input_shape
+    shape = operation(action, service).input_shape
     if shape is None:
         return {}
     violations: list[Violation] = []
@@ -48,9 +51,9 @@ def validate(action: str, parameters: object) -> dict[str, Any]:
     return checked
 
 
-def shaped(action: str, response: Mapping[str, Any]) -> dict[str, Any]:
+def shaped(action: str, response: Mapping[str, Any], service: str = SAGEMAKER) -> dict[str, Any]:
     """Return only what the action's output shape knows of `response`; members that are None are left out."""
-    shape = operation(action).output_shape
+    shape = operation(action, service).output_shape
     return {} if shape is None else _shape(shape, response)
 
 
@@ -92,8 +95,8 @@ def refuse_unsupported(action: str, parameters: Mapping[str, Any], support: Supp
 
 
 @functools.cache
-def _service_model() -> Any:
-    return botocore.session.get_session().get_service_model("sagemaker")
+def _service_model(service: str) -> Any:
+    return botocore.session.get_session().get_service_model(service)
 
 
 def _check(shape: Shape, value: Any, path: str, violations: list[Violation]) -> Any:
@@ -239,18 +242,26 @@ def _matches(pattern: str, value: str) -> bool:
 @functools.cache
 def _expression(pattern: str, ascii_only: bool) -> re.Pattern[str] | None:
     """Return the model's pattern, which is Java's, for Python; None for the few that cannot be read as they stand."""
-    translated = re.sub(r"\\p\{(\w+)\}", lambda match: _category(match[1], ascii_only), pattern)
+
+    def characters(match: re.Match[str]) -> str:
+        before, listed = pattern[: match.start()], _category(match[1], ascii_only)
+        return listed if before.rfind("[") > before.rfind("]") else f"[{listed}]"
+
+    translated = re.sub(r"\\p\{(\w+)\}", characters, pattern)
     try:
         return re.compile(translated)
     except re.error:
         return None
 
 
+_POSIX = {"Alnum": "a-zA-Z0-9", "Print": " -~"}  # ASCII only, in Java
+
+
 @functools.cache
 def _category(name: str, ascii_only: bool) -> str:
     """Return the characters of a Unicode category (`L`, `N`, `Z`, ...) as ranges that can stand inside brackets."""
-    if name == "Alnum":  # POSIX, ASCII only, in Java
-        return "a-zA-Z0-9"
+    if name in _POSIX:
+        return _POSIX[name]
     ranges: list[list[int]] = []
     for code in range(128 if ascii_only else 0x110000):
         if unicodedata.category(chr(code)).startswith(name):
