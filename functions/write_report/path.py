@@ -1,5 +1,6 @@
 """The path: the state machine with the way that the run took, and how long each state took."""
 
+from datetime import date
 from typing import Any
 
 import graph
@@ -9,6 +10,8 @@ from run import Run
 from wording import counted, dollars, duration
 
 LONGEST = 10
+OLD_DAYS = 365
+PRICES = "https://aws.amazon.com/sagemaker/ai/pricing/"
 
 
 def section(run: Run) -> dict[str, Any] | None:
@@ -48,8 +51,15 @@ def _prices(run: Run) -> str:
     if not cost:
         return ""
     said = f"Costs are estimates: the time of each job at on-demand prices of {cost['prices_region']} as of "
-    said += f"{cost['prices_as_of']}. All jobs at their time limit would have come to {dollars(cost['most_usd'])}; "
+    said += f"{cost['prices_as_of']}{_age(cost['prices_as_of'], run.plan['created_at'])}. "
+    said += f"All jobs at their time limit would have come to {dollars(cost['most_usd'])}; "
     return f"{said}the endpoint costs {dollars(cost['endpoint_usd_per_hour'])} an hour until it is deleted."
+
+
+def _age(prices_as_of: str, created_at: str) -> str:
+    """Return a warning where the prices had been old when the run was planned."""
+    days = (date.fromisoformat(created_at[:10]) - date.fromisoformat(prices_as_of)).days
+    return f" ({days} days old: compare them with {PRICES})" if days > OLD_DAYS else ""
 
 
 def _graph(run: Run) -> Figure:

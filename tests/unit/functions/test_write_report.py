@@ -342,3 +342,9 @@ def test_a_matrix_of_very_many_classes_is_shown_whole_and_by_its_most_confused(l
     whole, confused = load("write_report", "evaluation").matrices(evaluation)
     assert (whole.title, "class 7" in whole.svg) == ("Confusion matrix of all 50 classes", False)
     assert ">class 7<" in confused.svg
+
+
+def test_prices_that_were_old_when_the_run_was_planned_are_told(load):
+    path = load("write_report", "path")
+    assert path._age("2025-06-30", "2026-06-30T23:00:00Z") == ""
+    assert "(510 days old: compare them with https://aws.amazon.com/" in path._age("2025-06-30", "2026-11-22T12:00:00Z")
