@@ -90,8 +90,20 @@ def delete_endpoints(sagemaker: Any, prefix: str, milliseconds_left: Callable[[]
                 raise NotEmptied(f"the endpoint {name} is still {live['EndpointStatus']}: delete the stack once more")
             time.sleep(POLL_SECONDS)
         if re.fullmatch(f"{prefix}-{RUN_ID}", live["EndpointConfigName"]):
+            release_scaling(live)
             with gone_is_as_good():
                 sagemaker.delete_endpoint(EndpointName=name)
+
+
+def release_scaling(endpoint: dict[str, Any]) -> None:
+    """Have auto scaling let go of the endpoint's variants: its alarms would be paid for when the endpoint is gone."""
+    for variant in endpoint["ProductionVariants"]:
+        with gone_is_as_good():
+            client("application-autoscaling").deregister_scalable_target(
+                ServiceNamespace="sagemaker",
+                ResourceId=f"endpoint/{endpoint['EndpointName']}/variant/{variant['VariantName']}",
+                ScalableDimension="sagemaker:variant:DesiredInstanceCount",
+            )
 
 
 def delete_models(sagemaker: Any, prefix: str) -> None:
@@ -141,8 +153,12 @@ def gone_is_as_good() -> Iterator[None]:
     try:
         yield
     except ClientError as error:
-        # SageMaker's answers for what is not there, or has ended.
-        if error.response["Error"]["Code"] not in ("ValidationException", "ResourceNotFound"):
+        # SageMaker's answers for what is not there, or has ended, and auto scaling's.
+        if error.response["Error"]["Code"] not in (
+            "ValidationException",
+            "ResourceNotFound",
+            "ObjectNotFoundException",
+        ):
             raise
 
 

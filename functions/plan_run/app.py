@@ -36,6 +36,7 @@ class CodeUploadConflict(Exception):
 class Settings:
     stack: plan.Stack
     instances: dict[str, str]
+    scaling: dict[str, int]
     training_images: images.Images
     serving_images: images.Images
 
@@ -45,7 +46,7 @@ def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
         return next_attempt(event, context)
     settings = settings_from(os.environ)
     log(event["execution_arn"], context).info("planning", extra={"input": event["input"]})
-    completed = run_input.complete(event["input"], settings.stack.name_prefix, settings.instances)
+    completed = run_input.complete(event["input"], settings.stack.name_prefix, settings.instances, settings.scaling)
     chosen_images = images.chosen(completed["instances"], settings.training_images, settings.serving_images)
     s3 = client("s3")
     if settings.stack.account.isolated:
@@ -114,9 +115,14 @@ def settings_from(environment: Mapping[str, str]) -> Settings:
         "evaluate": environment["EVALUATE_INSTANCE_TYPE"],
         "endpoint": environment["ENDPOINT_INSTANCE_TYPE"],
     }
+    scaling = {
+        "max_instance_count": int(environment["ENDPOINT_MAX_INSTANCE_COUNT"]),
+        "invocations_per_instance": int(environment["ENDPOINT_INVOCATIONS_PER_INSTANCE"]),
+    }
     return Settings(
         stack,
         instances,
+        scaling,
         images.Images(environment["TRAINING_IMAGE_URI"], environment["TRAINING_GPU_IMAGE_URI"], "TrainingImageUri"),
         images.Images(environment["SERVING_IMAGE_URI"], None, "ServingImageUri"),
     )

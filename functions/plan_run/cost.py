@@ -25,12 +25,13 @@ def estimate(run_input: dict[str, Any]) -> dict[str, Any]:
     ]
     known = [job["most_usd"] for job in jobs if job["most_usd"] is not None]
     hosting = prices["hosting"].get(instances["endpoint"])
+    most_instances = max(run_input["serving"]["instance_count"], run_input["serving"]["max_instance_count"])
     return {
         "prices_as_of": prices["as_of"],
         "prices_region": prices["region"],
         "jobs": jobs,
         "most_usd": round(sum(known), 2) if len(known) == len(jobs) else None,
-        "endpoint_usd_per_hour": hosting and round(hosting * run_input["serving"]["instance_count"], 4),
+        "endpoint_usd_per_hour": hosting and round(hosting * most_instances, 4),
     }
 
 

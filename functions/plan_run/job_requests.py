@@ -10,6 +10,8 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
+VARIANT = "AllTraffic"
+"""The endpoint's one production variant."""
 GPU_INSTANCES = ("ml.g", "ml.p")  # torchrun starts a process for each of their GPUs
 MANAGED_RULES = ("ExplodingTensor", "LossNotDecreasing", "Overfit", "VanishingGradient")
 STOPPING_ACTIONS = ("stop", "lower_learning_rate", "raise_learning_rate")
@@ -153,7 +155,7 @@ def requests_of(plan: dict[str, Any], region: str, account: Account) -> dict[str
             "EndpointConfigName": names["endpoint_config"],
             "ProductionVariants": [
                 {
-                    "VariantName": "AllTraffic",
+                    "VariantName": VARIANT,
                     "ModelName": names["model"],
                     "InstanceType": run_input["instances"]["endpoint"],
                     "InitialInstanceCount": serving["instance_count"],

@@ -101,6 +101,7 @@ def make(run_input: dict[str, Any], execution_arn: str, created_at: str, stack: 
         "locations": locations,
         "previous_endpoint_config": found.previous_endpoint_config,
         "deployment_config": _deployment_config(run_input, stack.name_prefix),
+        "scaling": _scaling(run_input),
         "cost": cost.estimate(run_input),
     }
     return made | {"requests": job_requests.requests_of(made, stack.region, stack.account)}
@@ -143,6 +144,39 @@ def _deployment_config(run_input: dict[str, Any], name_prefix: str) -> dict[str,
     if alarms := serving.get("rollback_alarms", default):
         config["AutoRollbackConfiguration"] = {"Alarms": [{"AlarmName": name} for name in alarms]}
     return config
+
+
+def _scaling(run_input: dict[str, Any]) -> dict[str, Any]:
+    """Return the requests of Application Auto Scaling: whom it lets go before an update, and, if it is on, the target
+    that it gets afterwards, with its policy; and which properties of the variant an update retains then.
+    """
+    serving = run_input["serving"]
+    variant = {
+        "ServiceNamespace": "sagemaker",
+        "ResourceId": f"endpoint/{run_input['endpoint_name']}/variant/{job_requests.VARIANT}",
+        "ScalableDimension": "sagemaker:variant:DesiredInstanceCount",
+    }
+    if not serving["max_instance_count"]:
+        return {"variant": variant, "retained": {}}
+    capacity = {"MinCapacity": serving["instance_count"], "MaxCapacity": serving["max_instance_count"]}
+    tracking = {
+        "TargetValue": serving["invocations_per_instance"],
+        "PredefinedMetricSpecification": {"PredefinedMetricType": "SageMakerVariantInvocationsPerInstance"},
+    }
+    return {
+        "variant": variant,
+        "target": variant | capacity,
+        "policy": variant
+        | {
+            "PolicyName": "InvocationsPerInstance",
+            "PolicyType": "TargetTrackingScaling",
+            "TargetTrackingScalingPolicyConfiguration": tracking,
+        },
+        "retained": {
+            "RetainAllVariantProperties": True,
+            "ExcludeRetainedVariantProperties": [{"VariantPropertyType": "DataCaptureConfig"}],
+        },
+    }
 
 
 def training_code_key(sha256: str) -> str:

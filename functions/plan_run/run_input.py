@@ -16,8 +16,10 @@ class InvalidInput(Exception):
     """The execution input cannot be run. The message names the key, the value and what is allowed."""
 
 
-def complete(given: Any, name_prefix: str, default_instances: dict[str, str]) -> dict[str, Any]:
-    """Return the input with every default filled in. Raises InvalidInput."""
+def complete(
+    given: Any, name_prefix: str, default_instances: dict[str, str], default_scaling: dict[str, int]
+) -> dict[str, Any]:
+    """Return the input with every default filled in. default_scaling: of keys of `serving`. Raises InvalidInput."""
     if not isinstance(given, dict):
         raise InvalidInput(f"the input must be a JSON object with at least the key dataset, not {_shown(given)}")
     run_input = _filled(copy.deepcopy(given), _schema())
@@ -38,6 +40,7 @@ def complete(given: Any, name_prefix: str, default_instances: dict[str, str]) ->
     run_input["training"].setdefault("epochs", 6 if fine_tuned else 20)
     run_input["training"].setdefault("augmentation", "gentle" if from_scratch else "cut")
     run_input["serving"].setdefault("variant", "float32" if from_scratch else "fastest")
+    run_input["serving"] = default_scaling | run_input["serving"]
     _check_across_keys(run_input, name_prefix)
     return run_input
 
@@ -66,6 +69,12 @@ def _check_across_keys(run_input: dict[str, Any], name_prefix: str) -> None:
         raise InvalidInput(
             "tuning.mode 'frozen_features' needs a trained backbone, but model.weights is 'none': "
             "use tuning.mode 'full', or give weights"
+        )
+    most, least = run_input["serving"]["max_instance_count"], run_input["serving"]["instance_count"]
+    if most and most < least:
+        raise InvalidInput(
+            f"serving.max_instance_count: {most} must be 0, for no auto scaling, or at least "
+            f"serving.instance_count {least}"
         )
     endpoint_name = run_input["endpoint_name"]
     if endpoint_name != name_prefix and not endpoint_name.startswith(f"{name_prefix}-"):

@@ -2,7 +2,8 @@
 
 StopExecution and time-outs run no Catch: an EventBridge rule on the execution's end calls this, and so does the next
 run that takes the lock over. It waits until the endpoint stands still, restores the champion if the configuration of
-the run that ended is live, asks it an image that it knows, and gives the lock back. Called again, it does no harm.
+the run that ended is live, asks it an image that it knows, has auto scaling take it up again, and gives the lock back.
+Called again, it does no harm.
 
 Event: {"detail": {"executionArn": the execution that ended}}. Answer: {"outcome": what was done, in a word or two}.
 """
@@ -48,7 +49,10 @@ def handler(event: dict[str, Any], context: Any) -> dict[str, str]:
     lock, _ = endpoints.read_lock(s3, folder)
     if execution_arn not in (lock["owner"], lock["left_by"]):
         return {"outcome": "held no lock"}
-    outcome = recover(s3, plan, endpoints.read_champion(s3, folder), Patience(context))
+    champion, patience = endpoints.read_champion(s3, folder), Patience(context)
+    outcome = recover(s3, plan, champion, patience)
+    if champion:
+        restore_scaling(champion, patience)
     unlock(s3, folder, execution_arn)
     logger.info("recovered", extra={"outcome": outcome, "endpoint": plan["names"]["endpoint"]})
     return {"outcome": outcome}
@@ -111,7 +115,7 @@ def recover(s3: Any, plan: dict[str, Any], champion: dict[str, Any] | None, pati
             f"the endpoint {endpoint} is {live['EndpointStatus']} on {ours} and cannot be updated to {former}: "
             "delete it, and create it with that configuration"
         )
-    sagemaker.update_endpoint(EndpointName=endpoint, EndpointConfigName=former)
+    sagemaker.update_endpoint(EndpointName=endpoint, EndpointConfigName=former, **plan["scaling"]["retained"])
     live = settled(sagemaker, endpoint, patience)
     if live is None or (live["EndpointStatus"], live["EndpointConfigName"]) != ("InService", former):
         raise ChampionNotRestored(
@@ -146,6 +150,16 @@ def check_weights(s3: Any, champion: dict[str, Any]) -> None:
         raise ChampionNotRestored(
             f"the endpoint {champion['endpoint']} serves the weights {weights}, not {champion['weights_sha256']}"
         )
+
+
+def restore_scaling(champion: dict[str, Any], patience: Patience) -> None:
+    """Register the champion with auto scaling as it was, if it had that and is live: the run had released it."""
+    live = settled(client("sagemaker"), champion["endpoint"], patience)
+    if live is None or live["EndpointConfigName"] != champion["endpoint_config"]:
+        return
+    if "target" in champion["scaling"]:
+        client("application-autoscaling").register_scalable_target(**champion["scaling"]["target"])
+        client("application-autoscaling").put_scaling_policy(**champion["scaling"]["policy"])
 
 
 def unlock(s3: Any, folder: str, execution_arn: str) -> None:

@@ -199,5 +199,6 @@ def champion(plan: dict[str, Any], evaluation: dict[str, Any], event: dict[str, 
         "accuracy": evaluation["accuracy"],
         "data_digest": evaluation["data_digest"],
         "weights_sha256": evaluation["weights_sha256"],
+        "scaling": plan["scaling"],
         "since": datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
     }

@@ -78,7 +78,10 @@ def make_plan(plan_module, run_input_module):
             "endpoint": "ml.m5.large"
         }
         run_input = run_input_module.complete(
-            {"dataset": f"s3://{bucket}/datasets/dogs", **given}, LONGEST_PREFIX, instances
+            {"dataset": f"s3://{bucket}/datasets/dogs", **given},
+            LONGEST_PREFIX,
+            instances,
+            {"max_instance_count": 0, "invocations_per_instance": 600},
         )
         settings = plan_module.job_requests.Account(**ACCOUNT | (account or {}))
         stack = plan_module.Stack(bucket, "ap-southeast-1", LONGEST_PREFIX, settings)

@@ -10,7 +10,7 @@ from tests.contract.test_run import ADOPTED_BY, CREATED, JOBS_BY_STATE, LOCKED, 
 
 @pytest.mark.parametrize("count", [0, 1, 2])
 def test_every_expression_has_a_value_with_0_1_and_2_items(definition, interpreter, make_plan, plan_module, count):
-    plan = make_plan(serving={"variant": "fastest"})
+    plan = make_plan(serving={"variant": "fastest", "max_instance_count": 3})
     scenarios = Scenarios(interpreter.TaskError, plan, plan_module, count)
     evaluated, failed_in = set(), set()
 

@@ -54,6 +54,17 @@ TRACING = {
     "xray:GetSamplingRules",
     "xray:GetSamplingTargets",
 }
+SCALES = {
+    # https://docs.aws.amazon.com/sagemaker/latest/dg/endpoint-auto-scaling-prerequisites.html
+    "sagemaker:DescribeEndpoint",
+    "sagemaker:DescribeEndpointConfig",
+    "sagemaker:UpdateEndpointWeightsAndCapacities",
+    "cloudwatch:PutMetricAlarm",
+    "cloudwatch:DescribeAlarms",
+    "cloudwatch:DeleteAlarms",
+    "iam:CreateServiceLinkedRole",
+}
+"""What who registers an endpoint with auto scaling needs beside that."""
 PASSES_A_ROLE = {"createTrainingJob", "createHyperParameterTuningJob", "createModel"}
 
 IAM_NAMES = {
@@ -97,6 +108,17 @@ def granted(resources, role):
     return actions
 
 
+def scaling_of(resources, role):
+    """The actions of the policy by which several roles register endpoints with auto scaling."""
+    policy = resources["ScalingPolicy"]["Properties"]
+    statements = policy["PolicyDocument"]["Statement"] if {"Ref": role} in policy["Roles"] else []
+    return {
+        action
+        for one in statements
+        for action in ([one["Action"]] if isinstance(one["Action"], str) else one["Action"])
+    }
+
+
 def called_by(folder: Path) -> set[str]:
     """Return the IAM actions of the boto3 operations that a function's modules name."""
     trees = [ast.parse(path.read_text()) for path in folder.glob("*.py") if path.name != "documents.py"]
@@ -130,7 +152,8 @@ def called_by(folder: Path) -> set[str]:
 def test_a_function_is_granted_what_it_calls_and_no_more(resources, folder):
     name = "".join(word.capitalize() for word in folder.name.split("_"))
     called = called_by(folder)
-    allowed = granted(resources, f"{name}Role") - LOGGING
+    allowed = granted(resources, f"{name}Role") | scaling_of(resources, f"{name}Role")
+    allowed -= LOGGING
     events = resources[f"{name}Function"]["Properties"].get("Events", {}).values()
     if "SQS" in [event["Type"] for event in events]:
         assert allowed >= EVENT_SOURCE
@@ -138,6 +161,8 @@ def test_a_function_is_granted_what_it_calls_and_no_more(resources, folder):
     if "s3:GetObject" in called:
         assert allowed >= MISSING_OR_DENIED
         called |= MISSING_OR_DENIED
+    if "application-autoscaling:RegisterScalableTarget" in called:
+        called |= SCALES
     assert allowed == called
 
 
@@ -159,12 +184,13 @@ def test_the_state_machine_is_granted_what_its_states_call_and_no_more(resources
         if service == "lambda":
             called.add("lambda:InvokeFunction")
             continue
+        service = {"applicationautoscaling": "application-autoscaling"}.get(service, service)
         called.add(f"{service}:{action[0].upper()}{action[1:]}")
         if sync:
             called |= SYNC[action] | SYNC_ALWAYS
         if action in PASSES_A_ROLE:
             called.add("iam:PassRole")
-    assert granted(resources, "TrainAndDeployRole") == called
+    assert granted(resources, "TrainAndDeployRole") | scaling_of(resources, "TrainAndDeployRole") == called | SCALES
 
 
 def test_the_state_machine_may_invoke_the_functions_that_it_invokes_and_no_other(resources, definition):
@@ -282,6 +308,26 @@ def test_roles_are_passed_to_sagemaker_only(resources):
     assert passing["Condition"] == {"StringEquals": {"iam:PassedToService": "sagemaker.amazonaws.com"}}
     roles = ("JobRole", "EvaluationRole", "ServingRole")
     assert passing["Resource"] == [{"Fn::GetAtt": [role, "Arn"]} for role in roles]
+
+
+def test_scaling_is_granted_for_the_instances_of_endpoints_alone(resources):
+    registering, *_, linking = resources["ScalingPolicy"]["Properties"]["PolicyDocument"]["Statement"]
+    releasing = [
+        statement
+        for role in ("TrainAndDeployRole", "ClearUpRole")
+        for statement in statements_of(resources, role)
+        if statement["Action"] == "application-autoscaling:DeregisterScalableTarget"
+    ]
+    assert len(releasing) == 2
+    for statement in (registering, *releasing):
+        assert statement["Condition"]["StringEquals"] == {
+            "application-autoscaling:service-namespace": "sagemaker",
+            "application-autoscaling:scalable-dimension": "sagemaker:variant:DesiredInstanceCount",
+        }
+    service = "sagemaker.application-autoscaling.amazonaws.com"
+    assert linking["Action"] == "iam:CreateServiceLinkedRole"
+    assert linking["Condition"] == {"StringEquals": {"iam:AWSServiceName": service}}
+    assert linking["Resource"]["Fn::Sub"].endswith("/AWSServiceRoleForApplicationAutoScaling_SageMakerEndpoint")
 
 
 def test_nothing_is_granted_on_everything_but_what_knows_no_resources(resources):

@@ -15,6 +15,7 @@ FAILED_DESCRIPTION = {
 FAILURE_PATH = ["WriteFailureReport", "AnnounceFailure", "HowRunFailed"]
 PACKAGE_ARN = "arn:aws:sagemaker:eu-west-1:123456789012:model-package/kelpie-0123456789ab/1"
 CREATED = "2026-11-22T12:00:00Z"
+CALLED = re.compile(r":(sagemaker|applicationautoscaling):(\w+)")
 LOCKED = {"held": True, "owner": "this one", "left_by": "", "champion_channels": []}
 TAKEN = {"held": False, "owner": "another", "left_by": "", "champion_channels": []}
 JOBS_BY_STATE = {
@@ -26,7 +27,7 @@ JOBS_BY_STATE = {
 }
 ADOPTED_BY = {
     "CreateModel": ("ReadModel", "CreateEndpointConfig"),
-    "CreateEndpointConfig": ("ReadEndpointConfig", "FindEndpoint"),
+    "CreateEndpointConfig": ("ReadEndpointConfig", "ReleaseScaling"),
     "CreateEndpoint": ("ReadDeploy", "WaitForEndpoint"),
 }
 """Creations whose reply may be lost: who looks whether it was done, and where the run goes on if it was."""
@@ -91,6 +92,7 @@ def answers(plan):
         "RegisterModel": {"ModelPackageArn": PACKAGE_ARN},
         "CreateModel": {"ModelArn": "arn"},
         "CreateEndpointConfig": {"EndpointConfigArn": "arn"},
+        "ReleaseScaling": {},
         "FindEndpoint": {"Endpoints": []},
         "CreateEndpoint": {"EndpointArn": "arn"},
         "ReadEndpoint": {"EndpointStatus": "InService", "EndpointConfigName": "former"},
@@ -100,6 +102,8 @@ def answers(plan):
             {"EndpointStatus": "InService", "EndpointConfigName": config},
         ],
         "VerifyEndpoint": {"Payload": {"verified": True}},
+        "RegisterScaling": {},
+        "ScaleByInvocations": {"PolicyARN": "arn", "Alarms": []},
         "WriteReport": {"Payload": report},
         "Announce": {"FailedEntryCount": 0},
         "CheckRollBack": {"EndpointStatus": "InService", "EndpointConfigName": "former"},
@@ -140,6 +144,10 @@ def redriven(definition, interpreter):
         return lambda results: interpreter.walk(definition, {"dataset": "s3://bucket/dogs"}, results, context)
 
     return redriven
+
+
+def scaled_plan(make_plan):
+    return make_plan(serving={"instance_count": 2, "max_instance_count": 5, "invocations_per_instance": 70})
 
 
 @pytest.fixture
@@ -221,7 +229,7 @@ def test_a_volume_that_encrypts_itself_is_given_no_key(make_plan, instance_type,
     assert ("VolumeKmsKeyId" in plan["requests"]["train"]["ResourceConfig"]) is encrypted
 
 
-def test_every_request_to_sagemaker_keeps_its_api(walk, results, updating, managed, definition, plan, task_error):
+def test_every_request_to_aws_keeps_its_api(walk, results, updating, managed, definition, plan, make_plan, task_error):
     rolled_back = {**updating, "VerifyEndpoint": task_error("EndpointAnswersDiffer")}
     rolled_back["CheckRollBack"] = [
         {"EndpointStatus": "InService", "EndpointConfigName": plan["names"]["endpoint_config"]},
@@ -232,22 +240,24 @@ def test_every_request_to_sagemaker_keeps_its_api(walk, results, updating, manag
         "EndpointStatus": "InService",
         "EndpointConfigName": plan["names"]["endpoint_config"],
     }
+    scaled = {**updating, "PlanRun": {"Payload": {"plan_uri": "s3://b/plan.json", "plan": scaled_plan(make_plan)}}}
     checked = set()
     in_use, refused = task_error("SageMaker.ResourceInUseException"), task_error("SageMaker.AmazonSageMakerException")
     adopted = {**results, **dict.fromkeys(JOBS_BY_STATE, in_use), **dict.fromkeys(ADOPTED_BY, refused)}
-    for run in (walk(results), walk(updating), walk(rolled_back), walk(deleted), walk(adopted), walk(managed)):
-        checked |= requests_checked(run, definition)
-    assert checked == {name for name, state in definition["States"].items() if "sagemaker" in state.get("Resource", "")}
+    for given in (results, updating, rolled_back, deleted, adopted, managed, scaled):
+        checked |= requests_checked(walk(given), definition)
+    assert checked == {name for name, state in definition["States"].items() if CALLED.search(state.get("Resource", ""))}
 
 
 def requests_checked(run, definition):
-    """Hold every request of a run to SageMaker's API, and return the states that made one."""
-    model = botocore.session.get_session().get_service_model("sagemaker")
+    """Hold every request of a run to the API of SageMaker or auto scaling, and return the states that made one."""
+    session, names = botocore.session.get_session(), {"applicationautoscaling": "application-autoscaling"}
     checked = set()
     for name, requests in run.requests.items():
-        found = re.search(r"sagemaker:(\w+)", definition["States"][name]["Resource"])
+        found = CALLED.search(definition["States"][name]["Resource"])
         if found:
-            operation = model.operation_model(found[1][0].upper() + found[1][1:])
+            model = session.get_service_model(names.get(found[1], found[1]))
+            operation = model.operation_model(found[2][0].upper() + found[2][1:])
             for request in requests:
                 report = botocore.validate.ParamValidator().validate(request, operation.input_shape)
                 assert not report.has_errors(), f"{name}: {report.generate_report()}"
@@ -391,6 +401,54 @@ def test_sagemakers_own_maintenance_is_waited_for(walk, updating):
     assert run.path.count("WaitForFreeEndpoint") == 2
 
 
+def test_the_last_change_of_its_size_is_waited_for(walk, updating):
+    growing = {"EndpointStatus": "Updating", "EndpointConfigName": "former"}
+    run = walk({**updating, "ReadEndpoint": [growing, updating["ReadEndpoint"]]})
+    assert run.status == "SUCCEEDED"
+    replaced = {**growing, "PendingDeploymentSummary": {"EndpointConfigName": "somebody's"}}
+    run = walk({**updating, "ReadEndpoint": replaced})
+    assert report_of(run)["Error"] == "EndpointNotInService"
+    assert "WaitForFreeEndpoint" not in run.path
+
+
+def test_auto_scaling_is_released_before_the_update_and_registered_once_it_is_verified(walk, updating, make_plan):
+    plan = scaled_plan(make_plan)
+    updating["PlanRun"]["Payload"]["plan"] = plan
+    run = walk(updating)
+    assert run.status == "SUCCEEDED"
+    order = ["ReleaseScaling", "UpdateEndpoint", "VerifyEndpoint", "RegisterScaling", "ScaleByInvocations"]
+    assert [state for state in run.path if state in order] == order
+    (target,), (policy,) = run.requests["RegisterScaling"], run.requests["ScaleByInvocations"]
+    assert target["ResourceId"] == f"endpoint/{plan['names']['endpoint']}/variant/AllTraffic"
+    assert (target["MinCapacity"], target["MaxCapacity"]) == (2, 5)
+    tracking = policy["TargetTrackingScalingPolicyConfiguration"]
+    assert tracking["TargetValue"] == 70
+    (update,) = run.requests["UpdateEndpoint"]
+    assert update["RetainAllVariantProperties"] is True
+    (config,) = run.requests["CreateEndpointConfig"]
+    assert config["ProductionVariants"][0]["VariantName"] == target["ResourceId"].rpartition("/")[2]
+
+
+def test_without_auto_scaling_what_is_left_of_it_is_released_and_nothing_registered(walk, updating, task_error):
+    not_there = task_error("ApplicationAutoScaling.ObjectNotFoundException")
+    for released in ({}, not_there):
+        run = walk({**updating, "ReleaseScaling": released})
+        assert run.status == "SUCCEEDED"
+        assert "RegisterScaling" not in run.path
+        assert "RetainAllVariantProperties" not in run.requests["UpdateEndpoint"][0]
+
+
+@pytest.mark.parametrize("state", ["RegisterScaling", "ScaleByInvocations"])
+def test_scaling_that_cannot_be_registered_is_red_and_takes_no_verified_model_back(
+    walk, updating, make_plan, task_error, state
+):
+    updating["PlanRun"]["Payload"]["plan"] = scaled_plan(make_plan)
+    run = walk({**updating, state: task_error("ApplicationAutoScaling.ValidationException")})
+    assert run.status == "FAILED"
+    assert report_of(run)["State"] == state
+    assert "RollBackEndpoint" not in run.path
+
+
 def test_maintenance_is_not_waited_for_without_end(walk, updating):
     run = walk({**updating, "ReadEndpoint": {"EndpointStatus": "SystemUpdating", "EndpointConfigName": "former"}})
     assert report_of(run)["Error"] == "EndpointNotInService"
@@ -421,6 +479,7 @@ TASKS_BEFORE_DEPLOY = [
     "RegisterModel",
     "CreateModel",
     "CreateEndpointConfig",
+    "ReleaseScaling",
     "FindEndpoint",
     "ReadEndpoint",
 ]
@@ -673,7 +732,8 @@ def test_what_a_dead_owner_of_the_lock_left_is_recovered_before_anything_else(wa
 
 def test_the_lock_is_given_back_when_the_endpoint_is_verified(walk, updating):
     run = walk(updating)
-    assert run.path.index("UnlockEndpoint") == run.path.index("VerifyEndpoint") + 1
+    assert run.path.index("UnlockEndpoint") == run.path.index("VerifyEndpoint") + 2
+    assert run.path[run.path.index("VerifyEndpoint") + 1] == "IsScalingAskedFor"
     assert [run.requests[name][0]["Payload"]["action"] for name in ("LockEndpoint", "UnlockEndpoint")] == [
         "lock",
         "unlock",
@@ -810,8 +870,9 @@ def _beyond_pattern(value, shape, path=""):
         return []
     wrong = []
     pattern = shape.metadata.get("pattern")
-    # Classes of Unicode, which Python's re does not know; `test_every_model_that_was_judged...` holds these to less.
-    pattern = None if pattern and r"\p{" in pattern else pattern
+    # Classes of Unicode and halves of UTF-16, which Python's re does not know; `test_every_model_that_was_judged...`
+    # holds the first to less.
+    pattern = None if pattern and (r"\p{" in pattern or r"\uD800" in pattern) else pattern
     if pattern and not re.search(f"^(?:{pattern})$", value):
         wrong.append(f"{path}: {value!r} does not match {pattern}")
     if shape.enum and value not in shape.enum:

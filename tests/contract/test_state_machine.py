@@ -12,7 +12,7 @@ ADOPTED = {
     ("IsAdoptedJobOver", "IsModelEvaluated"),
     ("IsAdoptedTuningOver", "ChooseHyperparameters"),
     ("IsModelOurs", "CreateEndpointConfig"),
-    ("IsEndpointConfigOurs", "FindEndpoint"),
+    ("IsEndpointConfigOurs", "ReleaseScaling"),
     ("IsDeployOurs", "WaitForEndpoint"),
     ("TryAgain", "PrepareDataset"),
     ("TryAgain", "TuneHyperparameters"),
@@ -22,6 +22,8 @@ ADOPTED = {
 }
 RETRAINS = {("IsTrainingSound", "TrainModel"), ("CanTrainingBeMended", "TrainModel")}
 """Where the debugger's findings ask for another training."""
+GOES_ON = {("ReleaseScaling", "FindEndpoint")}
+"""Where an error is as good as success: what is not scaled need not be released."""
 LOOPS = {
     *RETRAINS,
     ("WaitForManagedRules", "ReviewDebugger"),
@@ -67,6 +69,7 @@ TRANSIENT = re.compile(
     r"Lambda\.(ServiceException|AWSLambdaException|SdkClientException|TooManyRequestsException)"
     # Throttling has no class of its own in SageMaker's model, so that it comes under the base class's name.
     r"|SageMaker\.(AmazonSageMakerException|SageMakerException|SdkClientException|ResourceLimitExceededException|ConflictException)"
+    r"|ApplicationAutoScaling\.(ApplicationAutoScaling|ConcurrentUpdate|InternalService|SdkClient)Exception"
     r"|EventBridge\.(FailedEntry|AmazonEventBridgeException)"
 )
 
@@ -115,7 +118,7 @@ def test_every_state_is_reached_and_every_way_leads_to_a_state(definition, state
 
 def test_every_catch_reaches_nothing_but_fail_unless_it_adopts(states):
     for name, state in states.items():
-        for catcher in state.get("Catch", []):
+        for catcher in [one for one in state.get("Catch", []) if (name, one["Next"]) not in GOES_ON]:
             ends = ends_reached(states, catcher["Next"], without=ADOPTED | RETRAINS)
             assert ends, name
             assert {states[end]["Type"] for end in ends} == {"Fail"}, name

@@ -47,7 +47,13 @@ class Runs:
     def describe_endpoint(self, EndpointName):  # noqa: N803 - AWS's name
         self.looks += 1
         status = "Updating" if self.looks == 1 else "InService"
-        return {"EndpointStatus": status, "EndpointConfigName": self.configs[EndpointName]}
+        variants = [{"VariantName": "AllTraffic"}]
+        live = {"EndpointName": EndpointName, "EndpointConfigName": self.configs[EndpointName]}
+        return {**live, "EndpointStatus": status, "ProductionVariants": variants}
+
+    def deregister_scalable_target(self, ResourceId, **_):  # noqa: N803
+        self.gone.append(("deregister_scalable_target", ResourceId))
+        raise ClientError({"Error": {"Code": "ObjectNotFoundException", "Message": "none"}}, "DeregisterScalableTarget")
 
     def __getattr__(self, operation):
         def act(**names):
@@ -133,6 +139,7 @@ def test_all_that_runs_left_goes_and_nothing_of_others(app, filled, runs):
         ("stop_execution", "arn:run"),
         ("stop_hyper_parameter_tuning_job", f"{OURS}-tune-1"),
         ("stop_training_job", f"{OURS}-train-1"),
+        ("deregister_scalable_target", "endpoint/kelpie/variant/AllTraffic"),
         ("delete_endpoint", "kelpie"),
         ("delete_endpoint_config", OURS),
         ("delete_model", OURS),

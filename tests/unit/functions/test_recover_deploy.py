@@ -17,6 +17,7 @@ class Endpoint:
         self.config, self.statuses, self.weights, self.after_update = config, list(statuses), weights, after_update
         self.deleted = False
         self.stopped = []
+        self.scaling = {}
         self.jobs = {
             "list_hyper_parameter_tuning_jobs": (
                 "HyperParameterTuningJobSummaries",
@@ -25,6 +26,12 @@ class Endpoint:
             ),
             "list_training_jobs": ("TrainingJobSummaries", "TrainingJobName", ["train-1"]),
         }
+
+    def register_scalable_target(self, **request):
+        self.scaling["target"] = request
+
+    def put_scaling_policy(self, **request):
+        self.scaling["policy"] = request
 
     def stop_hyper_parameter_tuning_job(self, HyperParameterTuningJobName):  # noqa: N803
         self.stopped.append(HyperParameterTuningJobName)
@@ -44,7 +51,8 @@ class Endpoint:
         status = self.statuses.pop(0) if len(self.statuses) > 1 else self.statuses[0]
         return {"EndpointStatus": status, "EndpointConfigName": self.config}
 
-    def update_endpoint(self, EndpointName, EndpointConfigName):  # noqa: ARG002, N803
+    def update_endpoint(self, EndpointName, EndpointConfigName, **retained):  # noqa: ARG002, N803
+        self.retained = retained
         assert self.statuses == ["InService"]
         self.statuses = ["Updating", self.after_update]
         self.config = EndpointConfigName if self.after_update == "InService" else self.config
@@ -85,8 +93,7 @@ def recover(app, plan, put, example, lock_uri, monkeypatch, s3):
     put(lock_uri, example("lock") | {"owner": plan["execution_arn"]})
 
     def recover(endpoint, milliseconds_left=60_000):
-        clients = {"s3": s3, "sagemaker": endpoint, "sagemaker-runtime": endpoint}
-        monkeypatch.setattr(app, "client", clients.__getitem__)
+        monkeypatch.setattr(app, "client", lambda service: s3 if service == "s3" else endpoint)
         context = SimpleNamespace(aws_request_id="r", get_remaining_time_in_millis=lambda: milliseconds_left)
         return app.handler({"detail": {"executionArn": plan["execution_arn"]}}, context)["outcome"]
 
@@ -95,8 +102,9 @@ def recover(app, plan, put, example, lock_uri, monkeypatch, s3):
 
 @pytest.fixture
 def champion(put, example, plan, s3):
-    def champion(config):
+    def champion(config, scaling=None):
         document = example("champion") | {"endpoint_config": config, "run_id": "aaaaaaaaaaaa"}
+        document["scaling"] |= scaling or {}
         put(f"s3://{plan['bucket']}/endpoints/kelpie/champion.json", document)
         put(document["evaluation"], example("evaluation"))
         bucket, _, key = document["evaluation"].removeprefix("s3://").partition("/")
@@ -132,6 +140,38 @@ def test_a_run_that_had_moved_the_champion_keeps_it(recover, champion):
     endpoint = Endpoint(OURS, "InService")
     assert "champion" in recover(endpoint)
     assert endpoint.config == OURS
+
+
+SCALING = {"target": {"MaxCapacity": 3}, "policy": {"PolicyName": "p"}}
+
+
+@pytest.mark.parametrize("live", [FORMER, OURS])
+def test_auto_scaling_takes_the_champion_up_again(recover, champion, live):
+    champion(FORMER, SCALING)
+    endpoint = Endpoint(live, "InService")
+    recover(endpoint)
+    assert (endpoint.config, endpoint.scaling) == (FORMER, SCALING)
+
+
+@pytest.mark.parametrize("live", ["by-hand", None])
+def test_auto_scaling_takes_up_nothing_but_the_champion(recover, champion, live):
+    champion(FORMER, SCALING)
+    endpoint = Endpoint(live, "InService")
+    recover(endpoint)
+    assert endpoint.scaling == {}
+
+
+def test_a_champion_is_restored_as_large_as_the_load_made_it(recover, champion, plan, put):
+    import hashlib
+
+    run_id = hashlib.sha256(plan["execution_arn"].encode()).hexdigest()[:12]
+    retained = {"RetainAllVariantProperties": True}
+    scaled = plan | {"scaling": plan["scaling"] | {"retained": retained}}
+    put(f"s3://{plan['bucket']}/runs/{run_id}/plan.json", scaled)
+    champion(FORMER)
+    endpoint = Endpoint(OURS, "InService")
+    recover(endpoint)
+    assert endpoint.retained == retained
 
 
 def test_an_endpoint_of_others_is_left_alone(recover, champion):

@@ -3,12 +3,13 @@
 import pytest
 
 INSTANCES = dict.fromkeys(("prepare", "tune", "train", "evaluate"), "ml.m5.xlarge") | {"endpoint": "ml.m5.large"}
+SCALING = {"max_instance_count": 0, "invocations_per_instance": 600}
 
 
 @pytest.fixture
 def complete(load):
     run_input = load("plan_run", "run_input")
-    return lambda **given: run_input.complete({"dataset": "s3://bucket/dogs", **given}, "kelpie", INSTANCES)
+    return lambda **given: run_input.complete({"dataset": "s3://bucket/dogs", **given}, "kelpie", INSTANCES, SCALING)
 
 
 @pytest.fixture
@@ -94,3 +95,25 @@ def test_traffic_is_captured_if_asked_for(complete, load, percent, enabled):
     config = made(serving["data_capture_percent"], "s3://bucket/capture/", "")
     assert (config["EnableCapture"], config["InitialSamplingPercentage"]) == (enabled, percent)
     assert config["DestinationS3Uri"] == "s3://bucket/capture/"
+
+
+def test_auto_scaling_is_off_unless_asked_for(complete, load):
+    scaling = load("plan_run", "plan")._scaling(complete())
+    assert scaling["retained"] == {}
+    assert "target" not in scaling
+    assert "policy" not in scaling
+
+
+def test_auto_scaling_keeps_the_number_of_instances_that_the_load_asked_for(complete, load, cost):
+    completed = complete(serving={"instance_count": 2, "max_instance_count": 6})
+    scaling = load("plan_run", "plan")._scaling(completed)
+    assert scaling["variant"]["ResourceId"] == "endpoint/kelpie/variant/AllTraffic"
+    assert (scaling["target"]["MinCapacity"], scaling["target"]["MaxCapacity"]) == (2, 6)
+    assert scaling["policy"]["TargetTrackingScalingPolicyConfiguration"]["TargetValue"] == 600
+    assert scaling["retained"]["RetainAllVariantProperties"]
+    assert cost.estimate(completed)["endpoint_usd_per_hour"] == pytest.approx(6 * 0.115)
+
+
+def test_scaling_that_contradicts_itself_is_refused(complete):
+    with pytest.raises(Exception, match=r"serving.max_instance_count: 2 must be 0, .* or at least .* 3"):
+        complete(serving={"instance_count": 3, "max_instance_count": 2})

@@ -80,7 +80,12 @@ def test_there_are_never_more_trials_at_a_time_than_trials(plan_run):
 def test_every_default_of_the_input_passes_its_own_contract(load, example):
     run_input = load("plan_run", "run_input")
     instances = dict.fromkeys(("prepare", "tune", "train", "evaluate", "endpoint"), "ml.m5.large")
-    completed = run_input.complete(example("execution_input"), "kelpie", instances)
+    completed = run_input.complete(
+        example("execution_input"),
+        "kelpie",
+        instances,
+        {"max_instance_count": 0, "invocations_per_instance": 600},
+    )
     schema = json.loads((run_input.CONTRACTS / "execution_input.schema.json").read_text())
     fastjsonschema.compile(schema, use_default=False)(completed)
     assert completed["tuning"]["ranges"]["learning_rate"] == {"min": 1e-05, "max": 0.1, "scaling": "Logarithmic"}
