@@ -19,6 +19,7 @@ REPAIRED = (
     "alarms",
     "connections",
     "encryption",
+    "executions",
     "function_packages",
     "identities",
     "lambdas",

@@ -28,8 +28,9 @@ from ministack.services import stepfunctions
 
 from localcloud.cloud import ACCOUNT_ID, REGION
 from localcloud.ministack import identities
+from localcloud.ministack.executions import ExecutionEnded
 from localcloud.ministack.sagemaker_authorisation import authorise_references, resource_of
-from localcloud.ministack.state_machines import ExecutionEnded, access_key_of_role, current_task
+from localcloud.ministack.state_machines import access_key_of_role, current_task
 from localcloud.sagemaker.errors import ServiceError
 from localcloud.sagemaker.service import SageMaker
 from localcloud.sagemaker.validation import validate

@@ -71,7 +71,7 @@ async def _serve(home: Path, port: int) -> None:
     from ministack.app import _build_persistence_save_dict, app
     from ministack.core.persistence import save_all
 
-    from localcloud.ministack import auto_scaling, function_packages, lambdas, recorded_calls, repairs
+    from localcloud.ministack import auto_scaling, executions, function_packages, lambdas, recorded_calls, repairs
     from localcloud.ministack.administration import Administration
     from localcloud.ministack.sagemaker import register, sagemaker_on
 
@@ -83,6 +83,7 @@ async def _serve(home: Path, port: int) -> None:
     sagemaker = sagemaker_on(home / "sagemaker", port)
     register(sagemaker)
     auto_scaling.register(sagemaker)
+    executions.take_faults_of(sagemaker.faults)
 
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -143,7 +144,7 @@ async def _shutdown(stop: asyncio.Event, saving: "asyncio.Task[None]", sagemaker
     """Wait for the signal, then end every process that the cloud started, so that no request waits for one."""
     from ministack.core import lambda_runtime
 
-    from localcloud.ministack.state_machines import abandon_executions
+    from localcloud.ministack.executions import abandon_executions
 
     await stop.wait()
     signal.setitimer(signal.ITIMER_REAL, STOP_SECONDS)  # SIGALRM's default action ends the process

@@ -14,10 +14,11 @@ from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import dataclass, field
 from typing import Any
 
-from ministack.core.responses import error_response_json, now_iso
+from ministack.core.responses import error_response_json
 from ministack.services import lambda_svc, stepfunctions
 
 from localcloud.ministack import identities
+from localcloud.ministack.executions import ExecutionEnded, is_running
 from localcloud.ministack.repairs import Repair
 
 STATES_PRINCIPAL = "states.amazonaws.com"
@@ -31,19 +32,17 @@ UNCATCHABLE = ("States.DataLimitExceeded", "States.Runtime")
 https://docs.aws.amazon.com/step-functions/latest/dg/concepts-error-handling.html"""
 
 
-class ExecutionEnded(Exception):
-    """The execution was stopped or has timed out: no Retry and no Catch runs, and the thread ends."""
-
-
 @dataclass(frozen=True)
 class Task:
     """What a thread works on: the execution, and whether the state has given up waiting for it."""
 
     execution: dict[str, Any]
+    redrives: int
+    """Of the execution, when the task began."""
     abandoned: threading.Event = field(default_factory=threading.Event)
 
     def ended(self) -> bool:
-        return self.abandoned.is_set() or self.execution["status"] != "RUNNING"
+        return self.abandoned.is_set() or not is_running(self.execution, self.redrives)
 
 
 _task: contextvars.ContextVar[Task] = contextvars.ContextVar("task")
@@ -72,7 +71,7 @@ def _execute_task(original: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(original)
     def execute_task(state: dict, raw_input: Any, execution: dict, context: dict) -> Any:
-        token = _task.set(Task(execution))
+        token = _task.set(Task(execution, execution.get("redriveCount", 0)))
         try:
             if isinstance(state.get("TimeoutSeconds"), str):
                 seconds = stepfunctions._jsonata_state_field(state, "TimeoutSeconds", "number", raw_input, context)
@@ -101,7 +100,7 @@ def _invoke_resource_with_timeout(_original: Callable[..., Any]) -> Callable[...
     """Tells the task that its state has given up: a job that runs for it is then stopped."""
 
     def invoke_with_timeout(resource: str, parameters: Any, timeout_seconds: float) -> Any:
-        task = Task(current_task().execution)
+        task = Task(current_task().execution, current_task().redrives)
         token = _task.set(task)
         try:
             pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="task")
@@ -155,69 +154,6 @@ def _start_execution(original: Callable[..., Any]) -> Callable[..., Any]:
         return original(request)
 
     return start_execution
-
-
-def _run_execution(original: Callable[..., Any]) -> Callable[..., Any]:
-    """Ends the execution as TIMED_OUT when the machine's TimeoutSeconds have passed; no Catch runs then."""
-
-    @functools.wraps(original)
-    def run_execution(execution_arn: str) -> None:
-        execution = stepfunctions._executions[execution_arn]
-        machine = stepfunctions._state_machines.get(execution["stateMachineArn"])
-        seconds = json.loads(machine["definition"]).get("TimeoutSeconds") if machine else None
-        if seconds is None:
-            original(execution_arn)
-            return
-        context = contextvars.copy_context()
-        timer = threading.Timer(seconds, lambda: context.run(_time_out, execution))
-        timer.daemon = True
-        timer.start()
-        try:
-            original(execution_arn)
-        finally:
-            timer.cancel()
-
-    return run_execution
-
-
-def _time_out(execution: dict) -> None:
-    if execution["status"] != "RUNNING":
-        return
-    execution["status"] = "TIMED_OUT"
-    execution["stopDate"] = now_iso()
-    stepfunctions._add_event(execution, "ExecutionTimedOut", {"executionTimedOutEventDetails": {}})
-    stepfunctions._emit_execution_status_event(execution)
-
-
-def abandon_executions() -> None:
-    """End what runs when the cloud stops, as at a start after a crash: no Catch runs and no event is sent."""
-    for execution in stepfunctions._executions.all_values():
-        if execution["status"] == "RUNNING":
-            cause = "the local cloud was stopped while the execution was running"
-            execution.update(status="FAILED", error="States.ServiceRestart", cause=cause, stopDate=now_iso())
-            details = {"error": execution["error"], "cause": cause}
-            stepfunctions._add_event(execution, "ExecutionFailed", {"executionFailedEventDetails": details})
-
-
-def _fail_execution(original: Callable[..., Any]) -> Callable[..., Any]:
-    @functools.wraps(original)
-    def fail_execution(execution: dict, error: str, cause: str) -> None:
-        if execution["status"] == "RUNNING":
-            original(execution, error, cause)
-
-    return fail_execution
-
-
-def _add_event(original: Callable[..., Any]) -> Callable[..., Any]:
-    """An execution's history ends with its end, whatever a thread of it still does."""
-
-    @functools.wraps(original)
-    def add_event(execution: dict, event_type: str, details: dict | None = None) -> Any:
-        if execution["status"] != "RUNNING" and not event_type.startswith("Execution"):
-            return None
-        return original(execution, event_type, details)
-
-    return add_event
 
 
 def _apply_state_assign(_original: Callable[..., Any]) -> Callable[..., Any]:
@@ -357,7 +293,6 @@ REPAIRS = [
         "b8c7f6915297",
         _run_parallel_branches,
     ),
-    _repair("TimeoutSeconds of the machine is ignored", "_run_execution", "996dff84e0e0", _run_execution),
     _repair(
         "an expression in a task's TimeoutSeconds fails the execution", "_execute_task", "53c818d247db", _execute_task
     ),
@@ -367,8 +302,6 @@ REPAIRS = [
         "faeed0bf70d5",
         _invoke_resource_with_timeout,
     ),
-    _repair("a stopped execution can turn FAILED", "_fail_execution", "e6da895fa0b7", _fail_execution),
-    _repair("the history goes on after the execution's end", "_add_event", "b1db143ccd21", _add_event),
     _repair(f"{_NO_LIMIT}, and input that is not JSON", "_start_execution", "9923282fc76c", _start_execution),
     _repair(_NO_LIMIT, "_invoke_resource", "a85d2be9a858", _invoke_resource),
     _repair(_NO_LIMIT, "_execute_pass", "b1dff47048bc", _limit_output),

@@ -23,7 +23,7 @@ from localcloud.sagemaker.errors import ServiceError, resource_limit_exceeded, v
 from localcloud.sagemaker.validation import operation
 
 INVOKE_ENDPOINT = "InvokeEndpoint"
-REPLIES = ("Error", "Closed")
+CHOICES = {"Reply": ("Error", "Closed"), "Status": ("ABORTED", "FAILED", "TIMED_OUT")}
 STOP_GRACE_SECONDS = 120.0  # between the notice of a spot interruption and its end, as on AWS
 
 FIELDS: dict[str, dict[str, Any]] = {
@@ -36,6 +36,7 @@ FIELDS: dict[str, dict[str, Any]] = {
     "SpotInterruption": {"AfterSeconds": 0.0, "GraceSeconds": STOP_GRACE_SECONDS, "WaitSeconds": 0.0},
     "FailingHealth": {},
     "SlowHealth": {"Seconds": 5.0},
+    "ExecutionEnds": {"State": None, "Status": "ABORTED"},
 }
 """Kind of fault to its own fields and their defaults. None: no default, for Action every one.
 
@@ -51,6 +52,8 @@ FIELDS: dict[str, dict[str, Any]] = {
   later, and starts again from its checkpoints WaitSeconds after that.
 - FailingHealth, SlowHealth: a health check of an endpoint's container (each counts) gets a 500, or an answer that is
   late by Seconds.
+- ExecutionEnds: an execution of Step Functions ends as Status says when what the State does is done, before the next
+  begins; no Catch runs.
 """
 
 
@@ -157,9 +160,12 @@ def _parsed(document: object) -> Fault:
             raise validation_error(f"{key} is not known for the fault {kind}, which takes {', '.join(sorted(known))}")
     options = {**FIELDS[kind], **{key: document[key] for key in FIELDS[kind] if key in document}}
     for key, value in options.items():
-        if key == "Reply":
-            if value not in REPLIES:
-                raise validation_error(f"Reply is {value!r}; it must be one of {', '.join(REPLIES)}")
+        if key in CHOICES:
+            if value not in CHOICES[key]:
+                raise validation_error(f"{key} is {value!r}; it must be one of {', '.join(CHOICES[key])}")
+        elif key == "State":
+            if value is not None and not isinstance(value, str):
+                raise validation_error(f"State is {value!r}; it must be the name of a state")
         elif key == "Action":
             _check_action(kind, value)
         elif value is not None and (isinstance(value, bool) or not isinstance(value, int | float) or value < 0):
