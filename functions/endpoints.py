@@ -1,4 +1,4 @@
-"""What is known of an endpoint: how it is, and, under endpoints/<name>/, its champion and its lock.
+"""What is known of an endpoint: how it is, and, under endpoints/<name>/, its champion, its lock and who holds that.
 
 Carried by a link, as documents.py is.
 """
@@ -9,6 +9,7 @@ from typing import Any
 import documents
 from botocore.exceptions import ClientError
 
+RUNNING = ("RUNNING", "PENDING_REDRIVE")
 CHANGED_MEANWHILE = ("PreconditionFailed", "ConditionalRequestConflict")
 
 
@@ -19,6 +20,16 @@ class LockContended(Exception):
 def folder_of(plan: dict[str, Any]) -> str:
     """Return the s3:// folder of the plan's endpoint, without a final slash."""
     return f"s3://{plan['bucket']}/endpoints/{plan['names']['endpoint']}"
+
+
+def is_running(stepfunctions: Any, execution_arn: str) -> bool:
+    try:
+        return stepfunctions.describe_execution(executionArn=execution_arn)["status"] in RUNNING
+    except ClientError as error:
+        # Executions are forgotten 90 days after their end.
+        if error.response["Error"]["Code"] == "ExecutionDoesNotExist":
+            return False
+        raise
 
 
 def described(sagemaker: Any, endpoint: str) -> dict[str, Any] | None:

@@ -13,11 +13,9 @@ from typing import Any
 
 import documents
 import endpoints
-from botocore.exceptions import ClientError
 from invocation import client, log
 
 ATTEMPTS = 5
-RUNNING = ("RUNNING", "PENDING_REDRIVE")
 
 
 def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
@@ -38,7 +36,7 @@ def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
 def locked(lock: dict[str, Any], plan: dict[str, Any]) -> dict[str, Any]:
     """Return the lock as this run would have it: its own, unless the owner still runs."""
     owner = lock["owner"]
-    if owner == plan["execution_arn"] or (owner and is_running(client("stepfunctions"), owner)):
+    if owner == plan["execution_arn"] or (owner and endpoints.is_running(client("stepfunctions"), owner)):
         return lock
     # Who took the lock over and ended before it had recovered leaves that to the next.
     return made(plan, plan["execution_arn"], lock["left_by"] or owner)
@@ -68,13 +66,3 @@ def champion_channels(s3: Any, folder: str) -> list[dict[str, Any]]:
         }
         for name, uri in sources.items()
     ]
-
-
-def is_running(stepfunctions: Any, execution_arn: str) -> bool:
-    try:
-        return stepfunctions.describe_execution(executionArn=execution_arn)["status"] in RUNNING
-    except ClientError as error:
-        # Executions are forgotten 90 days after their end.
-        if error.response["Error"]["Code"] == "ExecutionDoesNotExist":
-            return False
-        raise

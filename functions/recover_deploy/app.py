@@ -44,6 +44,8 @@ def handler(event: dict[str, Any], context: Any) -> dict[str, str]:
         plan = documents.read(s3, f"s3://{bucket}/runs/{run_id}/plan.json", "plan")
     except documents.DocumentMissing:
         return {"outcome": "never planned"}
+    if endpoints.is_running(client("stepfunctions"), execution_arn):
+        return {"outcome": "runs again: it was redriven"}
     stop_jobs(client("sagemaker"), plan["run_id"])
     folder = endpoints.folder_of(plan)
     lock, _ = endpoints.read_lock(s3, folder)

@@ -17,6 +17,7 @@ class Endpoint:
         self.config, self.statuses, self.weights, self.after_update = config, list(statuses), weights, after_update
         self.deleted = False
         self.stopped = []
+        self.execution = "ABORTED"
         self.scaling = {}
         self.jobs = {
             "list_hyper_parameter_tuning_jobs": (
@@ -26,6 +27,9 @@ class Endpoint:
             ),
             "list_training_jobs": ("TrainingJobSummaries", "TrainingJobName", ["train-1"]),
         }
+
+    def describe_execution(self, executionArn):  # noqa: ARG002, N803
+        return {"status": self.execution}
 
     def register_scalable_target(self, **request):
         self.scaling["target"] = request
@@ -126,6 +130,15 @@ def test_an_update_that_rolled_back_by_itself_leaves_nothing_to_do(recover, cham
     champion(FORMER)
     assert recover(Endpoint(FORMER, "Updating", "InService")) == "nothing to restore"
     assert get(lock_uri)["owner"] is None
+
+
+def test_a_run_that_was_redriven_meanwhile_keeps_its_jobs_and_its_lock(recover, champion, get, lock_uri, plan):
+    champion(FORMER)
+    endpoint = Endpoint(OURS, "InService")
+    endpoint.execution = "RUNNING"
+    assert "runs again" in recover(endpoint)
+    assert (endpoint.config, endpoint.stopped) == (OURS, [])
+    assert get(lock_uri)["owner"] == plan["execution_arn"]
 
 
 def test_jobs_that_the_run_left_are_stopped_lock_or_no_lock(recover, put, lock_uri, example):
