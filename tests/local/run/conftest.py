@@ -27,6 +27,17 @@ LABELS = ("cat", "dog")
 REGISTRY = "123456789012.dkr.ecr.us-east-1.amazonaws.com"
 
 
+REQUESTS: list[str] = []
+"""What clients met while something went wrong, test by test: told when all tests have run."""
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if REQUESTS:
+        terminalreporter.section("requests during faults")
+        for line in REQUESTS:
+            terminalreporter.write_line(line)
+
+
 @dataclass
 class Stack:
     """One deployed stack, and the endpoint that its runs deploy to: by default the one that bears its name."""
@@ -118,6 +129,18 @@ class Stack:
         )
         return json.loads(response["Body"].read())
 
+    def instances(self) -> int:
+        return self.endpoint()["ProductionVariants"][0]["CurrentInstanceCount"]
+
+    def capacity(self) -> tuple[int, int] | None:
+        """The least and the most instances of auto scaling, None if it does not have the endpoint."""
+        resource = f"endpoint/{self.endpoint_name}/variant/AllTraffic"
+        scaling, namespace = self.client("application-autoscaling"), {"ServiceNamespace": "sagemaker"}
+        targets = scaling.describe_scalable_targets(**namespace, ResourceIds=[resource])["ScalableTargets"]
+        policies = scaling.describe_scaling_policies(**namespace, ResourceId=resource)["ScalingPolicies"]
+        assert len(policies) == len(targets)
+        return (targets[0]["MinCapacity"], targets[0]["MaxCapacity"]) if targets else None
+
     def lock(self) -> dict[str, Any]:
         return self.read(f"endpoints/{self.endpoint_name}/lock.json")
 
@@ -125,8 +148,13 @@ class Stack:
         """Wait until EventBridge's call has given back the lock of an execution that ended."""
         deadline = time.monotonic() + seconds
         while execution in (self.lock()["owner"], self.lock()["left_by"]):
-            assert time.monotonic() < deadline, self.endpoint()
+            assert time.monotonic() < deadline, self.log("recover-deploy")
             time.sleep(0.1)
+
+    def log(self, function: str) -> list[str]:
+        """The last that a function said."""
+        logs, group = self.client("logs"), f"/aws/lambda/{self.name}-{function}"
+        return [event["message"] for event in logs.filter_log_events(logGroupName=group)["events"]][-10:]
 
     def package(self, execution: str) -> dict[str, Any]:
         """What RegisterModel left of an execution's model."""
@@ -162,6 +190,7 @@ class Client:
     """Asks an endpoint 20 times a second until it is told to stop."""
 
     stack: Stack
+    test: str
     answers: list[str] = field(default_factory=list)
     """The weights that answered, in order."""
     failures: list[str] = field(default_factory=list)
@@ -176,6 +205,8 @@ class Client:
     def __exit__(self, *_: object) -> None:
         self._ended.set()
         self._thread.join()
+        asked = len(self.failures) + len(self.answers)
+        REQUESTS.append(f"{self.test}: {len(self.failures)} of {asked} requests failed")
 
     def _ask(self) -> None:
         while not self._ended.wait(0.05):
@@ -233,8 +264,8 @@ def champion(stack: Stack) -> Stack:
 
 
 @pytest.fixture
-def client_of() -> type[Client]:
-    return Client
+def client_of(request: pytest.FixtureRequest) -> Callable[[Stack], Client]:
+    return lambda stack: Client(stack, request.node.name)
 
 
 @pytest.fixture

@@ -14,43 +14,35 @@ def scaled(stack, until):
     ours = dataclasses.replace(stack, endpoint_name=f"{stack.name}-scaled")
     ended = ours.run(ours.dataset(), serving=SCALED)
     assert ended["status"] == "SUCCEEDED", f"{ended.get('error')}: {ended.get('cause')}"
+    load(ours, 170)
+    until(lambda: ours.instances() == 2)
+    load(ours, -170)  # so that it is over, and all sums are 0
+    return ours
+
+
+def load(stack, per_minute):
+    """So many requests an instance more in each of the minutes until now, as the endpoint's metrics have them."""
     minute = datetime.now(UTC).replace(second=1)
-    dimensions = {"EndpointName": ours.endpoint_name, "VariantName": "AllTraffic"}
-    ours.client("cloudwatch").put_metric_data(
+    dimensions = {"EndpointName": stack.endpoint_name, "VariantName": "AllTraffic"}
+    stack.client("cloudwatch").put_metric_data(
         Namespace="AWS/SageMaker",
         MetricData=[
             {
                 "MetricName": "InvocationsPerInstance",
                 "Dimensions": [{"Name": name, "Value": value} for name, value in dimensions.items()],
                 "Timestamp": minute - timedelta(minutes=ago),
-                "Value": 170,
+                "Value": per_minute,
             }
             for ago in range(-1, 5)
         ],
     )
-    until(lambda: instances(ours) == 2)
-    return ours
-
-
-def instances(stack):
-    return stack.endpoint()["ProductionVariants"][0]["CurrentInstanceCount"]
-
-
-def capacity(stack):
-    """(least, most) that auto scaling has the endpoint between, None if it does not have it."""
-    resource = f"endpoint/{stack.endpoint_name}/variant/AllTraffic"
-    scaling = stack.client("application-autoscaling")
-    targets = scaling.describe_scalable_targets(ServiceNamespace="sagemaker", ResourceIds=[resource])["ScalableTargets"]
-    policies = scaling.describe_scaling_policies(ServiceNamespace="sagemaker", ResourceId=resource)["ScalingPolicies"]
-    assert len(policies) == len(targets)
-    return (targets[0]["MinCapacity"], targets[0]["MaxCapacity"]) if targets else None
 
 
 def test_a_scaled_endpoint_gets_another_instance_type_and_stays_as_large(scaled):
     ended = scaled.run(scaled.dataset(mistakes=1), serving=SCALED, instances={"endpoint": "ml.m5.4xlarge"})
     assert ended["status"] == "SUCCEEDED", f"{ended.get('error')}: {ended.get('cause')}"
-    assert instances(scaled) == 2
-    assert capacity(scaled) == (1, 3)
+    assert scaled.instances() == 2
+    assert scaled.capacity() == (1, 3)
 
 
 @pytest.mark.parametrize("serves", ["wrong", "right"])
@@ -59,19 +51,19 @@ def test_a_deploy_that_comes_to_nothing_leaves_the_champion_scaled(scaled, serve
     before = scaled.endpoint()["EndpointConfigName"]
     execution = scaled.start(scaled.dataset(serves=serves), serving={"max_instance_count": 2})
     scaled.wait_for_state(execution, "UpdateEndpoint")
-    assert capacity(scaled) is None
+    assert scaled.capacity() is None
     if serves == "right":
         scaled.client("stepfunctions").stop_execution(executionArn=execution)
     else:
         assert scaled.end_of(execution)["error"] == "EndpointAnswersDiffer"
     scaled.wait_until_recovered(execution)
     assert scaled.endpoint()["EndpointConfigName"] == before
-    assert instances(scaled) == 2
-    assert capacity(scaled) == (1, 3)
+    assert scaled.instances() == 2
+    assert scaled.capacity() == (1, 3)
 
 
 def test_a_run_that_does_not_ask_for_scaling_ends_it(scaled):
     ended = scaled.run(scaled.dataset(mistakes=1))
     assert ended["status"] == "SUCCEEDED", f"{ended.get('error')}: {ended.get('cause')}"
-    assert capacity(scaled) is None
-    assert instances(scaled) == 1
+    assert scaled.capacity() is None
+    assert scaled.instances() == 1
