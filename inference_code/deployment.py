@@ -57,11 +57,12 @@ class Settings:
 
 def build(_arguments: dict[str, str]) -> serve.Application:
     """Return the application. Without a backend of its own, raises artifacts.ArtifactError for a broken artifact."""
-    import inference
     from engines import available_cores
 
     settings = Settings.read(os.environ, available_cores())
     if settings.backend is None:
+        import inference
+
         inference.verified_model(ARTIFACT, settings.package_arn, None)
     classifier = Classifier.options(num_replicas=settings.replicas)  # type: ignore[attr-defined]
     return classifier.bind(settings)
