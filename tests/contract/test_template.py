@@ -201,7 +201,7 @@ def test_the_inbox_cannot_feed_itself(resources):
 
 def test_the_bucket_comes_after_the_policy_that_lets_it_send(resources):
     assert resources["Bucket"]["DependsOn"] == "InboxQueuePolicy"
-    (statement,) = resources["InboxQueuePolicy"]["Properties"]["PolicyDocument"]["Statement"]
+    statement, _tls_only = resources["InboxQueuePolicy"]["Properties"]["PolicyDocument"]["Statement"]
     source, source_variables = statement["Condition"]["ArnLike"]["aws:SourceArn"]["Fn::Sub"]
     name, name_variables = resources["Bucket"]["Properties"]["BucketName"]["Fn::Sub"]
     assert source.endswith(":s3:::" + name)
@@ -213,8 +213,20 @@ def test_the_bucket_is_closed_encrypted_and_versioned(resources):
     assert set(bucket["PublicAccessBlockConfiguration"].values()) == {True}
     assert bucket["VersioningConfiguration"] == {"Status": "Enabled"}
     assert bucket["BucketEncryption"]["ServerSideEncryptionConfiguration"]
-    (statement,) = resources["BucketPolicy"]["Properties"]["PolicyDocument"]["Statement"]
-    assert (statement["Effect"], statement["Condition"]) == ("Deny", {"Bool": {"aws:SecureTransport": "false"}})
+
+
+def test_the_bucket_the_queues_and_the_topic_are_reached_by_tls_only(resources):
+    closed = {
+        "BucketPolicy": ("s3:*", "Bucket"),
+        "InboxQueuePolicy": ("sqs:*", "InboxQueue"),
+        "DeadLetterQueuePolicy": ("sqs:*", "DeadLetterQueue"),
+        "NoticeTopicPolicy": ("sns:Publish", "NoticeTopic"),
+    }
+    for name, (action, of) in closed.items():
+        *_, statement = resources[name]["Properties"]["PolicyDocument"]["Statement"]
+        assert (statement["Effect"], statement["Principal"], statement["Action"]) == ("Deny", "*", action)
+        assert statement["Condition"] == {"Bool": {"aws:SecureTransport": "false"}}
+        assert f"'{of}'" in str(statement["Resource"])
 
 
 def test_a_deploy_after_a_deletion_that_kept_the_bucket_makes_another(resources):
@@ -280,7 +292,7 @@ def test_the_alarms_that_call_an_update_off_are_the_templates_and_may_be_looked_
 
 
 def test_who_publishes_to_the_topic_is_let_in(resources):
-    rules, alarms = resources["NoticeTopicPolicy"]["Properties"]["PolicyDocument"]["Statement"]
+    rules, alarms, _tls_only = resources["NoticeTopicPolicy"]["Properties"]["PolicyDocument"]["Statement"]
     assert rules["Condition"] == {"ArnEquals": {"aws:SourceArn": {"Fn::GetAtt": ["RunRule", "Arn"]}}}
     assert alarms["Condition"]["ArnLike"]["aws:SourceArn"]["Fn::Sub"].endswith(":alarm:${NamePrefix}-*")
     assert "KmsMasterKeyId" not in resources["NoticeTopic"]["Properties"]
