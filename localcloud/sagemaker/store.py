@@ -17,7 +17,7 @@ from typing import Any
 
 Record = dict[str, Any]
 
-FORMAT = 1
+FORMAT = 2
 """Of what the records hold: another number wherever one of them lacks, or has, what this version does not expect."""
 
 

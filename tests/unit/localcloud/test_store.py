@@ -106,7 +106,7 @@ def test_a_record_of_another_version_is_refused_by_its_files_name(tmp_path: Path
 def test_whoever_changes_what_deployments_hold_gives_the_records_another_format():
     """An endpoint of the version before would end the next start with a TypeError."""
     assert (FORMAT, [field.name for field in dataclasses.fields(Deployment)]) == (
-        1,
+        2,
         [
             "fleet_id",
             "config_name",
@@ -119,6 +119,7 @@ def test_whoever_changes_what_deployments_hold_gives_the_records_another_format(
             "role_arn",
             "startup_timeout_seconds",
             "data_capture",
+            "instance_type",
             "serverless",
         ],
     )
