@@ -6,6 +6,7 @@ ResNet-50 gets random weights where none can be had: they cost what others cost.
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -132,7 +133,9 @@ class Models:
         self._run([self.training, TRAINING / script, *arguments])
 
     def _run(self, command: list[Any]) -> None:
-        subprocess.run([str(part) for part in command], cwd=ROOT, stdout=sys.stderr, check=True)
+        environment = {**os.environ, "OMP_WAIT_POLICY": "PASSIVE"}  # as the local cloud's containers have it
+        words = [str(part) for part in command]
+        subprocess.run(words, cwd=ROOT, env=environment, stdout=sys.stderr, check=True)
 
 
 def _scored_on(split: str, folder: Path) -> dict[str, Any]:

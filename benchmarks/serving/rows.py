@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import statistics
 import subprocess
 from collections.abc import Callable, Sequence
@@ -173,4 +174,5 @@ def _logits(python: Path, trained: Trained, batch: int, out: Path) -> np.ndarray
 
 def _run(python: Path, script: str, *arguments: object) -> str:
     command: Sequence[str] = [str(python), str(HERE / script), *map(str, arguments)]
-    return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+    environment = {**os.environ, "OMP_WAIT_POLICY": "PASSIVE"}  # as the local cloud's containers have it
+    return subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE, text=True).stdout
