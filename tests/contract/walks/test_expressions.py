@@ -5,7 +5,7 @@ In JSONata a sequence of one becomes its item and an empty one nothing, which St
 
 import pytest
 
-from tests.contract.test_run import ADOPTED_BY, CREATED, JOBS_BY_STATE, LOCKED, TAKEN, answers, retrain
+from tests.contract.walks.conftest import ADOPTED_BY, CREATED, JOBS_BY_STATE, LOCKED, TAKEN, answers, retrain
 
 
 @pytest.mark.parametrize("count", [0, 1, 2])
