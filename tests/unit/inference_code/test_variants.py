@@ -6,6 +6,7 @@ import json
 import shutil
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 import torch
@@ -135,6 +136,11 @@ class TestQuantising:
         answers = onnxruntime.InferenceSession(int8).run(None, {"images": images})[0]
         assert np.abs(answers - expected).max() < 0.05 * np.abs(expected).max()
         assert len(variants.rank_sensitive_layers(float32, int8, images)) == 2
+        nodes = onnx.load(int8).graph.node
+        in_8_bits = {node.output[0] for node in nodes if node.op_type == "DequantizeLinear"}
+        of_sizes = [node for node in nodes if node.op_type in ("Ceil", "Sub", "Mul", "Div")]
+        assert of_sizes
+        assert not [node.name for node in of_sizes if in_8_bits.intersection(node.input)]
 
 
 class PaddedAsNeeded(torch.nn.Conv2d):
@@ -145,8 +151,10 @@ class PaddedAsNeeded(torch.nn.Conv2d):
 
     def forward(self, images):
         size = images.shape[-1]
-        padding = ((torch.ceil(torch.as_tensor(size / 2)).to(torch.int64) - 1) * 2 + 3 - size).clamp(min=0)
-        return super().forward(torch.nn.functional.pad(images, [padding // 2, padding - padding // 2] * 2))
+        padding = ((torch.ceil(torch.as_tensor(size / 2)) - 1) * 2 + 3 - size).clamp(min=0)
+        before = (padding / 2).to(torch.int64)
+        after = (padding - before).to(torch.int64)
+        return super().forward(torch.nn.functional.pad(images, [before, after, before, after]))
 
 
 class Pooled(torch.nn.Module):
