@@ -7,6 +7,7 @@ Configured by SageMaker's debughookconfig.json where the job has one. An evaluat
 
 from __future__ import annotations
 
+import functools
 import logging
 import time
 from collections.abc import Callable
@@ -29,11 +30,13 @@ from saved import (
     LOSSES,
     SCALARS,
     UPDATES,
+    VALID_IMAGES,
     WEIGHTS,
     Reductions,
     SavedStep,
 )
 from smdebug.core.error_handling_agent import ErrorHandlingAgent
+from smdebug.core.reductions import get_reduction_tensor_name
 from smdebug.exceptions import TensorUnavailableForStep
 from smdebug.rules.rule import Rule
 from smdebug.trials import create_trial
@@ -43,6 +46,8 @@ __all__ = ["FolderTrial", "Hooks", "LiveTrial", "Rule", "create_trial", "modes"]
 
 modes = smd.modes
 FOLDER, TENSORBOARD_FOLDER = "smdebug", "tensorboard"
+SAVES = 25
+"""Of every tensor in a training, unless an interval is given: as many cost the same share of a long one and a short."""
 SCALARS_PER_SAVE = 4  # a loss is one number: it is saved more often than the reductions of every weight
 QUEUE = 1 << 20
 """Events that wait for smdebug's writing thread: its own 10 would make a save wait for the thread a hundred times."""
@@ -90,6 +95,9 @@ class FolderTrial:
         self._trial.loaded_all_steps = True  # of a training that was killed, an end would be waited for without end
         self.names = self._trial.tensor_names()
         self._latest: tuple[int, SavedStep] | None = None
+        if VALID_IMAGES in self.names:
+            counted = self._trial.tensor(VALID_IMAGES)
+            self.valid_images = int(counted.value(counted.steps()[0]))
 
     @property
     def steps(self) -> list[int]:
@@ -131,18 +139,24 @@ class Hooks:
     """smdebug's hook on trainings of networks, one after the other. Trouble in it is noted and ends it, no training."""
 
     def __init__(self, output: Path, save_interval_steps: int, configuration: Path | None):
-        """Set up. Raises what smdebug raises, and RuntimeError where it would have switched itself off silently."""
+        """Set up. save_interval_steps: 0 for SAVES saves of each network.
+
+        Raises what smdebug raises, and RuntimeError where it would have switched itself off silently.
+        """
         if configuration:
             self._hook = _Hook.create_from_json_file(str(configuration))
         else:
-            self._hook = _default_hook(_fresh(output, FOLDER), _fresh(output, TENSORBOARD_FOLDER), save_interval_steps)
+            self._hook = _default_hook(_fresh(output, FOLDER), _fresh(output, TENSORBOARD_FOLDER))
         if ErrorHandlingAgent.get_error_handling_agent().disable_smdebug:
             raise RuntimeError("smdebug has switched itself off; its error is in the job's log")
         folder = Path(self._hook.out_dir)
         self.tensors = folder.name if folder.parent == output else str(folder)
+        self._configured = configuration is not None
+        self._save_interval_steps = save_interval_steps
         self.trouble: str | None = None
         self.seconds = 0.0
         self.trial = LiveTrial()
+        self._inputs = Inputs()
         self._registered: list[Any] = []
         self._closed = False
 
@@ -155,6 +169,8 @@ class Hooks:
         """Watch a network and its loss, and no others any more, for so many steps, validated on so many images."""
         while self._registered:
             self._registered.pop().remove()
+        if not self._configured:
+            self._hook.save_every(self._save_interval_steps or max(1, total_steps // SAVES))
         self.trial.total_steps = self.steps + total_steps
         self.trial.valid_images = images
         self._guarded(self._register, network, criterion)
@@ -197,9 +213,10 @@ class Hooks:
         self._loss_name = f"{criterion._get_name()}_output_0"
         trained = [(name, one) for name, one in network.named_parameters() if one.requires_grad]
         self._trained = [(f"{self._prefix}_{name}", parameter) for name, parameter in trained]
-        self._inputs = Inputs()
+        self._inputs.begin()
         self._activations = Activations(network, lambda *seen: self._guarded(self._save, *seen))
         self._training, self._began = True, False
+        self._before: list[torch.Tensor] = []
         self._hook.include_activations(self._activations.patterns)
         self._registered = [
             network.register_forward_pre_hook(lambda _, inputs: self._guarded(self._forward, inputs)),
@@ -222,19 +239,20 @@ class Hooks:
             self._activations.attach()
 
     def _before_update(self) -> None:
-        self._before: list[torch.Tensor] | None = None
         if self._hook.saves(GRADIENTS):
             for name, parameter in self._trained:
                 if parameter.grad is not None:
                     self._save(f"gradient/{name}", parameter.grad)
         if self._hook.saves(UPDATES):
-            self._before = [parameter.detach().clone() for _, parameter in self._trained]
+            if not self._before:  # kept from save to save: asking the system for as much again takes longer than a copy
+                self._before = [torch.empty_like(parameter) for _, parameter in self._trained]
+            torch._foreach_copy_(self._before, [parameter.detach() for _, parameter in self._trained])
 
     def _after_update(self) -> None:
-        if self._before is not None:
-            changes = torch._foreach_sub([parameter.detach() for _, parameter in self._trained], self._before)
-            self._before = None
-            for (name, _), change in zip(self._trained, changes, strict=True):
+        if self._hook.saves(UPDATES):
+            torch._foreach_neg_(self._before)
+            torch._foreach_add_(self._before, [parameter.detach() for _, parameter in self._trained])
+            for (name, _), change in zip(self._trained, self._before, strict=True):
                 self._save(f"update/{name}", change)
 
     def _end(self, mode: Any, scalars: dict[str, float], loss: float) -> int | None:
@@ -302,6 +320,20 @@ class _Hook(smd.Hook):
                 self.export_collections()
                 self.exported_collections = True
 
+    def save_every(self, steps: int) -> None:
+        """Save reductions every so many training steps, scalars more often; of evaluations all scalars and inputs."""
+        often = max(1, steps // SCALARS_PER_SAVE)
+        never = smd.SaveConfigMode(save_interval=1, start_step=0, end_step=0)
+        always = smd.SaveConfigMode(save_interval=1)
+        for interval, evaluations, names in (
+            (steps, never, (*REDUCED, ACTIVITY)),
+            (steps, always, (INPUTS,)),
+            (often, always, (LOSSES, SCALARS)),
+        ):
+            training = smd.SaveConfigMode(save_interval=interval)
+            for name in names:
+                self.get_collection(name).save_config = smd.SaveConfig({modes.TRAIN: training, modes.EVAL: evaluations})
+
     def saves(self, *collections: str) -> bool:
         """Return whether the current step saves one of the collections."""
         return any(one.name in collections for one in self._get_collections_to_save_for_step())
@@ -311,7 +343,7 @@ class _Hook(smd.Hook):
         due = self._get_collections_with_tensor(name) & self._get_collections_to_save_for_step()
         large: list[Any] = [one for one in due if one.name not in (LOSSES, SCALARS, *SMALL)]
         if large and isinstance(tensor, torch.Tensor):
-            self._reduced = reduce(tensor)
+            self._reduced = reduce(tensor, absolute=any(one.name == GRADIENTS for one in large))
         if due:
             self._write_for_tensor(name, tensor, due)
         return [(one.name, self._reduced if one in large else None) for one in due]
@@ -344,12 +376,21 @@ class _Hook(smd.Hook):
     def _get_worker_name(self) -> str:
         return self.chief_worker
 
-    def _get_reduction_of_data(self, reduction_name: str, tensor_value: Any, tensor_name: str, abs: bool) -> Any:
+    def _log_save(self, tensor_name: str, save_collections: Any) -> None:
+        """Say nothing: smdebug words a line for each tensor, which its log then leaves out."""
+
+    def _write_reduction(
+        self, tensor_name: str, tensor_value: Any, reduction_name: str, abs: bool, tensor_ref: Any = None
+    ) -> None:
         field = FIELDS.get((reduction_name, abs))
         known = getattr(self._reduced, field) if field else None
-        if known is not None:
-            return np.float32(known)
-        return super()._get_reduction_of_data(reduction_name, tensor_value, tensor_name, abs)
+        if known is None or self.writer is None:
+            super()._write_reduction(tensor_name, tensor_value, reduction_name, abs, tensor_ref)
+        else:
+            name = _reduction_name(tensor_name, reduction_name, abs)
+            self.writer.write_tensor(
+                np.asarray(known, np.float32), name, mode=self.mode, mode_step=self.mode_steps[self.mode]
+            )
 
     def _write_shape(self, name: str, tensor: Any, collections: Any, tensor_ref: Any = None) -> None:  # noqa: ARG002
         if self.writer and any(one.reduction_config.save_shape for one in collections):
@@ -369,25 +410,26 @@ class _Hook(smd.Hook):
         return np.asarray(tensor_value)
 
 
-def _default_hook(folder: Path, tensorboard: Path, save_interval_steps: int) -> _Hook:
-    often = max(1, save_interval_steps // SCALARS_PER_SAVE)
-    never = smd.SaveConfigMode(save_interval=1, start_step=0, end_step=0)
+@functools.cache
+def _reduction_name(tensor_name: str, reduction_name: str, absolute: bool) -> str:
+    return get_reduction_tensor_name(tensor_name, reduction_name, absolute)
+
+
+def _default_hook(folder: Path, tensorboard: Path) -> _Hook:
     hook = _Hook(
         out_dir=str(folder),
         export_tensorboard=True,
         tensorboard_dir=str(tensorboard),
-        save_config=smd.SaveConfig(
-            {modes.TRAIN: smd.SaveConfigMode(save_interval=save_interval_steps), modes.EVAL: never}
-        ),
         include_collections=[LOSSES, SCALARS, *REDUCED, *SMALL],
     )
-    gradients = smd.ReductionConfig(reductions=["min", "max"], abs_reductions=["mean"], norms=["l2"], save_shape=True)
-    activations = smd.ReductionConfig(reductions=["min", "max", "mean", "variance"], save_shape=True)
-    weights = smd.ReductionConfig(
-        reductions=["min", "max", "mean", "variance"], abs_reductions=["mean"], norms=["l2"], save_shape=True
-    )
-    for name, reductions in zip(REDUCED, (weights, weights, gradients, gradients, activations), strict=True):
-        hook.get_collection(name).reduction_config = reductions
+    for name, reductions in (
+        (WEIGHTS, {"reductions": ["min", "max", "mean", "variance"], "norms": ["l2"]}),
+        (BIASES, {"reductions": ["min", "max", "mean"]}),
+        (GRADIENTS, {"reductions": ["min", "max"], "abs_reductions": ["mean"], "norms": ["l2"]}),
+        (UPDATES, {"reductions": ["min", "max"], "norms": ["l2"]}),
+        (ACTIVATIONS, {"reductions": ["min", "max", "mean"]}),
+    ):
+        hook.get_collection(name).reduction_config = smd.ReductionConfig(save_shape=True, **reductions)
     for name in (LOSSES, SCALARS, *SMALL):
         hook.get_collection(name).reduction_config = smd.ReductionConfig(save_raw_tensor=True)
     hook.get_collection(WEIGHTS).include_regex = [r"^(?!gradient/|update/).*\.?weight$"]
@@ -396,17 +438,6 @@ def _default_hook(folder: Path, tensorboard: Path, save_interval_steps: int) -> 
         hook.get_collection(name).include(pattern)
     for collection in hook.get_collections().values():
         collection.save_histogram = False
-    scalars = smd.SaveConfig(
-        {modes.TRAIN: smd.SaveConfigMode(save_interval=often), modes.EVAL: smd.SaveConfigMode(save_interval=1)}
-    )
-    evaluated = smd.SaveConfig(
-        {
-            modes.TRAIN: smd.SaveConfigMode(save_interval=save_interval_steps),
-            modes.EVAL: smd.SaveConfigMode(save_interval=1),
-        }
-    )
-    hook.get_collection(LOSSES).save_config = hook.get_collection(SCALARS).save_config = scalars
-    hook.get_collection(INPUTS).save_config = evaluated
     return hook
 
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import platform
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,45 +17,42 @@ from batches import normalise
 from calibration import Calibration, calibrate
 from data import decode, images_of, spread_over_classes, to_square
 from debugging import start_debugging
-from engine import Surroundings, TrainingDoomed, fit
+from engine import Observer, TrainingDoomed
 from history import Training
 from options import OptionsError
 from profiler import Profiler
-from recipe import Phase
 from source import read_image
-from work import Model, Work, criterion_of
+from work import Model, Work
 
 if TYPE_CHECKING:
     from train import Options
 
 
-def train_final(
-    options: Options, manifest: dict[str, Any], work: Work, phase: Phase, around: Surroundings, training: Training
-) -> None:
-    """Train the last phase under the debugger; leave findings.json and the artifact. Raises JobError."""
-    if options.dataset is None or options.inference_code is None or options.output_data_dir is None:
-        raise OptionsError("stage final needs dataset, inference_code and output_data_dir")
-    folders = [options.output_data_dir, *([options.checkpoint_dir] if options.checkpoint_dir else [])]
-    criterion = criterion_of(options, manifest, phase, work.device)
-    debugging = start_debugging(
-        options.debugger,
-        folders if around.processes.is_first else [],
-        options.debugger_save_interval_steps,
-        options.debugger_stop_on.split(","),
-    )
-    profiler = Profiler(debugging) if options.profiler and around.processes.is_first else None
-    watched = Surroundings(
-        around.checkpoints, profiler or debugging, around.stopping, around.processes, around.precision
-    )
+@contextmanager
+def watched(options: Options) -> Iterator[Observer]:
+    """Watch a final training, all its phases; leave findings.json and profile.json whatever it comes to."""
+    given = (options.output_data_dir, options.checkpoint_dir)
+    folders = [folder for folder in given if folder]
+    stopping = options.debugger_stop_on.split(",")
+    debugging = start_debugging(options.debugger, folders, options.debugger_save_interval_steps, stopping)
+    profiler = Profiler(debugging, options.profiler_window_steps) if options.profiler else None
+    doomed = None
     try:
-        fit(work.trained, criterion, work.batches, phase, work.groups(phase), options.seed, watched, training)
-    except TrainingDoomed as doomed:
-        debugging.write_findings(doomed)
+        yield profiler or debugging
+    except TrainingDoomed as error:
+        doomed = error
         raise
     finally:
         if profiler:
             profiler.write_profile(folders)
-    debugging.write_findings()
+        if doomed or sys.exception() is None:
+            debugging.write_findings(doomed)
+
+
+def leave_model(options: Options, manifest: dict[str, Any], work: Work, training: Training) -> None:
+    """Calibrate what was trained, and leave the artifact. Raises JobError."""
+    if options.dataset is None or options.inference_code is None:
+        raise OptionsError("stage final needs dataset and inference_code")
     calibration = calibrate(*_valid_logits(work))
     print(
         f"calibrated: temperature={calibration.temperature:.3f} confidence_threshold="

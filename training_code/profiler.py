@@ -1,7 +1,8 @@
 """Where a training's time goes: the phases of each step, what the machine does meanwhile, and the hottest operators.
 
 Phases are wall time between what the training loop tells: on a GPU, what the CPU spent on each. The machine is sampled
-by psutil every SAMPLE_SECONDS in a thread; torch.profiler looks at WINDOW_STEPS steps, once.
+by psutil every SAMPLE_SECONDS in a thread; torch.profiler looks at a few steps of each network that is trained, of
+which those of the last are kept.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from torch import nn
 
 SAMPLE_SECONDS = 0.5
 """AWS's default ProfilingIntervalInMilliseconds."""
-FIRST_WINDOW_STEP, WINDOW_STEPS = 12, 3
+WARM_UP_STEPS, WINDOW_STEPS = 12, 3
 OPERATORS = 20
 POINTS = 500
 PHASES = ("data_wait", "host_to_device", "forward", "backward", "optimizer", "hooks")
@@ -36,8 +37,11 @@ TRACE, DOCUMENT = "profile_trace.json.gz", "profile.json"
 class Profiler(NoObserver):
     """Watches a training, and passes all that it hears on to another observer, whose time is the phase `hooks`."""
 
-    def __init__(self, inner: Observer, sample_seconds: float = SAMPLE_SECONDS):
+    def __init__(self, inner: Observer, window_steps: int = WINDOW_STEPS, sample_seconds: float = SAMPLE_SECONDS):
+        """window_steps: how many steps torch.profiler looks at; 0 for none."""
         self._inner = inner
+        self._window_steps = window_steps
+        self._window_begins: int | None = None
         self._steps: list[dict[str, float]] = []
         self._step = dict.fromkeys(PHASES, 0.0)
         self._evaluation = 0.0
@@ -58,6 +62,8 @@ class Profiler(NoObserver):
             criterion.register_forward_hook(lambda *_: self._lap("forward")),
         ]
         self._waited = lambda: batches.waited_seconds
+        self._stop_window()
+        self._window_begins = len(self._steps) + WARM_UP_STEPS if self._window_steps else None
         self._timed(self._inner.start, network, criterion, batches, steps)
 
     def mode(self, training: bool) -> None:
@@ -100,10 +106,10 @@ class Profiler(NoObserver):
         finally:
             self._steps.append(self._step)
             self._step = dict.fromkeys(PHASES, 0.0)
-            if len(self._steps) == FIRST_WINDOW_STEP:
-                self._window = _Window()
-            elif self._window and len(self._steps) == FIRST_WINDOW_STEP + WINDOW_STEPS:
-                self._window.stop()
+            if len(self._steps) == self._window_begins:
+                self._window = _Window(self._window_begins, self._window_steps)
+            elif self._window and len(self._steps) == self._window.first_step + self._window_steps:
+                self._stop_window()
 
     def evaluated(self, loss: float, accuracy: float) -> None:
         """End an evaluation."""
@@ -157,6 +163,10 @@ class Profiler(NoObserver):
         for finding in document["findings"]:
             print(f"profiler {finding['rule']}: {finding['status']}: {finding['message']}", flush=True)
 
+    def _stop_window(self) -> None:
+        if self._window:
+            self._window.stop()
+
     def _lap(self, phase: str) -> None:
         now = time.perf_counter()
         if self._training and phase in self._step:
@@ -183,7 +193,8 @@ class Profiler(NoObserver):
 class _Window:
     """A few steps under torch.profiler."""
 
-    def __init__(self) -> None:
+    def __init__(self, first_step: int, steps: int) -> None:
+        self.first_step, self._steps = first_step, steps
         activities = [torch.profiler.ProfilerActivity.CPU]
         if torch.cuda.is_available():
             activities.append(torch.profiler.ProfilerActivity.CUDA)
@@ -214,8 +225,8 @@ class _Window:
         total = sum(event[by] for event in events) or 1
         hottest = sorted(events, key=lambda event: -event[by])[:OPERATORS]
         return {
-            "first_step": FIRST_WINDOW_STEP,
-            "steps": WINDOW_STEPS,
+            "first_step": self.first_step,
+            "steps": self._steps,
             "trace": TRACE,
             "operators": [
                 {

@@ -22,6 +22,7 @@ from __future__ import annotations
 import signal
 import sys
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,7 @@ import torch
 from checkpoint import Checkpoints
 from data import read_manifest
 from distributed import Processes, join
-from engine import Surroundings, TrainingStopped, fit
+from engine import NoObserver, Observer, Surroundings, TrainingStopped, fit
 from history import Training, final_line, write_history
 from job import check_instances, run
 from options import OptionsError, Parser, add_network_options, boolean, check_network_options, number
@@ -78,6 +79,7 @@ class Options:
     debugger_save_interval_steps: int
     debugger_stop_on: str
     profiler: bool
+    profiler_window_steps: int
     golden_images: int
     run_id: str | None
     data_digest: str | None
@@ -143,12 +145,21 @@ def read_options(arguments: list[str] | None) -> Options:
     parser.add_argument("--tuned", default="", help="which options a tuning job has chosen, separated by commas")
     parser.add_argument("--debugger", type=boolean, default=True, help="hooks and rules in stage final (default: true)")
     parser.add_argument(
-        "--debugger_save_interval_steps", type=number(int, 1), default=20, help="steps between saves (default: 20)"
+        "--debugger_save_interval_steps",
+        type=number(int, 0),
+        default=0,
+        help="steps between saves; 0: as many as there are of 25 saves a phase (default: 0)",
     )
     parser.add_argument(
         "--debugger_stop_on", default="none", help="rules, with commas, whose issue stops the training (default: none)"
     )
     parser.add_argument("--profiler", type=boolean, default=True, help="profile.json in stage final (default: true)")
+    parser.add_argument(
+        "--profiler_window_steps",
+        type=number(int, 0, 100),
+        default=3,
+        help="steps of the last phase under torch.profiler; 0: none (default: 3)",
+    )
     parser.add_argument("--golden_images", type=number(int, 0, 1000), default=8, help="in the artifact (default: 8)")
     for name in ("run_id", "data_digest", "training_code_digest", "inference_code_digest"):
         parser.add_argument(f"--{name}", help="lineage, for model.json")
@@ -193,45 +204,46 @@ def _train(options: Options, manifest: dict[str, Any], processes: Processes, sto
         ]
     else:
         phases = [head_phase(tuned, options.epochs, patience)]
-    work = on_features(options, manifest) if frozen else on_images(options, manifest)
+    checkpoints = _checkpoints(options, manifest, phases[-1])
     training = Training()
-    for phase in phases[:-1]:
-        _announce(options, work, phase, processes)
-        criterion = criterion_of(options, manifest, phase, work.device)
-        fit(
-            work.trained,
-            criterion,
-            work.batches,
-            phase,
-            work.groups(phase),
-            options.seed,
-            Surroundings(stopping=stopping, processes=processes),
-            training,
-            epochs_after=phases[-1].epochs,
-        )
-        work = fine_tuning(options, manifest, work)
-    last = phases[-1]
-    _announce(options, work, last, processes)
-    around = Surroundings(
-        checkpoints=_checkpoints(options, manifest, last),
-        stopping=stopping,
-        processes=processes,
-        precision=work.precision,
-    )
+    with _observer(options, processes) as observer:
+        work = on_features(options, manifest) if frozen else on_images(options, manifest)
+        for number, phase in enumerate(phases):
+            if number:
+                work = fine_tuning(options, manifest, work)
+            last = phase is phases[-1]
+            _announce(options, work, phase, processes)
+            fit(
+                work.trained,
+                criterion_of(options, manifest, phase, work.device),
+                work.batches,
+                phase,
+                work.groups(phase),
+                options.seed,
+                Surroundings(checkpoints if last else None, observer, stopping, processes, work.precision),
+                training,
+                epochs_after=sum(later.epochs for later in phases[number + 1 :]),
+            )
     if final and processes.is_first:
-        from final_model import train_final
+        from final_model import leave_model
 
-        train_final(options, manifest, work, last, around, training)
-    else:
-        criterion = criterion_of(options, manifest, last, work.device)
-        fit(work.trained, criterion, work.batches, last, work.groups(last), options.seed, around, training)
+        leave_model(options, manifest, work, training)
     if processes.is_first:
         folders = [folder for folder in (options.output_data_dir, options.checkpoint_dir if final else None) if folder]
         decisions = describe_decisions(options, manifest, work, processes)
         write_history(folders, options.stage, training, decisions, values_of(phases, options.tuned.split(",")))
-        if around.checkpoints:
-            around.checkpoints.clear()
+        if checkpoints:
+            checkpoints.clear()
     return training
+
+
+def _observer(options: Options, processes: Processes) -> AbstractContextManager[Observer]:
+    """Return what watches the training: nothing in a trial, nor in all processes but the first; their weights agree."""
+    if options.stage != "final" or not processes.is_first:
+        return nullcontext(NoObserver())
+    from final_model import watched
+
+    return watched(options)
 
 
 def _announce(options: Options, work: Work, phase: Phase, processes: Processes) -> None:

@@ -14,6 +14,8 @@ VARIANT = "AllTraffic"
 """The endpoint's one production variant."""
 GPU_INSTANCES = ("ml.g", "ml.p")  # torchrun starts a process for each of their GPUs
 MANAGED_RULES = ("ExplodingTensor", "LossNotDecreasing", "Overfit", "VanishingGradient")
+MANAGED_SAVE_INTERVAL = 20
+"""Steps, where the input leaves the interval to our hooks: SageMaker's own cannot tell how long a training is."""
 STOPPING_ACTIONS = ("stop", "lower_learning_rate", "raise_learning_rate")
 """What an issue leads to that is found before the training's end, and makes the rest of it worthless."""
 OBJECTIVE = "valid:accuracy"
@@ -230,6 +232,8 @@ def _hyperparameters(
                 "debugger": run_input["debugger"]["enabled"],
                 "debugger_save_interval_steps": run_input["debugger"]["save_interval_steps"],
                 "debugger_stop_on": _stopping_rules(run_input["debugger"]["actions"]),
+                "profiler": run_input["profiler"]["enabled"],
+                "profiler_window_steps": run_input["profiler"]["window_steps"],
                 "run_id": run_id,
                 "training_code_digest": code["training"]["sha256"],
                 "inference_code_digest": code["inference"]["sha256"],
@@ -324,7 +328,7 @@ def _managed_debugger(image: str, locations: dict[str, str], debugger: dict[str,
     return {
         "DebugHookConfig": {
             "S3OutputPath": f"{locations['jobs']}/managed-debugger",
-            "HookParameters": {"save_interval": str(debugger["save_interval_steps"])},
+            "HookParameters": {"save_interval": str(debugger["save_interval_steps"] or MANAGED_SAVE_INTERVAL)},
             "CollectionConfigurations": [{"CollectionName": name} for name in collections],
         },
         "DebugRuleConfigurations": [

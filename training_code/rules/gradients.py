@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import Any
 
+import numpy as np
 from findings import Finding
 from saved import GRADIENTS, Reductions, SavedStep
 
@@ -23,20 +25,20 @@ class ExplodingTensor(ReviewRule):
     def look(self, saved: SavedStep) -> None:
         for collection in saved.reductions.values():
             for name, one in collection.items():
-                for value in _seen(one):
-                    self._judge(saved.step, name, value)
+                self._judge(saved.step, name, _seen(one))
         for small in saved.values.values():
             for name, array in small.items():
-                for value in array.ravel():
-                    self._judge(saved.step, name, float(value))
+                if not np.isfinite(array).all():
+                    self._judge(saved.step, name, array.ravel().tolist())
 
     def conclude(self) -> Finding:
         return self.finding or self.nothing("No tensor holds NaN or an infinity.")
 
-    def _judge(self, step: int, name: str, value: float) -> None:
-        if self.finding is None and (math.isnan(value) or (math.isinf(value) and not self._only_nan)):
-            message = f"{name} holds {value} at step {step}: {LOWER_RATE}."
-            self.settle(self.issue(message, step, name, value=value))
+    def _judge(self, step: int, name: str, values: Iterable[float]) -> None:
+        for value in values:
+            if not math.isfinite(value) and self.finding is None and not (self._only_nan and math.isinf(value)):
+                message = f"{name} holds {value} at step {step}: {LOWER_RATE}."
+                self.settle(self.issue(message, step, name, value=value))
 
 
 class VanishingGradient(ReviewRule):

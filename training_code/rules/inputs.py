@@ -29,8 +29,8 @@ class ClassImbalance(ReviewRule):
 
     Judged once samples labels were seen; the ratio must exceed the threshold by two standard errors of both counts,
     which few images of many classes would exceed by chance. Not learned: a label that comes less than half as often as
-    the mean is mistaken for others in more than threshold_misprediction of the latest samples, while of all labels
-    less than half are.
+    the mean is mistaken for others in more than threshold_misprediction of the latest samples, by two standard errors
+    too, while of all labels at most half as many are: before that, a network knows little of any.
     """
 
     def __init__(
@@ -74,11 +74,11 @@ class ClassImbalance(ReviewRule):
 
     def _mistaken(self, step: int, counts: np.ndarray, right: np.ndarray) -> Finding | None:
         counts, right = counts - self._seen[0][1], right - self._seen[0][2]
-        if counts.sum() < self._samples or right.sum() < counts.sum() / 2:
+        if counts.sum() < self._samples or right.sum() < counts.sum() * (1 - self._misprediction / 2):
             return None
         for label in np.flatnonzero((counts < counts.mean() / 2) & (counts >= 10)):
             wrong = 1 - right[label] / counts[label]
-            if wrong > self._misprediction:
+            if wrong - 2 * math.sqrt(wrong * (1 - wrong) / counts[label]) > self._misprediction:
                 message = (
                     f"Class {label} is rare and mistaken for another in {wrong:.0%} of the latest images: collect more "
                     "of them, or weigh or repeat them."

@@ -129,9 +129,9 @@ class WeightUpdateRatio(ReviewRule):
 class UnchangedTensor(ReviewRule):
     """A weight that is to be trained does not change in num_steps saved steps on end, while another does.
 
-    Unchanged: every update is within atol + rtol * size. AWS's rule does not ask for another that changes; the last
-    steps of a schedule change nothing, and if nothing ever changes, WeightUpdateRatio says so. Weights that need no
-    gradient are frozen on purpose, and not saved.
+    Unchanged: every update is within atol + rtol * the weight's root mean square. AWS's rule does not ask for another
+    that changes; the last steps of a schedule change nothing, and if nothing ever changes, WeightUpdateRatio says so.
+    Weights that need no gradient are frozen on purpose, and not saved.
     """
 
     def __init__(self, trial: Any, rtol: float = 1e-5, atol: float = 1e-8, num_steps: int = 3):
@@ -164,7 +164,8 @@ class UnchangedTensor(ReviewRule):
         if update is None:
             return False
         largest = max(abs(update.minimum or 0), abs(update.maximum or 0))
-        return not largest <= self._atol + self._rtol * (weight.absolute_mean or 0)
+        size = math.sqrt((weight.variance or 0) + (weight.mean or 0) ** 2)
+        return not largest <= self._atol + self._rtol * size
 
 
 class AllZero(ReviewRule):

@@ -13,6 +13,7 @@ import pytest
 import torch
 from debugger import FolderTrial, create_trial, modes
 from engine import TrainingDoomed
+from observations import reduce
 from review_tensors import TensorsMissing, review_tensors
 from rules.loss import LossNotDecreasing
 from small_trainings import Pictures, issues, make_network, run, train
@@ -37,9 +38,12 @@ def test_others_readers_find_everything_that_is_hooked(tmp_path: Path) -> None:
     assert weight.steps(mode=modes.TRAIN) == list(range(0, 80, 10))
     expected = make_network()[4].weight
     assert weight.reduction_value(0, "max", mode=modes.TRAIN) == pytest.approx(expected.max().item())
-    assert weight.reduction_value(0, "mean", mode=modes.TRAIN, abs=True) == pytest.approx(
-        expected.abs().mean().item(), rel=1e-4
+    assert weight.reduction_value(0, "variance", mode=modes.TRAIN) == pytest.approx(
+        expected.var(correction=0).item(), rel=1e-4
     )
+    gradient = trial.tensor("gradient/Sequential_4.weight")
+    largest = max(abs(gradient.reduction_value(20, one, mode=modes.TRAIN)) for one in ("min", "max"))
+    assert 0 < gradient.reduction_value(20, "mean", mode=modes.TRAIN, abs=True) < largest
     for collection, name in {
         "gradients": "gradient/Sequential_0.weight",
         "updates": "update/Sequential_6.bias",
@@ -64,6 +68,51 @@ def test_rules_say_the_same_live_and_of_the_folder(tmp_path: Path) -> None:
 def test_a_folder_without_tensors_is_refused(tmp_path: Path) -> None:
     with pytest.raises(TensorsMissing, match="has no collections"):
         review_tensors(tmp_path)
+
+
+@pytest.mark.parametrize(("epochs", "every"), [(4, 3), (1, 1)])
+def test_every_tensor_is_saved_as_often_in_a_long_training_as_in_a_short_one(
+    tmp_path: Path, epochs: int, every: int
+) -> None:
+    run(tmp_path, epochs=epochs, save_interval_steps=0)
+    trial = create_trial(str(tmp_path / "smdebug"))
+    for name in (
+        "Sequential_4.weight",
+        "gradient/Sequential_4.weight",
+        "update/Sequential_4.weight",
+        "2_ReLU_output_0",
+    ):
+        assert trial.tensor(name).steps(mode=modes.TRAIN) == list(range(0, 20 * epochs, every))
+
+
+TENSORS = {
+    "usual": torch.randn(8, 4, 3, 3),
+    "channels last": torch.randn(8, 4, 3, 3).to(memory_format=torch.channels_last),
+    "part of another": torch.randn(8, 6)[:, ::2],
+    "far from zero": 1e4 + torch.randn(100, 10),
+    "constant": torch.full((5, 7), 0.1),
+    "large": torch.randn(50) * 1e19,
+    "many": torch.randn(300, 500),
+    "one": torch.tensor(3.0),
+}
+
+
+@pytest.mark.parametrize("name", TENSORS)
+def test_reductions_are_those_of_the_tensor(name: str) -> None:
+    exact, reduced = TENSORS[name].double(), reduce(TENSORS[name])
+    expected = (exact.min(), exact.max(), exact.mean(), exact.abs().mean(), exact.var(correction=0), exact.norm())
+    found = (reduced.minimum, reduced.maximum, reduced.mean, reduced.absolute_mean, reduced.variance, reduced.l2)
+    smallest = 1e-6 * float(exact.abs().max())
+    for one, other in zip(found, expected, strict=True):
+        assert one == pytest.approx(float(other), rel=1e-3, abs=smallest)
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])
+def test_a_bad_number_comes_through_reductions(bad: float) -> None:
+    values = torch.randn(100)
+    values[7] = bad
+    reduced = reduce(values)
+    assert not all(np.isfinite([reduced.minimum, reduced.maximum]))
 
 
 def test_curves_are_kept_to_be_drawn(tmp_path: Path) -> None:
@@ -122,7 +171,7 @@ def test_reduced_precision_is_hooked_too(tmp_path: Path) -> None:
 
 
 def test_weights_may_be_bfloat16() -> None:
-    reduced = debugger.reduce(torch.full((4, 4), 2.0, dtype=torch.bfloat16))
+    reduced = reduce(torch.full((4, 4), 2.0, dtype=torch.bfloat16))
     assert (reduced.maximum, reduced.l2, reduced.dimensions) == (2.0, 8.0, 2)
     assert debugger._Hook._make_numpy_array(torch.ones(2, dtype=torch.bfloat16)).dtype == np.float32
 

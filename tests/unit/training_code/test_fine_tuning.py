@@ -97,6 +97,11 @@ def test_fine_tuning_goes_on_from_the_tuned_head(
     assert values["fine_tune", "learning_rate"]["origin"] == "derived"
     assert values["fine_tune", "learning_rate"]["value"] == pytest.approx(0.0003)
     assert "mirrored, " in capsys.readouterr().out
+    findings = read_document(tmp_path / "output/findings.json", "findings")
+    layers = {layer["name"] for layer in findings["gradient_norms"]["layers"]}
+    assert {"hidden.weight", "fc.hidden.weight"} <= layers  # the head alone, and in the network
+    steps = [curve["steps"][-1] for curve in findings["curves"] if curve["name"] == "loss"]
+    assert max(steps) == findings["steps"] - 1 == 17  # 3 steps in each of the 6 epochs
     saved, given = load_file(tmp_path / "model/model.safetensors"), load_file(frozen["weights_file"])
     fine_tuned = history["best_epoch"] > 4
     assert np.array_equal(saved[LAST], given[LAST]) != fine_tuned
