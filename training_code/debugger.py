@@ -47,7 +47,7 @@ __all__ = ["FolderTrial", "Hooks", "LiveTrial", "Rule", "create_trial", "modes"]
 modes = smd.modes
 FOLDER, TENSORBOARD_FOLDER = "smdebug", "tensorboard"
 SAVES = 25
-"""Of every tensor in a training, unless an interval is given: as many cost the same share of a long one and a short."""
+"""At most, of every tensor in a training, unless an interval is given: a short one is to have enough of them too."""
 SCALARS_PER_SAVE = 4  # a loss is one number: it is saved more often than the reductions of every weight
 QUEUE = 1 << 20
 """Events that wait for smdebug's writing thread: its own 10 would make a save wait for the thread a hundred times."""
@@ -170,7 +170,7 @@ class Hooks:
         while self._registered:
             self._registered.pop().remove()
         if not self._configured:
-            self._hook.save_every(self._save_interval_steps or max(1, total_steps // SAVES))
+            self._hook.save_every(self._save_interval_steps or -(-total_steps // SAVES))
         self.trial.total_steps = self.steps + total_steps
         self.trial.valid_images = images
         self._guarded(self._register, network, criterion)
