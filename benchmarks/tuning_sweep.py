@@ -84,7 +84,7 @@ def main() -> None:
     seconds, usual_accuracy = usual_trial(given)
     one = seconds * EPOCHS / given.baseline_epochs
     summary = sweep(given)
-    states = summary["states"]
+    states = {state["name"]: state["seconds"] for state in summary["states"]}
     ours = states["PrepareDataset"] + states["TuneHyperparameters"]
     found = {
         "trials": len(summary["trials"]),
