@@ -84,7 +84,7 @@ def whole(environments, layer, requirements, below):
     """Make a layer's folder as its builder leaves it."""
     from localcloud.containers.environments import Environment, _digest
 
-    folder = environments.root / f"{layer}-{_digest(requirements, below)}"
+    folder = environments.root / f"{layer}-{_digest(requirements, below, {})}"
     folder.mkdir(parents=True)
     (folder / COMPLETE).touch()
     return Environment((folder, *(below.layers if below else ())))
