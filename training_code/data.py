@@ -130,9 +130,11 @@ def to_square(picture: Image.Image, preprocessing: Mapping[str, Any]) -> np.ndar
         return np.array(square)
     check_shape(width, height, resize)
     scaled = (resize, int(resize * height / width)) if width <= height else (int(resize * width / height), resize)
-    picture = picture.resize(scaled, Image.Resampling.BILINEAR)
     left, top = round((scaled[0] - size) / 2), round((scaled[1] - size) / 2)
-    return np.array(picture.crop((left, top, left + size, top + size)))
+    across, down = width / scaled[0], height / scaled[1]
+    right, bottom = min((left + size) * across, width), min((top + size) * down, height)
+    box = (left * across, top * down, right, bottom)  # nothing but the centre is computed
+    return np.array(picture.resize((size, size), Image.Resampling.BILINEAR, box))
 
 
 def fill_of(preprocessing: Mapping[str, Any]) -> tuple[int, int, int]:

@@ -59,7 +59,7 @@ def test_the_pixels_that_a_network_is_trained_on_are_those_that_it_is_asked_abou
     for name, image in pictures(tiny).items():
         trained = data.to_square(data.decode(image, at_least_px=36), preprocessing)
         served = decoding.preprocess(image, preprocessing).transpose(1, 2, 0) * 255
-        np.testing.assert_allclose(served, trained, atol=2.01, err_msg=name)
+        np.testing.assert_allclose(served, trained, atol=1e-3, err_msg=name)
 
 
 @pytest.mark.parametrize(
