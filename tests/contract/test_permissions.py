@@ -346,6 +346,7 @@ def test_nothing_is_granted_on_everything_but_what_knows_no_resources(resources)
             # https://docs.aws.amazon.com/AmazonCloudWatch/latest/APIReference/API_DescribeAlarms.html
             "cloudwatch:DescribeAlarms",
             "ecr:GetAuthorizationToken",
+            "application-autoscaling:DescribeScalableTargets",
         }
     )
     for name, resource in resources.items():
@@ -353,7 +354,7 @@ def test_nothing_is_granted_on_everything_but_what_knows_no_resources(resources)
             for statement in statements_of(resources, name):
                 if statement["Resource"] == "*":
                     actions = statement["Action"]
-                    assert {actions} if isinstance(actions, str) else set(actions) <= no_resources, name
+                    assert ({actions} if isinstance(actions, str) else set(actions)) <= no_resources, name
 
 
 def test_every_role_takes_the_permissions_boundary(resources):

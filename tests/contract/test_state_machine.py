@@ -12,7 +12,7 @@ ADOPTED = {
     ("IsAdoptedJobOver", "IsModelEvaluated"),
     ("IsAdoptedTuningOver", "ChooseHyperparameters"),
     ("IsModelOurs", "CreateEndpointConfig"),
-    ("IsEndpointConfigOurs", "ReleaseScaling"),
+    ("IsEndpointConfigOurs", "FindScaling"),
     ("IsDeployOurs", "WaitForEndpoint"),
     ("TryAgain", "PrepareDataset"),
     ("TryAgain", "TuneHyperparameters"),

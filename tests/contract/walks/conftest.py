@@ -35,7 +35,7 @@ JOBS_BY_STATE = {
 
 ADOPTED_BY = {
     "CreateModel": ("ReadModel", "CreateEndpointConfig"),
-    "CreateEndpointConfig": ("ReadEndpointConfig", "ReleaseScaling"),
+    "CreateEndpointConfig": ("ReadEndpointConfig", "FindScaling"),
     "CreateEndpoint": ("ReadDeploy", "WaitForEndpoint"),
 }
 """Creations whose reply may be lost: who looks whether it was done, and where the run goes on if it was."""
@@ -95,6 +95,7 @@ def answers(plan):
         "RegisterModel": {"ModelPackageArn": PACKAGE_ARN},
         "CreateModel": {"ModelArn": "arn"},
         "CreateEndpointConfig": {"EndpointConfigArn": "arn"},
+        "FindScaling": {"ScalableTargets": []},
         "ReleaseScaling": {},
         "FindEndpoint": {"Endpoints": []},
         "CreateEndpoint": {"EndpointArn": "arn"},
@@ -136,8 +137,12 @@ def results(plan):
 
 @pytest.fixture
 def updating(results, plan):
-    """The endpoint is there already."""
-    return {**results, "FindEndpoint": {"Endpoints": [{"EndpointName": plan["names"]["endpoint"]}]}}
+    """The endpoint is there already, and scaled."""
+    return {
+        **results,
+        "FindEndpoint": {"Endpoints": [{"EndpointName": plan["names"]["endpoint"]}]},
+        "FindScaling": {"ScalableTargets": [plan["scaling"]["variant"]]},
+    }
 
 
 @pytest.fixture

@@ -68,6 +68,11 @@ def test_auto_scaling_is_released_before_the_update_and_registered_once_it_is_ve
     assert config["ProductionVariants"][0]["VariantName"] == target["ResourceId"].rpartition("/")[2]
 
 
+def test_an_endpoint_that_is_not_scaled_is_not_released(walk, updating):
+    run = walk({**updating, "FindScaling": {"ScalableTargets": []}})
+    assert (run.status, "ReleaseScaling" in run.path) == ("SUCCEEDED", False)
+
+
 def test_without_auto_scaling_what_is_left_of_it_is_released_and_nothing_registered(walk, updating, task_error):
     not_there = task_error("ApplicationAutoScaling.ObjectNotFoundException")
     for released in ({}, not_there):

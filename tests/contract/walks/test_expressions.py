@@ -60,6 +60,7 @@ class Scenarios:
         reviewed = {"verdict": "accept", "reason": "fine", "attempts": [{"attempt": 1}] * self._count}
         return {
             **results,
+            "FindScaling": {"ScalableTargets": [{}] * self._count},
             "FindEndpoint": [{**page, "NextToken": "more"}, page],
             "LockEndpoint": {"Payload": locked},
             "ReviewDebugger": {"Payload": reviewed},
@@ -68,7 +69,8 @@ class Scenarios:
 
     def updating(self, **changed):
         found = [*self._endpoints, {"EndpointName": self._plan["names"]["endpoint"]}]
-        return self.results(FindEndpoint={"Endpoints": found}, **changed)
+        scaled = {"ScalableTargets": [self._plan["scaling"]["variant"]]}
+        return self.results(FindEndpoint={"Endpoints": found}, FindScaling=scaled, **changed)
 
     def planned(self, plan, **changed):
         return self.results(PlanRun={"Payload": {"plan_uri": "s3://b/plan.json", "plan": plan}}, **changed)

@@ -53,6 +53,7 @@ TASKS_BEFORE_DEPLOY = [
     "RegisterModel",
     "CreateModel",
     "CreateEndpointConfig",
+    "FindScaling",
     "ReleaseScaling",
     "FindEndpoint",
     "ReadEndpoint",

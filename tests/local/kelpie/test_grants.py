@@ -22,6 +22,8 @@ GROUP_TOO = "for the group too: docs.aws.amazon.com/service-authorization/latest
 SECOND_RUN = "a second run on an endpoint that is there"
 ROLL_BACK = "a deploy that fails: the endpoint is restored, or deleted if it was new"
 LOST_RUN = "an execution that ended in the middle of a deploy"
+SCALED = "an endpoint that is scaled: tests/local/run/test_scaling.py"
+SCALING_ACTS = "what auto scaling does, by the role that registers: tests/local/test_auto_scaling.py"
 REPEATED = "a message or an event that came twice, or was lost"
 
 UNUSED = {
@@ -56,6 +58,11 @@ UNUSED = {
     ("TrainAndDeployRole", "logs:*", "*"): LOG_DELIVERY,
     ("TrainAndDeployRole", "events:PutEvents", "*"): "MiniStack does not ask IAM for a state machine's own events",
     ("TrainAndDeployRole", "lambda:InvokeFunction", "*:kelpie-recover-deploy:*"): ROLL_BACK,
+    ("TrainAndDeployRole", "application-autoscaling:[!D]*", "*"): SCALED,
+    ("TrainAndDeployRole", "application-autoscaling:Deregister*", "*"): SCALED,
+    ("TrainAndDeployRole", "cloudwatch:*", "*"): SCALING_ACTS,
+    ("TrainAndDeployRole", "iam:CreateServiceLinkedRole", "*"): SCALING_ACTS,
+    ("TrainAndDeployRole", "sagemaker:UpdateEndpointWeightsAndCapacities", "*"): SCALING_ACTS,
     ("TrainAndDeployRole", "sagemaker:ListTags", "*"): SYNC,
     ("TrainAndDeployRole", "sagemaker:CreateModelPackage", "*:model-package-group/*"): GROUP_TOO,
     ("TrainAndDeployRole", "sagemaker:DescribeModel", "*"): "a reply that was lost: is the model that is there ours?",
