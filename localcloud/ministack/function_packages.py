@@ -35,6 +35,16 @@ def _create_function(original: Callable[..., Any]) -> Callable[..., Any]:
     return create_function
 
 
+def _update_config(original: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(original)
+    def update_config(name: str, request: dict) -> Any:
+        if "Runtime" in request and (refused := unsupported_function(request)):
+            return error_response_json("InvalidParameterValueException", refused, 400)
+        return original(name, request)
+
+    return update_config
+
+
 def _lambda_create(original: Callable[..., Any]) -> Callable[..., Any]:
     """A function of a stack: MiniStack lets it answer with an invented result if its package is not in S3."""
 
@@ -111,6 +121,13 @@ def _machine() -> str:
 REPAIRS = [
     Repair(
         "a function of any runtime is taken", lambda_svc.__name__, "_create_function", "e307eecdf0d8", _create_function
+    ),
+    Repair(
+        "a function is changed to any runtime",
+        lambda_svc.__name__,
+        "_update_config",
+        "6999cb0695da",
+        _update_config,
     ),
     Repair(
         "a function without a package answers an invented result",

@@ -208,6 +208,13 @@ def test_what_cannot_run_here_is_refused(functions, options):
         functions.create("", **options)
 
 
+def test_a_function_cannot_be_changed_to_what_cannot_run_here(session, functions):
+    name = functions.create("def handler(event, context): return 'still here'")
+    with pytest.raises(ClientError, match=r"nodejs22\.x is not supported"):
+        session.client("lambda").update_function_configuration(FunctionName=name, Runtime="nodejs22.x")
+    assert functions.invoke(name) == "still here"
+
+
 def stack_of_a_function_without_its_package(session, role: str) -> str:
     """Return the status that a stack ends with whose function's package is not in S3."""
     function = {
