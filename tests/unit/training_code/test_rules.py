@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -186,6 +187,13 @@ def test_a_fault_fires_its_rules(fault: Any, tmp_path: Path) -> None:
 
 def test_every_rule_has_a_fault() -> None:
     assert set().union(*FAULTS.values()) == {rule.__name__ for rule in RULES}
+
+
+def test_the_document_has_these_faults() -> None:
+    document = Path(__file__).parents[3] / "docs" / "debugger.md"
+    table = document.read_text().split("## Faults by rules")[1].split("\n## ")[0]
+    _head, *rows = re.findall(r"^\| (.+?) \| (.+?) \| (.+?) \|$", table, re.MULTILINE)
+    assert [set(rules.split(", ")) for _fault, rules, _fired in rows] == list(FAULTS.values())
 
 
 @pytest.mark.parametrize(
