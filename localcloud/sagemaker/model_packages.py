@@ -6,7 +6,6 @@ its first container from it, as it is then.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -19,7 +18,6 @@ from localcloud.sagemaker.validation import Support, refuse_unsupported
 if TYPE_CHECKING:
     from localcloud.sagemaker.service import SageMaker
 
-logger = logging.getLogger(__name__)
 
 KIND = "model-package"
 GROUP_KIND = "model-package-group"
@@ -296,14 +294,8 @@ class ModelPackages:
         return None if token is None else next(same, None)
 
     def _announce(self, record: Mapping[str, Any], updated: list[str]) -> None:
-        try:
-            self._service.ports.publish_event(
-                "SageMaker Model Package State Change",
-                state_change_detail(record, updated, self._service.tags.of(record["ModelPackageArn"])),
-                [record["ModelPackageArn"]],
-            )
-        except Exception:
-            logger.exception("no event for %s", record["ModelPackageArn"])
+        kind, arn = "SageMaker Model Package State Change", record["ModelPackageArn"]
+        self._service.announce(kind, arn, lambda tags: state_change_detail(record, updated, tags))
 
 
 def state_change_detail(record: Mapping[str, Any], updated: list[str], tags: list[dict[str, str]]) -> dict[str, Any]:

@@ -157,13 +157,8 @@ class Rollouts:
         self._forget(name)
 
     def announce(self, record: Mapping[str, Any]) -> None:
-        try:
-            tags = self._service.tags.of(record["EndpointArn"])
-            self._service.ports.publish_event(
-                "SageMaker Endpoint State Change", state_change_detail(record, tags), [record["EndpointArn"]]
-            )
-        except Exception:
-            logger.exception("no event for %s", record["EndpointArn"])
+        kind, arn = "SageMaker Endpoint State Change", record["EndpointArn"]
+        self._service.announce(kind, arn, lambda tags: state_change_detail(record, tags))
 
     def close(self) -> None:
         """End every process and thread. The records stay: endpoints in service start again with the next service."""

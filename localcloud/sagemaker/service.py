@@ -7,6 +7,7 @@ Requests are validated and responses are shaped by botocore's own model of SageM
 but not in `ACTIONS` is refused by name.
 """
 
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +33,8 @@ from localcloud.sagemaker.tuning_jobs import TuningJobs
 from localcloud.sagemaker.validation import operation, shaped, validate
 
 # Action to the part of SageMaker that answers it, and that part's method.
+logger = logging.getLogger(__name__)
+
 ACTIONS = {
     "AddTags": ("tags", "add_tags"),
     "CreateEndpoint": ("endpoints", "create_endpoint"),
@@ -143,6 +146,16 @@ class SageMaker:
         if isinstance(document, Mapping) and document.get("Fault") == SPOT_INTERRUPTION:
             self.training_jobs.check_interruption(str(document.get("Name")))
         return self.faults.add(document)
+
+    def announce(self, detail_type: str, arn: str, detail: Callable[[list[dict[str, str]]], dict[str, Any]]) -> None:
+        """Publish a resource's event. An event that cannot be published is in the log, and changes nothing else.
+
+        detail: the event's detail, from the resource's tags.
+        """
+        try:
+            self.ports.publish_event(detail_type, detail(self.tags.of(arn)), [arn])
+        except Exception:
+            logger.exception("no event for %s", arn)
 
     def arn(self, resource: str) -> str:
         """Return the ARN of a resource such as `training-job/name`."""

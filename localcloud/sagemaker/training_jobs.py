@@ -6,7 +6,6 @@ A job that runs is a TrainingRun; what the records keep is all that is left when
 from __future__ import annotations
 
 import hashlib
-import logging
 import shutil
 import tempfile
 import threading
@@ -30,7 +29,6 @@ from localcloud.sagemaker.validation import refuse_unsupported
 if TYPE_CHECKING:
     from localcloud.sagemaker.service import SageMaker
 
-logger = logging.getLogger(__name__)
 
 CACHE_LIMIT_BYTES = 20 << 30
 STOP_GRACE_SECONDS = 120.0  # AWS's: https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_StopTrainingJob.html
@@ -161,14 +159,8 @@ class TrainingJobs:
 
     def announce(self, record: Mapping[str, Any]) -> None:
         """Publish a job's state as the event that AWS has for it."""
-        try:
-            self.service.ports.publish_event(
-                "SageMaker Training Job State Change",
-                state_change_detail(record, self.service.tags.of(record["TrainingJobArn"])),
-                [record["TrainingJobArn"]],
-            )
-        except Exception:
-            logger.exception("no event for %s", record["TrainingJobArn"])
+        kind, arn = "SageMaker Training Job State Change", record["TrainingJobArn"]
+        self.service.announce(kind, arn, lambda tags: state_change_detail(record, tags))
         with self.changed:
             self.changed.notify_all()
 

@@ -5,7 +5,6 @@ What a tuning job's description says of its trials is read from their own record
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -31,8 +30,6 @@ from localcloud.sagemaker.warm_start import check_parents, is_identical, parent_
 
 if TYPE_CHECKING:
     from localcloud.sagemaker.service import SageMaker
-
-logger = logging.getLogger(__name__)
 
 
 class TuningJobs:
@@ -201,15 +198,8 @@ class TuningJobs:
 
     def _announce(self, name: str) -> None:
         record = self.describe_hyper_parameter_tuning_job({"HyperParameterTuningJobName": name})
-        arn = record["HyperParameterTuningJobArn"]
-        try:
-            self.service.ports.publish_event(
-                "SageMaker HyperParameter Tuning Job State Change",
-                state_change_detail(record, self.service.tags.of(arn)),
-                [arn],
-            )
-        except Exception:
-            logger.exception("no event for %s", arn)
+        kind, arn = "SageMaker HyperParameter Tuning Job State Change", record["HyperParameterTuningJobArn"]
+        self.service.announce(kind, arn, lambda tags: state_change_detail(record, tags))
 
     def _fail_interrupted(self) -> None:
         for record in self._store.list(KIND):
