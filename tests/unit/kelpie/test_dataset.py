@@ -2,9 +2,7 @@
 
 import zipfile
 
-import boto3
 import pytest
-from moto import mock_aws
 
 from kelpie.dataset import list_dataset, upload_dataset, upload_weights
 from kelpie.errors import InvalidInput
@@ -20,16 +18,6 @@ def folder(tmp_path):
             path.mkdir(parents=True)
             (path / "1 ä+%.png").write_bytes(f"{split} {label}".encode())
     return tmp_path / "pets"
-
-
-@pytest.fixture
-def s3(monkeypatch):
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-        monkeypatch.setenv(name, "test")
-    with mock_aws():
-        client = boto3.client("s3", region_name="us-east-1")
-        client.create_bucket(Bucket=BUCKET)
-        yield client
 
 
 def ignore(_phase, _count):

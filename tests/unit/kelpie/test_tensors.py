@@ -1,8 +1,6 @@
 """Where the tensors of a training are looked for, and how they are fetched."""
 
-import boto3
 import pytest
-from moto import mock_aws
 
 from kelpie import tensors
 from kelpie.errors import InvalidInput, RunFailed
@@ -12,16 +10,6 @@ FILES = (
     "events/000000000002/000000000002_worker_0.tfevents",
     "index/000000000/000000000002_worker_0.json",
 )
-
-
-@pytest.fixture
-def s3(monkeypatch):
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-        monkeypatch.setenv(name, "test")
-    with mock_aws():
-        client = boto3.client("s3", region_name="us-east-1")
-        client.create_bucket(Bucket="bucket")
-        yield client
 
 
 def put(s3, prefix, files=FILES):

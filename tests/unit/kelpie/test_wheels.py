@@ -1,20 +1,10 @@
 """Wheels for jobs without a network: what is gathered for which image, and where it goes."""
 
-import boto3
-import moto
 import pytest
 
 from kelpie import wheels
 
-BUCKET = "kelpie-bucket"
-
-
-@pytest.fixture
-def s3():
-    with moto.mock_aws():
-        client = boto3.client("s3", region_name="us-east-1")
-        client.create_bucket(Bucket=BUCKET)
-        yield client
+BUCKET = "bucket"
 
 
 def test_each_image_gets_the_wheels_of_its_python(s3, monkeypatch):
