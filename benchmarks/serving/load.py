@@ -130,18 +130,19 @@ def core_seconds() -> dict[str, float]:
     return spent
 
 
-def memory_mb() -> float:
-    """Return the resident memory of the server's processes; what they share counts for each."""
-    total = 0
-    for _, process in processes():
+def memory_mb() -> dict[str, float]:
+    """Return the resident memory of the server's processes by part; what they share counts for each."""
+    resident: dict[str, float] = {}
+    for part, process in processes():
         try:
-            total += process.memory_info().rss
+            rss = process.memory_info().rss
         except psutil.Error:
             continue
-    return total / 2**20
+        resident[part] = resident.get(part, 0.0) + rss / 2**20
+    return resident
 
 
-async def watch(samples: list[float]) -> None:
+async def watch(samples: list[dict[str, float]]) -> None:
     while True:
         samples.append(memory_mb())
         await asyncio.sleep(SAMPLE_SECONDS)
@@ -152,7 +153,7 @@ async def measure(given: dict[str, Any]) -> dict[str, Any]:
     path, port = ("/", backend_port()) if given.get("past_adapter") else ("/invocations", given["port"])
     requests = [request(path, Path(image).read_bytes()) for image in given["images"]]
     await by_clients(port, requests, given.get("clients", 1), WARM_UP_SECONDS)
-    samples: list[float] = []
+    samples: list[dict[str, float]] = []
     watching = asyncio.create_task(watch(samples))
     before, begun = core_seconds(), time.perf_counter()
     if "rate" in given:
