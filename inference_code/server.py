@@ -22,13 +22,26 @@ import numpy as np
 from decoding import preprocess
 
 LONGEST_WAIT_SECONDS = 10.0  # of the 60 that SageMaker waits for an answer
-MOST_WAITING_BYTES = 256 << 20  # of bodies in memory
+MOST_TAKEN_BYTES = 256 << 20  # of bodies in memory
 LONGEST_BODY_BYTES = 6_291_456  # SageMaker's own limit
+LONGEST_READ_SECONDS = 20.0  # of a body: its adapter has it whole before it asks
 DRAIN_SECONDS = 20.0  # of the 30 between SIGTERM and SIGKILL
 FIRST_GUESS_SECONDS = 0.02  # of an image, until one has been measured
 SMOOTHING = 0.1  # weight of the newest measurement
 VARIANT_HEADER = "x-amzn-sagemaker-custom-attributes"
 """The one header of its own that SageMaker hands through to the caller of InvokeEndpoint."""
+
+
+class ImageTooLarge(inference.BadRequest):
+    """The body is longer than any that SageMaker hands on."""
+
+    status = 413
+
+
+class BodyTooSlow(inference.BadRequest):
+    """The rest of the body did not come."""
+
+    status = 408
 
 
 @dataclass(frozen=True)
@@ -56,7 +69,9 @@ class Service:
         self._model, self._workers, self._batch_size = model, workers, batch_size
         self._headers = {VARIANT_HEADER: f"variant={model.serving['variant']}"}
         self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
-        self._waiting = self._waiting_bytes = 0  # changed by the event loop alone
+        # Of requests that have no answer yet: all, their bodies, and those whose image is with the workers. The event
+        # loop alone changes them.
+        self._taken = self._taken_bytes = self._waiting = 0
         self._seconds_an_image = FIRST_GUESS_SECONDS
         self.draining = False
         self._threads = [threading.Thread(target=self._work, daemon=True) for _ in range(workers)]
@@ -73,20 +88,20 @@ class Service:
             return _error(404, "NotFound", f"there is no {path}, POST images to /")
         if method != "POST":
             return _error(405, "MethodNotAllowed", f"{method} is not answered, POST an image", Allow="POST")
-        length = int(headers.get("content-length", 0))
+        length = int(headers.get("content-length", LONGEST_BODY_BYTES))  # sent in chunks, nobody knows
         refusal = self._refusal(length)
         if refusal:
             return refusal
-        self._waiting, self._waiting_bytes = self._waiting + 1, self._waiting_bytes + length
+        self._taken, self._taken_bytes = self._taken + 1, self._taken_bytes + length
         try:
-            body = inference.input_fn(await read(), headers.get("content-type"))
-            job = Job(body, headers.get("accept"))
-            self._jobs.put(job)
-            return await asyncio.wrap_future(job.answer)
+            image = inference.input_fn(await self._read(read), headers.get("content-type"))
+            return await self._computed(Job(image, headers.get("accept")))
+        except BodyTooSlow as error:
+            return _error(error.status, type(error).__name__, str(error), Connection="close")
         except inference.BadRequest as error:
             return _error(error.status, type(error).__name__, str(error))
         finally:
-            self._waiting, self._waiting_bytes = self._waiting - 1, self._waiting_bytes - length
+            self._taken, self._taken_bytes = self._taken - 1, self._taken_bytes - length
 
     def _refusal(self, length: int) -> Answer | None:
         if self.draining:
@@ -94,16 +109,31 @@ class Service:
         if length > LONGEST_BODY_BYTES:
             return _error(413, "ImageTooLarge", f"the body has {length} bytes, at most {LONGEST_BODY_BYTES} are read")
         wait = self._waiting * self._seconds_an_image / self._workers
-        if wait > LONGEST_WAIT_SECONDS or self._waiting_bytes + length > MOST_WAITING_BYTES:
+        if wait > LONGEST_WAIT_SECONDS or self._taken_bytes + length > MOST_TAKEN_BYTES:
             reason = f"{self._waiting} images are waiting, which takes {wait:.1f} s: ask again later"
             return _error(503, "Overloaded", reason)
         return None
+
+    async def _read(self, read: Callable[[], Awaitable[bytes]]) -> bytes:
+        try:
+            async with asyncio.timeout(LONGEST_READ_SECONDS):
+                return await read()
+        except TimeoutError as error:
+            raise BodyTooSlow(f"the body did not come within {LONGEST_READ_SECONDS:g} s") from error
+
+    async def _computed(self, job: Job) -> Answer:
+        self._waiting += 1
+        self._jobs.put(job)
+        try:
+            return await asyncio.wrap_future(job.answer)
+        finally:
+            self._waiting -= 1
 
     async def drain(self) -> None:
         """Refuse what comes from now on, and wait for what is being answered, up to DRAIN_SECONDS."""
         self.draining = True
         deadline = time.monotonic() + DRAIN_SECONDS
-        while self._waiting and time.monotonic() < deadline:
+        while self._taken and time.monotonic() < deadline:
             await asyncio.sleep(0.02)
 
     def close(self) -> None:
@@ -126,11 +156,13 @@ class Service:
                     break
                 jobs.append(more)
             started = time.monotonic()
-            self._answer_batch([job for job in jobs if job.answer.set_running_or_notify_cancel()])
-            seconds = (time.monotonic() - started) / len(jobs)
-            self._seconds_an_image += SMOOTHING * (seconds - self._seconds_an_image)
+            images = self._answer_batch([job for job in jobs if job.answer.set_running_or_notify_cancel()])
+            if images:
+                seconds = (time.monotonic() - started) / images
+                self._seconds_an_image += SMOOTHING * (seconds - self._seconds_an_image)
 
-    def _answer_batch(self, jobs: list[Job]) -> None:
+    def _answer_batch(self, jobs: list[Job]) -> int:
+        """Answer all; return how many images the engine was given."""
         pixels: list[np.ndarray] = []
         decoded: list[Job] = []
         for job in jobs:
@@ -142,7 +174,7 @@ class Service:
             except Exception as error:  # noqa: BLE001 - whatever it is, it is this request's and not the worker's end
                 job.answer.set_exception(error)
         if not decoded:
-            return
+            return 0
         try:
             rows = self._model.engine.logits(np.stack(pixels))
             for job, logits in zip(decoded, rows, strict=True):
@@ -151,6 +183,7 @@ class Service:
             for job in decoded:
                 if not job.answer.done():
                     job.answer.set_exception(error)
+        return len(decoded)
 
     def _answer_of(self, logits: np.ndarray, accept: str | None) -> Answer:
         try:
@@ -179,13 +212,16 @@ class Application:
 
 
 async def _body(receive: Callable[..., Any]) -> bytes:
-    """Return the request's body, not copied if it comes in one piece. Raises ConnectionError."""
-    pieces = []
+    """Return the request's body, not copied if it comes in one piece. Raises ConnectionError, ImageTooLarge."""
+    pieces, length = list[bytes](), 0
     while True:
         message = await receive()
         if message["type"] == "http.disconnect":
             raise ConnectionError
         pieces.append(message.get("body", b""))
+        length += len(pieces[-1])
+        if length > LONGEST_BODY_BYTES:
+            raise ImageTooLarge(f"the body has more than the {LONGEST_BODY_BYTES} bytes that are read")
         if not message.get("more_body"):
             return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 

@@ -110,9 +110,37 @@ def test_what_would_wait_too_long_is_refused_at_once_with_a_reason(started, serv
 
 def test_bodies_never_take_more_memory_than_they_may(started, server, tiny, monkeypatch):
     image = tiny.encode(tiny.picture())
-    monkeypatch.setattr(server, "MOST_WAITING_BYTES", len(image) - 1)
+    monkeypatch.setattr(server, "MOST_TAKEN_BYTES", len(image) - 1)
     status, _, answer = post(server, started(), image, "image/png")
     assert (status, answer["error"]) == (503, "Overloaded")
+
+
+def test_a_body_sent_in_chunks_is_read_no_further_than_any_other(started, server, monkeypatch):
+    monkeypatch.setattr(server, "LONGEST_BODY_BYTES", 1000)
+    service, pieces = started(), [b"\xff\xd8\xff" + b"0" * 500] * 10
+    status, _, answer = asyncio.run(exchange(server, service, {"content-type": "image/jpeg"}, pieces))
+    assert (status, answer["error"]) == (413, "ImageTooLarge")
+    assert len(pieces) == 8
+    assert service._taken == service._taken_bytes == 0
+
+
+def test_bodies_that_never_come_keep_nobody_from_an_answer_and_are_given_up(started, server, tiny, monkeypatch):
+    monkeypatch.setattr(server, "LONGEST_WAIT_SECONDS", 2.5 * server.FIRST_GUESS_SECONDS)
+    monkeypatch.setattr(server, "LONGEST_READ_SECONDS", 0.2)
+    service, image = started(), tiny.encode(tiny.picture())
+
+    async def ask():
+        headers = {"content-type": "image/png", "content-length": "1000"}
+        slow = [asyncio.create_task(exchange(server, service, headers, [image[:10], None])) for _ in range(20)]
+        await asyncio.sleep(0)
+        answered = await request(server, service, image, "image/png")
+        return answered, await asyncio.gather(*slow)
+
+    answered, slow = asyncio.run(ask())
+    assert answered[0] == 200
+    assert {(status, headers["connection"], answer["error"]) for status, headers, answer in slow} == {
+        (408, "close", "BodyTooSlow")
+    }
 
 
 def test_images_that_wait_go_through_the_engine_together_and_a_broken_one_spoils_no_other(started, server, tiny):
@@ -171,7 +199,7 @@ def test_a_client_that_goes_away_before_its_body_is_whole_is_forgotten(started, 
     service = started()
     asyncio.run(ask())
     assert not sent
-    assert service._waiting == service._waiting_bytes == 0
+    assert service._taken == service._taken_bytes == 0
 
 
 def post(server, service, *given, **named):
@@ -188,18 +216,24 @@ async def request(
     method="POST",
     length=None,
 ):
-    """Send a request through the ASGI application, its body in two pieces; return status, headers and JSON."""
-    pieces = [body[:10], body[10:]]
-    messages = [{"type": "http.request", "body": p, "more_body": n == 0} for n, p in enumerate(pieces)]
+    """Send a request, its body in two pieces; return status, headers and JSON."""
+    headers = {"content-type": content_type, "accept": accept, "content-length": str(length or len(body))}
+    return await exchange(server, service, headers, [body[:10], body[10:]], path, method)
+
+
+async def exchange(server, service, headers, pieces, path="/", method="POST"):
+    """Send pieces of a body through the ASGI application; after None nothing more comes."""
     sent = []
 
     async def receive():
-        return messages.pop(0)
+        piece = pieces.pop(0)
+        if piece is None:
+            await asyncio.Event().wait()
+        return {"type": "http.request", "body": piece, "more_body": bool(pieces)}
 
     async def send(message):
         sent.append(message)
 
-    headers = {"content-type": content_type, "accept": accept, "content-length": str(length or len(body))}
     await server.Application(service)(scope(headers, path, method), receive, send)
     names = {name.decode().lower(): value.decode() for name, value in sent[0]["headers"]}
     return sent[0]["status"], names, json.loads(sent[1]["body"])
