@@ -49,9 +49,10 @@ def test_what_lets_others_wait_is_tried_last(measure):
 @pytest.mark.parametrize(
     ("rates", "settings"),
     [
-        ([100, 105, 108], {"threads": 1, "batch_size": 1}),
-        ([100, 120, 125], {"threads": 1, "batch_size": 4}),
-        ([100, 90, 150], {"threads": 2, "batch_size": 1}),
+        ([100, 105, 108] * 3, {"threads": 1, "batch_size": 1}),
+        ([100, 120, 125] * 3, {"threads": 1, "batch_size": 4}),
+        ([100, 90, 150] * 3, {"threads": 2, "batch_size": 1}),
+        ([100, 90, 150] + [100, 90, 90] * 2, {"threads": 1, "batch_size": 1}),  # one round that something disturbed
     ],
 )
 def test_a_way_that_lets_others_wait_must_be_worth_it(measure, artifact, monkeypatch, rates, settings):
