@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-from artifacts import read_file
+from artifacts import ArtifactError, read_file
 
 CPUINFO = Path("/proc/cpuinfo")
 INT8 = ("avx512_vnni", "avx_vnni", "amx_int8", "asimddp")
@@ -50,10 +50,15 @@ def open_engine(root: Path, description: dict[str, Any], variant: dict[str, Any]
     """Load a variant of the artifact at `root`. description: model.json; variant: serving.json.
 
     cores: None for one thread an answer, or as many as torch is set to. Raises EngineUnavailable for what this machine
-    lacks, and ArtifactError.
+    lacks and for an engine that does not load, and ArtifactError.
     """
     check_processor(variant["precision"])
-    return ENGINES[variant["engine"]](root, description, variant, cores)
+    try:
+        return ENGINES[variant["engine"]](root, description, variant, cores)
+    except (ArtifactError, EngineUnavailable):
+        raise
+    except Exception as error:  # engines raise what they like
+        raise EngineUnavailable(f"{variant['engine']} does not load it: {type(error).__name__}: {error}") from error
 
 
 def check_processor(precision: str) -> None:

@@ -97,15 +97,18 @@ def _build_and_measure(
     for name in wanted:
         try:
             check_processor(VARIANTS[name]["precision"])
-            if name == "onnx-int8" or (name == "openvino-int8" and "onnx-int8" not in wanted):
+            if VARIANTS[name]["precision"] == "int8" and not (artifact / VARIANTS[name]["file"]).is_file():
                 row, logits = _quantise(artifact, description, scored, float32, max_loss, folder, name, table)
             else:
                 _export(artifact, description, name)
                 logits, figures = _measure(artifact, description, name, scored, folder)
                 float32 = logits if name == "float32" else float32
                 row = _row(name, logits, figures, float32, scored.labels, description["temperature"], max_loss)
-        except EngineUnavailable as missing:
-            table.rows.append({"variant": name, "accepted": False, "reason": f"{missing}.", "measured": None})
+        except Exception as error:  # exporters and engines raise what they like; the others may serve yet
+            if name == "float32":
+                raise
+            reason = f"{error}." if isinstance(error, EngineUnavailable) else f"{type(error).__name__}: {error}"
+            table.rows.append({"variant": name, "accepted": False, "reason": reason, "measured": None})
         else:
             table.rows.append(row)
             table.golden[name] = logits[len(scored.labels) :]

@@ -101,6 +101,24 @@ class TestWhatServes:
         assert served.serving["variant"] == "float32"
         assert "is 0.5 off" in capsys.readouterr().out
 
+    def test_float32_serves_where_the_engine_does_not_load(self, serve, inference, monkeypatch, capsys):
+        monkeypatch.setitem(inference.sys.modules, "onnxruntime", None)  # an import of it fails
+        monkeypatch.setattr("importlib.util.find_spec", lambda *_: True)
+        served, _ = serve()
+        assert served.serving["variant"] == "float32"
+        assert "onnxruntime does not load it: ModuleNotFoundError" in capsys.readouterr().out
+
+    def test_float32_serves_where_the_engine_loads_and_fails_at_its_first_answer(
+        self, serve, inference, monkeypatch, capsys
+    ):
+        def fail(*_):
+            raise RuntimeError("no such kernel")
+
+        monkeypatch.setattr(inference.sys.modules["engines"].OnnxRuntimeEngine, "logits", fail)
+        served, _ = serve()
+        assert served.serving["variant"] == "float32"
+        assert "serving float32 instead of onnx-float32: no such kernel" in capsys.readouterr().out
+
     def test_a_graph_that_is_not_the_one_that_was_chosen_is_refused(self, serve):
         with pytest.raises(Exception, match="has the SHA-256"):
             serve(sha256="0" * 64)
@@ -147,6 +165,35 @@ class TestQuantising:
         of_sizes = [node for node in nodes if node.op_type in ("Ceil", "Sub", "Mul", "Div")]
         assert of_sizes
         assert not [node.name for node in of_sizes if in_8_bits.intersection(node.input)]
+
+
+class TestBuilding:
+    @pytest.fixture
+    def built(self, optimize, model, monkeypatch, tmp_path):
+        """A function that builds float32 and bfloat16, of which some cannot be measured."""
+        scored = optimize.Scored(tmp_path / "pixels.npy", np.zeros(4, dtype=int), np.zeros((0, 3, 8, 8)))
+
+        def build(*failing):
+            def measure(_, __, name, *___):
+                if name in failing:
+                    raise RuntimeError(f"{name} was killed")
+                return np.zeros((5, 6)), {"core_ms": 1.0}
+
+            monkeypatch.setattr(optimize, "check_processor", lambda _: None)
+            monkeypatch.setattr(optimize, "_measure", measure)
+            return optimize._build_and_measure(tmp_path, model.description, scored, "bfloat16", 0.003, tmp_path)
+
+        return build
+
+    def test_one_that_fails_says_why_and_another_serves(self, built, choice):
+        rows = built("bfloat16").rows
+        assert [(row["variant"], row["accepted"]) for row in rows] == [("float32", True), ("bfloat16", False)]
+        assert rows[1]["reason"] == "RuntimeError: bfloat16 was killed"
+        assert choice.choose(rows, "fastest", 0.003)[0] == "float32"
+
+    def test_nothing_serves_without_float32(self, built):
+        with pytest.raises(RuntimeError, match="float32 was killed"):
+            built("float32")
 
 
 class PaddedAsNeeded(torch.nn.Conv2d):
