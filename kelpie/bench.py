@@ -18,7 +18,7 @@ from typing import Any
 import botocore.exceptions
 from rich.table import Table
 
-from kelpie.errors import CloudUnavailable, InvalidInput
+from kelpie.errors import CloudUnavailable, InvalidInput, RunFailed
 from kelpie.stack import Stack
 
 PRICES = Path(__file__).parents[1] / "functions" / "plan_run" / "prices.json"
@@ -34,6 +34,8 @@ class Level:
     clients: int
     answered: int
     failed: int
+    first_error: str | None
+    """Why the first of the failed ones did."""
     images_per_second: float
     p50_ms: float | None
     p95_ms: float | None
@@ -53,7 +55,7 @@ def read_images(files: Sequence[str]) -> list[tuple[bytes, str]]:
 def measure(ask: Callable[[int], None], clients: int, seconds: float) -> Level:
     """Have so many clients ask for so long. ask(number): ask once; an error of botocore counts as failed."""
     taken: list[float] = []
-    failures: list[None] = []
+    failures: list[Exception] = []
     begun = time.perf_counter()
     deadline = begun + seconds
 
@@ -61,8 +63,8 @@ def measure(ask: Callable[[int], None], clients: int, seconds: float) -> Level:
         while (started := time.perf_counter()) < deadline:
             try:
                 ask(number)
-            except (botocore.exceptions.ClientError, botocore.exceptions.HTTPClientError):
-                failures.append(None)
+            except (botocore.exceptions.ClientError, botocore.exceptions.BotoCoreError) as error:
+                failures.append(error)
             else:
                 taken.append(time.perf_counter() - started)
             number += clients
@@ -73,8 +75,9 @@ def measure(ask: Callable[[int], None], clients: int, seconds: float) -> Level:
     for thread in threads:
         thread.join()
     elapsed = time.perf_counter() - begun
-    p50, p95, p99 = percentiles(taken)
-    return Level(clients, len(taken), len(failures), round(len(taken) / elapsed, 2), p50, p95, p99)
+    first_error = str(failures[0]) if failures else None
+    rate = round(len(taken) / elapsed, 2)
+    return Level(clients, len(taken), len(failures), first_error, rate, *percentiles(taken))
 
 
 def percentiles(seconds: Sequence[float]) -> tuple[float | None, float | None, float | None]:
@@ -99,7 +102,10 @@ def knee(levels: Sequence[Level]) -> Level:
 def run(
     stack: Stack, endpoint: str, images: Sequence[tuple[bytes, str]], clients: Sequence[int], seconds: float
 ) -> dict[str, Any]:
-    """Measure an endpoint level by level; return the document that `--json` prints. Raises CloudUnavailable."""
+    """Measure an endpoint level by level; return the document that `--json` prints.
+
+    Raises CloudUnavailable if there is no such endpoint, RunFailed if it answers nothing.
+    """
     instance_type, count = _instances(stack, endpoint)
     runtime = stack.client("sagemaker-runtime")
 
@@ -107,7 +113,9 @@ def run(
         body, content_type = images[number % len(images)]
         runtime.invoke_endpoint(EndpointName=endpoint, ContentType=content_type, Body=body)["Body"].read()
 
-    measure(ask, 1, min(1.0, seconds))  # connections are made, caches filled
+    warmed = measure(ask, 1, min(1.0, seconds))  # connections are made, caches filled
+    if not warmed.answered:
+        raise RunFailed(f"the endpoint {endpoint} answers nothing: {warmed.first_error}")
     levels = [measure(ask, number, seconds) for number in clients]
     full = knee(levels)
     prices = json.loads(PRICES.read_text(encoding="utf-8"))
@@ -134,14 +142,15 @@ def chart(document: dict[str, Any]) -> Table:
         bar = "█" * max(1, round(BAR * level["images_per_second"] / most))
         mark = " ← knee" if level["clients"] == document["knee_clients"] else ""
         times = [f"{level[name]:.1f}" if level[name] is not None else "-" for name in ("p50_ms", "p95_ms", "p99_ms")]
-        table.add_row(
-            str(level["clients"]), f"{level['images_per_second']:.1f}", bar + mark, *times, str(level["failed"])
-        )
+        failed = f"{level['failed']}: {level['first_error']}" if level["failed"] else "0"
+        table.add_row(str(level["clients"]), f"{level['images_per_second']:.1f}", bar + mark, *times, failed)
     return table
 
 
 def sentence(document: dict[str, Any]) -> str:
     """Return what the endpoint gives and what an image costs."""
+    if not document["images_per_second"]:
+        return "Nothing was answered, so there is no price to tell."
     said = f"{document['images_per_second']:.1f} images a second at {document['knee_clients']} clients"
     if document["usd_per_million_images"] is None:
         return f"{said}; the price table of {document['prices_as_of']} has no {document['instance_type']}."
@@ -157,6 +166,8 @@ def _instances(stack: Stack, endpoint: str) -> tuple[str, int]:
     try:
         config = sagemaker.describe_endpoint(EndpointName=endpoint)["EndpointConfigName"]
     except botocore.exceptions.ClientError as error:
+        if error.response["Error"]["Code"] != "ValidationException":  # SageMaker's answer for what is not there
+            raise
         raise CloudUnavailable(f"there is no endpoint {endpoint} to ask: make one with `kelpie run`") from error
     variant = sagemaker.describe_endpoint_config(EndpointConfigName=config)["ProductionVariants"][0]
     return variant["InstanceType"], variant["InitialInstanceCount"]
