@@ -74,7 +74,7 @@ def show(inbox: dict[str, Any], console: Console) -> None:
         console.print(f"The statuses are those of the newest {inbox['read']} results.")
     for one in inbox["reasons"]:
         line = f"{one['key']}  {one['status']}: {one['reason']['code']}: {one['reason']['message']}"
-        console.print(line, markup=False, highlight=False)
+        console.print(line)
     if inbox["dead"]:
         console.print("Try what is dead once more with: kelpie inbox --redrive")
 

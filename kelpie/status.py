@@ -84,7 +84,7 @@ def show(status: dict[str, Any], console: Console) -> None:
         *_lineage_lines(status["endpoint"]),
     ]
     for line in lines:
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
+        console.print(line, soft_wrap=True)
     if status["executions"]:
         table = Table("Execution", "Status", "Started", "Ended", box=None, pad_edge=False)
         for listed in status["executions"]:

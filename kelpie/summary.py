@@ -147,4 +147,4 @@ def _states_table(summary: dict[str, Any]) -> Table:
 
 
 def _print(console: Console, text: str) -> None:
-    console.print(text, highlight=False, markup=False, soft_wrap=True)
+    console.print(text, soft_wrap=True)

@@ -38,7 +38,7 @@ def follow(stack: Stack, arns: Sequence[str], console: Console) -> list[Progress
     def print_lines(readings: list[Progress]) -> None:
         for one, reading in zip(news, readings, strict=True):
             for line in one.lines(reading):
-                console.print(line, highlight=False, markup=False, soft_wrap=True)
+                console.print(line, soft_wrap=True)
 
     return _until_over(followers, print_lines)
 

@@ -8,7 +8,7 @@ import shlex
 import sys
 from collections.abc import Callable, Iterator
 
-from rich.markup import escape
+from rich.text import Text
 
 from kelpie import local
 from kelpie.commands.terminal import Json, Port, print_json, progress_console
@@ -21,15 +21,13 @@ def up(
     as_json: Json = False,
 ) -> None:
     """Start a local cloud, deploy the stack to it and leave it running."""
-    with _deployment() as show:
+    with deployment() as show:
         stack = local.up(port, show)
     environment = local.require_up().environment
     if as_json:
         print_json({"environment": environment, "stack": stack.name, "outputs": stack.outputs})
         return
-    progress_console().print(
-        'The local cloud is up. Any AWS client reaches it with: eval "$(kelpie env)"', highlight=False
-    )
+    progress_console().print('The local cloud is up. Any AWS client reaches it with: eval "$(kelpie env)"')
     print_exports(environment)
 
 
@@ -49,12 +47,12 @@ def down() -> None:
 
 
 @contextlib.contextmanager
-def _deployment() -> Iterator[Callable[[str], None]]:
+def deployment() -> Iterator[Callable[[str], None]]:
     """Show the latest line below on a terminal; elsewhere what is packaged and what fails, a line each."""
     console = progress_console()
     if console.is_terminal:
         with console.status("starting") as spinner:
-            yield lambda line: spinner.update(escape(line))
+            yield lambda line: spinner.update(Text(line))
     else:
         yield lambda line: None if RESOURCE_DONE.match(line) else print(line, file=sys.stderr)
 

@@ -30,7 +30,7 @@ def ui(
     with tempfile.NamedTemporaryFile("w", prefix="kelpie-ui-", suffix=".html") as door:
 
         def tell(address: str) -> None:
-            progress_console().print(f"Open {address}\nCtrl-C ends it.", highlight=False, markup=False, soft_wrap=True)
+            progress_console().print(f"Open {address}\nCtrl-C ends it.", soft_wrap=True)
             if browser:
                 _open(address, door)
 

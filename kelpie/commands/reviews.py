@@ -27,7 +27,7 @@ def debug(
             folder = tensors.fetch(connect(stack_name).client("s3"), place, Path(scratch))
         else:
             folder = tensors.find(Path(place).expanduser())
-        python = local.training_python(lambda line: progress_console().print(line, highlight=False, markup=False))
+        python = local.training_python(lambda line: progress_console().print(line))
         document = tensors.review(python, folder)
     document["tensors"] = place
     if as_json:

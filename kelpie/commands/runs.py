@@ -148,4 +148,4 @@ def _start(dataset: str, assignments: list[str], stack_name: str | None) -> tupl
 
 
 def _tell(line: str) -> None:
-    progress_console().print(line, highlight=False, markup=False, soft_wrap=True)
+    progress_console().print(line, soft_wrap=True)

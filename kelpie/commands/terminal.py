@@ -17,6 +17,8 @@ from kelpie.stack import Stack, deployed
 
 INTERRUPTED = 130
 WIDTH_OFF_TERMINAL = 400
+AS_IT_IS: dict[str, Any] = {"markup": False, "emoji": False, "highlight": False}
+"""Names of files and classes, causes and log lines are no markup, in lines and in tables' cells."""
 
 StackName = Annotated[
     str | None,
@@ -50,7 +52,7 @@ def count_bar(total: int, what: str) -> Iterator[Callable[[], None]]:
 @contextlib.contextmanager
 def bytes_bars(what: str, total: int) -> Iterator[Callable[[str, int], None]]:
     """Show two bars of bytes: read for the digest, and uploaded."""
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(), TimeRemainingColumn())
     with Progress(*columns, console=progress_console(), transient=True) as progress:
         tasks = {
             "read": progress.add_task(f"reading {what}", total=total),
@@ -61,12 +63,12 @@ def bytes_bars(what: str, total: int) -> Iterator[Callable[[str, int], None]]:
 
 def progress_console() -> Console:
     """Progress goes to stderr, so that stdout has the result alone."""
-    return Console(stderr=True)
+    return Console(stderr=True, **AS_IT_IS)
 
 
 def result_console() -> Console:
     """Off a terminal nothing is cut to fit a width that nobody sees."""
-    return Console() if sys.stdout.isatty() else Console(width=WIDTH_OFF_TERMINAL)
+    return Console(width=None if sys.stdout.isatty() else WIDTH_OFF_TERMINAL, **AS_IT_IS)
 
 
 def print_json(document: Any) -> None:
