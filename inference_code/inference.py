@@ -60,6 +60,13 @@ def model_fn(model_dir: str | Path, package_arn: str | None = None, cores: Cores
             return Model(open_engine(root, description, serving, cores), description, serving, package_arn)
         except EngineUnavailable as missing:
             print(f"serving float32 instead of {serving['variant']}: {missing}", flush=True)
+    return float32_model(root, description, package_arn, cores)
+
+
+def float32_model(
+    root: Path, description: dict[str, Any], package_arn: str | None = None, cores: Cores | None = None
+) -> Model:
+    """Load what serves where nothing else does. description: model.json. Raises ArtifactError."""
     return Model(open_engine(root, description, FLOAT32, cores), description, FLOAT32, package_arn)
 
 
@@ -87,8 +94,7 @@ def verified_model(model_dir: str | Path, package_arn: str | None, cores: Cores 
         if model.serving is FLOAT32:
             raise
         print(f"serving float32 instead of {model.serving['variant']}: {error}", flush=True)
-        engine = open_engine(Path(model_dir), model.description, FLOAT32, cores)
-        model = Model(engine, model.description, FLOAT32, package_arn)
+        model = float32_model(Path(model_dir), model.description, package_arn, cores)
         verify_golden_images(model, model_dir)
     return model
 

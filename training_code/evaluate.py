@@ -83,11 +83,17 @@ def evaluate(options: Options) -> None:
         if description["classes"] != manifest["classes"]:
             raise OptionsError("the model knows other classes than the data set: train it on this data set")
         with engine_packages(folder), inference_module(folder) as inference:
-            logits = score(inference, inference.model_fn(folder), options.dataset, entries, options.batch_size)
+            model = inference.model_fn(folder)
+            logits = score(inference, model, options.dataset, entries, options.batch_size)
+            probabilities = softmax(logits / description["temperature"])
+            examples = choose_examples(probabilities, entries, manifest["classes"], lot=description["weights_sha256"])
+            if model.serving != inference.FLOAT32:
+                fallback = inference.float32_model(folder, description)
+                again = score(inference, fallback, options.dataset, examples["samples"], options.batch_size)
+                _add_float32(examples["samples"], softmax(again / description["temperature"]), manifest["classes"])
         table = folder / "variants.json"
         variants = {"variants": read_document(table, "variants")} if table.is_file() else {}
     labels = np.array([entry["class_index"] for entry in entries])
-    probabilities = softmax(logits / description["temperature"])
     champion = None
     if options.champion and options.champion_manifest:
         known = {
@@ -101,10 +107,11 @@ def evaluate(options: Options) -> None:
         "split": options.split,
         "data_digest": manifest["digest"],
         "weights_sha256": description["weights_sha256"],
+        "variant": model.serving["variant"],
         "predictions_file": PREDICTIONS_FILE,
         **measure(probabilities, labels, manifest["classes"]),
         **measure_confidence(logits, labels, description["temperature"], description["confidence_threshold"]),
-        **choose_examples(probabilities, entries, manifest["classes"], lot=description["weights_sha256"]),
+        **examples,
         "champion": champion,
         **variants,
     }
@@ -118,7 +125,7 @@ def evaluate(options: Options) -> None:
     _write_predictions(options.model_dir / PREDICTIONS_FILE, probabilities, entries, manifest["classes"])
     print(
         f"{options.split}: accuracy={document['accuracy']:.4f} macro_f1={document['macro_f1']:.4f} "
-        f"calibration_error={document['calibration_error']:.4f} on {len(entries)} images",
+        f"calibration_error={document['calibration_error']:.4f} on {len(entries)} images by {document['variant']}",
         flush=True,
     )
 
@@ -210,6 +217,12 @@ def choose_examples(
         for number, entry in enumerate([*spread, *drawn], 1)
     ]
     return {"samples": samples, "mistakes": mistakes}
+
+
+def _add_float32(samples: Sequence[dict[str, Any]], probabilities: np.ndarray, classes: Sequence[str]) -> None:
+    """Beside what the variant answers: an endpoint's instance that cannot run it serves float32."""
+    for sample, row in zip(samples, probabilities, strict=True):
+        sample["float32"] = {"predicted": classes[int(row.argmax())], "probability": float(row.max())}
 
 
 def _rows(probabilities: np.ndarray, entries: Sequence[dict[str, Any]], classes: Sequence[str]) -> list[dict[str, Any]]:

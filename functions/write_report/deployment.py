@@ -14,8 +14,9 @@ def section(run: Run) -> dict[str, Any] | None:
     answers = verification["answers"]
     alike = sum(answer["matches"] for answer in answers)
     times = sorted(answer["milliseconds"] for answer in answers)
+    by = ", ".join(sorted({answer["variant"] for answer in answers}))
     said = f"The endpoint {verification['endpoint']} gave the evaluation's answer on {alike} of "
-    said += counted(len(answers), "image")
+    said += f"{counted(len(answers), 'image')}, by {by}"
     if times:
         said += f", half of them within {figures(times[len(times) // 2])} ms"
     if latency := verification.get("latency_milliseconds"):

@@ -50,10 +50,11 @@ def key_of(plan, sample):
 class Endpoint:
     """The endpoint, control plane and runtime."""
 
-    def __init__(self, config, predictions, weights=WEIGHTS, status="InService", error=None):
+    def __init__(self, config, predictions, weights=WEIGHTS, status="InService", error=None, variant=None):
         self.description = {"EndpointStatus": status, "EndpointConfigName": config}
         self.body = {"predictions": predictions, "model": {"run_id": None, "weights_sha256": weights}}
         self.error = error
+        self.headers = {"CustomAttributes": f"variant={variant}"} if variant else {}
 
     def describe_endpoint(self, EndpointName):  # noqa: N803 - AWS's name
         assert EndpointName
@@ -63,7 +64,7 @@ class Endpoint:
         assert (EndpointName, ContentType, Accept, Body[:4]) == ("kelpie", "image/png", "application/json", b"\x89PNG")
         if self.error:
             raise self.error
-        return {"Body": io.BytesIO(json.dumps(self.body).encode())}
+        return {"Body": io.BytesIO(json.dumps(self.body).encode()), **self.headers}
 
 
 @pytest.fixture
@@ -175,7 +176,40 @@ def test_other_weights_are_refused_though_they_answer_the_same(app, verify, cham
 def test_a_tie_may_fall_either_way(app):
     sample = {"path": "p", "chosen": "golden", "predicted": "a", "probability": 0.5001}
     body = {"predictions": answers(("b", 0.5002), ("a", 0.4998)), "model": {"run_id": None, "weights_sha256": WEIGHTS}}
-    assert app.compare(sample, body, 1.0)["matches"] is True
+    assert app.compare(sample, "float32", "float32", body, 1.0)["matches"] is True
+
+
+INT8 = answers(("001.Affenpinscher", 0.88), ("002.Afghan_hound", 0.12))
+
+
+@pytest.mark.parametrize(
+    ("scored", "float32", "variant", "given", "verified"),
+    [
+        ("onnx-int8", 0.86, "onnx-int8", RIGHT, True),
+        ("onnx-int8", 0.86, "onnx-int8", INT8, False),
+        ("onnx-int8", 0.86, None, RIGHT, True),
+        # an instance of the endpoint whose processor cannot run what was scored
+        ("onnx-int8", 0.88, "float32", INT8, True),
+        ("onnx-int8", 0.86, "float32", INT8, False),
+        # a processor of the evaluation that could not run what serves
+        ("float32", None, "onnx-int8", INT8, True),
+        ("float32", None, "onnx-int8", answers(("001.Affenpinscher", 0.82)), False),
+        ("float32", None, "onnx-int8", answers(("002.Afghan_hound", 0.93), ("001.Affenpinscher", 0.07)), False),
+    ],
+)
+def test_each_variant_is_held_to_its_own_answers(
+    verify, app, plan, put, evaluation, champion, scored, float32, variant, given, verified
+):
+    if float32:
+        for sample in evaluation["samples"]:
+            sample["float32"] = {"predicted": "001.Affenpinscher", "probability": float32}
+    put(plan["locations"]["evaluation"], evaluation | {"variant": scored})
+    endpoint = Endpoint(plan["names"]["endpoint_config"], given, variant=variant)
+    if not verified:
+        assert_refused(verify, champion, app.EndpointAnswersDiffer, endpoint, "11 of 11 test images")
+        return
+    assert {answer["variant"] for answer in verify(endpoint)["answers"]} == {variant or scored}
+    assert champion() is not None
 
 
 def test_a_model_error_is_a_wrong_answer(app, verify, champion, plan):

@@ -72,6 +72,30 @@ def test_a_champion_of_other_classes_is_not_scored(
     assert (compared["same_classes"], compared["wins"], compared["losses"]) == (False, 0, 0)
 
 
+@pytest.mark.parametrize(("needed", "by"), [("()", "bfloat16"), ("('no_such_instruction',)", "float32")])
+def test_float32_is_scored_beside_the_variant_and_where_that_does_not_run(
+    scored: dict[str, Any], arguments: Arguments, tmp_path: Path, needed: str, by: str
+) -> None:
+    model = read_document(scored["model"] / "model.json", "model")
+    serving = json.loads((Path(__file__).parents[3] / "contracts/examples/serving.json").read_text())
+    serving |= {"variant": "bfloat16", "engine": "torch", "precision": "bfloat16", "file": None, "sha256": None}
+    serving["weights_sha256"] = model["weights_sha256"]
+    (scored["model"] / "serving.json").write_text(json.dumps(serving))
+    engines = scored["model"] / "code/engines.py"
+    engines.write_text(engines.read_text() + f"\nNEEDS['bfloat16'] = {needed}\n")
+
+    evaluate(read_options(arguments(**scored)))
+
+    evaluation = read_document(tmp_path / "scored/evaluation.json", "evaluation")
+    assert evaluation["variant"] == by
+    for sample in evaluation["samples"]:
+        if by == "float32":
+            assert "float32" not in sample
+        else:
+            assert sample["float32"]["probability"] == pytest.approx(sample["probability"], abs=0.05)
+            assert sample["float32"]["probability"] != sample["probability"]
+
+
 def champion_of(model: Path, name: str, old: str, new: str) -> Path:
     """Return an archive of the model with something else in one of its files."""
     champion = model.with_name("champion")

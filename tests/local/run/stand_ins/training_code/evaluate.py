@@ -68,6 +68,7 @@ document = {
     "split": "test",
     "data_digest": "0" * 64,
     "weights_sha256": model["weights_sha256"],
+    "variant": "float32",
     "classes": classes,
     "majority_share": max(map(sum, matrix)) / len(entries),
     "images": len(entries),
