@@ -74,6 +74,7 @@ async def _serve(home: Path, port: int) -> None:
     from localcloud.ministack import auto_scaling, executions, function_packages, lambdas, recorded_calls, repairs
     from localcloud.ministack.administration import Administration
     from localcloud.ministack.sagemaker import register, sagemaker_on
+    from localcloud.ministack.web_pages import NoWebPages
 
     repairs.apply()
     if path := os.environ.get(recorded_calls.VARIABLE):
@@ -95,7 +96,7 @@ async def _serve(home: Path, port: int) -> None:
     config.keep_alive_timeout = 75
     config.graceful_timeout = 1
     config.loglevel = "WARNING"
-    traffic = Traffic(Administration(app, sagemaker))
+    traffic = Traffic(NoWebPages(Administration(app, sagemaker)))
     saving = asyncio.create_task(save_regularly(traffic, stop, lambda: save_all(_build_persistence_save_dict())))
     await serve_asgi(traffic, config, shutdown_trigger=lambda: _shutdown(stop, saving, sagemaker))
 

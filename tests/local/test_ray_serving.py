@@ -247,7 +247,7 @@ class TestAdapter:
         host, port = adapter.removeprefix("http://").split(":")
         with socket.create_connection((host, int(port))) as connection:
             connection.sendall(
-                b"POST /invocations HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}"
+                b"POST /invocations HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}"
             )
             answer = b"".join(iter(lambda: connection.recv(65536), b""))
         echoed = json.loads(answer.partition(b"\r\n\r\n")[2])
@@ -259,6 +259,12 @@ class TestAdapter:
         assert answer.headers["Content-Type"] == "text/x-echo"
         assert answer.headers["X-Amzn-SageMaker-Echo"] == "yes"
         assert "X-Backend" not in answer.headers
+
+    @pytest.mark.parametrize(
+        "header", ["Origin: https://evil.example", "Sec-Fetch-Site: cross-site", "Host: evil.example"]
+    )
+    def test_a_web_page_is_refused(self, adapter: str, header: str):
+        assert ask(f"{adapter}/invocations", b"body", dict([header.split(": ")])).status == 403
 
     def test_health_is_the_backends(self, adapter: str, backend: http.server.ThreadingHTTPServer):
         assert ask(f"{adapter}/ping") == Answer(200, ask(f"{adapter}/ping").headers, b"")

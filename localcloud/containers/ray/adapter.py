@@ -2,7 +2,8 @@
 
 As sagemaker_serve.py of AWS's image, on aiohttp, which Ray brings along: of a request the body, Content-Type, Accept
 and X-Amzn-SageMaker-* headers go to Ray's route /, of the response status, body, Content-Type and X-Amzn-SageMaker-*
-come back. /ping asks Ray's own health check, which is true once an application has a route.
+come back. /ping asks Ray's own health check, which is true once an application has a route. Other than in the image,
+which nothing but SageMaker reaches, web pages that this machine's browser shows are refused.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import os
 import aiohttp
 from aiohttp import web
 
+OWN_HOSTS = ("127.0.0.1", "localhost")
 FORWARDED = "x-amzn-sagemaker-"
 PING_TIMEOUT_SECONDS = 5
 DEFAULT_TIMEOUT_SECONDS = 300
@@ -74,11 +76,20 @@ def build(backend: str, timeout_seconds: float) -> web.Application:
         except aiohttp.ClientError as error:
             return web.json_response({"error": str(error)}, status=500)
 
-    application = web.Application(client_max_size=0)  # 0: any size; SageMaker's runtime has its own limit
+    # 0: any size; SageMaker's runtime has its own limit
+    application = web.Application(client_max_size=0, middlewares=[without_web_pages])
     application.cleanup_ctx.append(connected)
     application.router.add_get("/ping", ping)
     application.router.add_post("/invocations", invocations)
     return application
+
+
+@web.middleware
+async def without_web_pages(request: web.Request, handler) -> web.StreamResponse:
+    """Only browsers send these headers, and a name that was bound anew to this machine is none of ours."""
+    if {"Origin", "Sec-Fetch-Site"} & request.headers.keys() or request.url.host not in OWN_HOSTS:
+        raise web.HTTPForbidden(text="An endpoint's server is not for web pages.")
+    return await handler(request)
 
 
 def _sagemaker_headers(headers) -> dict[str, str]:
