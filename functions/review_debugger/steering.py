@@ -4,7 +4,6 @@ Which rule leads to what is `debugger.actions` of the execution input, what a ch
 `debugger.max_retrains`.
 """
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,7 +18,10 @@ HIGHEST_LEARNING_RATE, HIGHEST_WEIGHT_DECAY, HIGHEST_DROPOUT = 1000.0, 100.0, 0.
 
 @dataclass(frozen=True)
 class Attempt:
-    """A training: its number from 1, job, s3:// folder of checkpoints, and the values that it was given of its own."""
+    """A training: its number from 1, job, s3:// folder of checkpoints, and the values that it was given of its own.
+
+    The job's name may end in a higher number: a redriven run's training takes another name, but is the same attempt.
+    """
 
     attempt: int
     job: str
@@ -102,10 +104,10 @@ def _what_follows(
 
 def _next(training: Attempt, changed: dict[str, str]) -> Attempt:
     """Return the next attempt, under a name and in a folder of its own."""
-    number = training.attempt + 1
-    job = re.sub(r"\d+$", str(number), training.job)
+    base, _, number = training.job.rpartition("-")
+    job = f"{base}-{int(number) + 1}"
     checkpoints = f"{training.checkpoints.rstrip('/').rpartition('/')[0]}/{job}/"
-    return Attempt(number, job, checkpoints, {**training.hyperparameters, **changed})
+    return Attempt(training.attempt + 1, job, checkpoints, {**training.hyperparameters, **changed})
 
 
 def _as_issue(stopped: dict[str, Any]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import pytest
 
+from tests.contract.conftest import load_function_module
 from tests.contract.walks.conftest import CREATED, RETRAIN, report_of, retrain
 
 
@@ -27,6 +28,29 @@ def test_an_adopted_training_that_the_debugger_stopped_is_mended_too(walk, resul
     reviews = retrain("ReviewFailedTraining")
     run = walk({**results, **reviews, "TrainModel": [in_use, results["TrainModel"]]})
     assert run.status == "SUCCEEDED"
+
+
+def test_a_redriven_run_trains_again_under_a_name_that_no_job_has(redriven, results, plan_module, task_error):
+    """train-1 was stopped, the redrive's train-2 is not good enough: what follows is neither of them."""
+    stopped = {"TrainingJobName": "j", "TrainingJobStatus": "Stopped", "SecondaryStatus": "Stopped"}
+    results["DescribeAdoptedJob"] = {"CreationTime": CREATED, **stopped}
+    results["PlanNextAttempt"]["Payload"]["plan"] = plan_module.renumbered(
+        results["PlanRun"]["Payload"]["plan"], "TrainModel", ""
+    )
+    results["TrainModel"] = [task_error("SageMaker.ResourceInUseException"), results["TrainModel"]]
+    again = redriven("2026-11-22T13:00:00Z")
+    steering = load_function_module("review_debugger", "steering")
+    training = steering.Attempt(**again(results).requests["ReviewDebugger"][0]["Payload"]["training"])
+    asks, accepts = retrain("ReviewDebugger")["ReviewDebugger"]
+    asks["Payload"]["next"] = vars(steering._next(training, {"learning_rate": "0.000123"}))
+    run = again({**results, "ReviewDebugger": [asks, accepts]})
+    assert run.status == "SUCCEEDED"
+    assert [request["TrainingJobName"][-8:] for request in run.requests["TrainModel"]] == [
+        "-train-1",
+        "-train-2",
+        "-train-3",
+    ]
+    assert [review["Payload"]["training"]["attempt"] for review in run.requests["ReviewDebugger"]] == [1, 2]
 
 
 def test_a_training_that_cannot_be_mended_ends_with_its_finding(walk, results, task_error):

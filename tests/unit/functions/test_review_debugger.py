@@ -96,6 +96,18 @@ def test_the_review_is_left_in_s3_with_what_follows(app, event, context, put, ge
     assert get(f"s3://{plan['bucket']}/{plan['prefix']}/debugger_review.json") == review
 
 
+@pytest.mark.usefixtures("published")
+def test_the_training_after_one_that_a_redrive_renamed_has_a_name_that_is_free(
+    app, event, context, put, training, example
+):
+    training |= {name: training[name].replace("-train-1", "-train-2") for name in ("job", "checkpoints")}
+    put(f"{training['checkpoints']}findings.json", example("findings"))
+    following = app.handler(event | {"failed": True}, context)["next"]
+    assert following["attempt"] == 2
+    assert following["job"].endswith("-train-3")
+    assert following["checkpoints"].endswith("-train-3/")
+
+
 def test_each_issue_is_an_event_with_an_id_that_stays(app, event, context, put, training, example, published):
     put(f"{training['checkpoints']}findings.json", example("findings"))
     for _ in range(2):
