@@ -1,8 +1,10 @@
-"""What a run can cost at most, from prices.json: each job at its whole max_job_seconds, on one instance.
+"""What a run can cost at most, from prices.json: each job at its whole max_job_seconds, on all of its instances.
 
 A guess at how long jobs will take would promise more than anyone knows; SageMaker stops a job at max_job_seconds, so
-this bound holds. The prices are list prices (https://aws.amazon.com/sagemaker/ai/pricing/) of the day and the region
-that the table names: other regions differ, and what an account has agreed with AWS is not in it.
+this bound holds for every training that the debugger may ask for. Not in it: a redrive, which may run again a job that
+had ended without success, and the two minutes in which a job that is stopped saves what it has. The prices are list
+prices (https://aws.amazon.com/sagemaker/ai/pricing/) of the day and the region that the table names: other regions
+differ, and what an account has agreed with AWS is not in it.
 """
 
 import functools
@@ -19,8 +21,10 @@ def estimate(run_input: dict[str, Any]) -> dict[str, Any]:
     """Return the plan's cost, contracts/plan.schema.json. run_input: completed."""
     prices, instances = _prices(), run_input["instances"]
     optimised = ("optimize",) if run_input["serving"]["variant"] != "float32" else ()
+    jobs_of = {"tune": run_input["tuning"]["max_jobs"], "train": 1 + run_input["debugger"]["max_retrains"]}
+    instances_of = {"train": run_input["training"]["instance_count"]}
     jobs = [
-        _most(step, instances[step], run_input["tuning"]["max_jobs"] if step == "tune" else 1, run_input)
+        _most(step, instances[step], instances_of.get(step, 1), jobs_of.get(step, 1), run_input["max_job_seconds"])
         for step in ("prepare", "tune", "train", *optimised, "evaluate")
     ]
     known = [job["most_usd"] for job in jobs if job["most_usd"] is not None]
@@ -49,21 +53,24 @@ def check_budget(cost: dict[str, Any], budget_usd: float | None) -> None:
         dearest = max(cost["jobs"], key=lambda job: job["most_usd"])
         raise BudgetExceeded(
             f"the jobs can cost up to ${cost['most_usd']:.2f}, more than budget_usd {budget_usd}; most of it "
-            f"{dearest['step']}: {dearest['jobs']} x {dearest['most_seconds']} s of {dearest['instance_type']} at "
+            f"{dearest['step']}: {dearest['jobs']} x {dearest['most_seconds']} s of "
+            f"{dearest['instance_count']} x {dearest['instance_type']} at "
             f"${dearest['usd_per_hour']} an hour (list prices of {cost['prices_as_of']}, {cost['prices_region']}): "
-            "lower max_job_seconds or tuning.max_jobs, or choose smaller instances"
+            "lower max_job_seconds, tuning.max_jobs, training.instance_count or debugger.max_retrains, or choose "
+            "smaller instances"
         )
 
 
-def _most(step: str, instance_type: str, count: int, run_input: dict[str, Any]) -> dict[str, Any]:
-    price, seconds = _prices()["training"].get(instance_type), run_input["max_job_seconds"]
+def _most(step: str, instance_type: str, instance_count: int, jobs: int, seconds: int) -> dict[str, Any]:
+    price = _prices()["training"].get(instance_type)
     return {
         "step": step,
         "instance_type": instance_type,
-        "jobs": count,
+        "instance_count": instance_count,
+        "jobs": jobs,
         "most_seconds": seconds,
         "usd_per_hour": price,
-        "most_usd": None if price is None else round(count * seconds / 3600 * price, 2),
+        "most_usd": None if price is None else round(jobs * instance_count * seconds / 3600 * price, 2),
     }
 
 

@@ -23,7 +23,8 @@ def deployment_config(load):
 
 
 def test_the_bound_is_every_job_at_its_whole_time(cost, complete):
-    bound = cost.estimate(complete(max_job_seconds=3600, tuning={"max_jobs": 5}, serving={"instance_count": 2}))
+    given = {"max_job_seconds": 3600, "tuning": {"max_jobs": 5}, "serving": {"instance_count": 2}}
+    bound = cost.estimate(complete(**given, debugger={"max_retrains": 0}))
     price = bound["jobs"][0]["usd_per_hour"]
     assert [(job["step"], job["jobs"]) for job in bound["jobs"]] == [
         ("prepare", 1),
@@ -36,6 +37,19 @@ def test_the_bound_is_every_job_at_its_whole_time(cost, complete):
     assert bound["endpoint_usd_per_hour"] == pytest.approx(2 * 0.115)
 
 
+def test_the_bound_has_every_instance_and_every_training_that_the_debugger_may_ask_for(cost, complete):
+    def most_of_training(instance_count, max_retrains):
+        bound = cost.estimate(
+            complete(training={"instance_count": instance_count}, debugger={"max_retrains": max_retrains})
+        )
+        (train,) = [job for job in bound["jobs"] if job["step"] == "train"]
+        return train["most_usd"]
+
+    assert most_of_training(8, 5) == pytest.approx(8 * 6 * most_of_training(1, 0), abs=1)
+    with pytest.raises(cost.BudgetExceeded, match=r"train: 6 x 43200 s of 8 x ml.m5.xlarge.* debugger.max_retrains"):
+        cost.check_budget(cost.estimate(complete(training={"instance_count": 8}, debugger={"max_retrains": 5})), 100)
+
+
 def test_float32_costs_no_optimizing(cost, complete):
     bound = cost.estimate(complete(serving={"variant": "float32"}))
     assert "optimize" not in [job["step"] for job in bound["jobs"]]
@@ -45,7 +59,7 @@ def test_a_run_that_could_cost_more_than_its_budget_is_refused_with_what_would_l
     bound = cost.estimate(complete(max_job_seconds=3600, tuning={"max_jobs": 5}))
     cost.check_budget(bound, bound["most_usd"])
     cost.check_budget(bound, None)
-    with pytest.raises(cost.BudgetExceeded, match=r"tune: 5 x 3600 s of ml.m5.xlarge.* lower max_job_seconds"):
+    with pytest.raises(cost.BudgetExceeded, match=r"tune: 5 x 3600 s of 1 x ml.m5.xlarge.* lower max_job_seconds"):
         cost.check_budget(bound, bound["most_usd"] - 0.01)
 
 
