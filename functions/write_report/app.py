@@ -27,7 +27,7 @@ def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
     logger.info("reporting", extra={"failure": failure})
     uris: dict[str, str | None] = {"report": None, "summary": None}
     try:
-        uris |= report(client("s3"), client("stepfunctions"), client("logs"), event, failure)
+        uris |= report(client("s3"), client("stepfunctions"), client("sagemaker"), client("logs"), event, failure)
     except (ClientError, documents.DocumentInvalid):
         # A run that failed still ends with its own failure, readable, where no page can be written.
         if failure is None:
@@ -36,12 +36,14 @@ def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
     return {**uris, "error": failure.error if failure else None, "cause": failure.cause if failure else None}
 
 
-def report(s3: Any, stepfunctions: Any, logs: Any, event: dict[str, Any], failure: Failure | None) -> dict[str, str]:
+def report(
+    s3: Any, stepfunctions: Any, sagemaker: Any, logs: Any, event: dict[str, Any], failure: Failure | None
+) -> dict[str, str]:
     """Write the pages and the summary and return the URIs of the run's page and of the summary."""
     execution_arn = event["execution_arn"]
     run_id = hashlib.sha256(execution_arn.encode()).hexdigest()[:12]
     run_uri = f"s3://{os.environ['BUCKET']}/runs/{run_id}"
-    left = gather(s3, logs, run_uri, failure)
+    left = gather(s3, sagemaker, logs, run_uri, failure)
     course, definition = course_of(stepfunctions, execution_arn), definition_of(stepfunctions, execution_arn)
     run = Run(run_id, execution_arn, event.get("model_package_arn"), failure, course, definition, left)
     documents.write(s3, f"{run_uri}/report/summary.json", "summary", summarise(run))

@@ -10,6 +10,7 @@ from typing import Any
 import documents
 from botocore.exceptions import ClientError
 from failure import Failure
+from jobs import Job, jobs_of
 from wording import counted
 
 LARGEST_DOCUMENT_BYTES = 48_000_000
@@ -35,6 +36,7 @@ class Left:
     """What could not be read, in sentences."""
     pictures: dict[str, str] = field(default_factory=dict)
     """data: URIs by s3:// URI."""
+    jobs: list[Job] = field(default_factory=list)
     log: "Log | None" = None
 
     def picture(self, document: str, path: str) -> str | None:
@@ -49,7 +51,7 @@ class Log:
     lines: Sequence[str]
 
 
-def gather(s3: Any, logs: Any, run_uri: str, failure: Failure | None) -> Left:
+def gather(s3: Any, sagemaker: Any, logs: Any, run_uri: str, failure: Failure | None) -> Left:
     """Read whatever is there."""
     left = Left(run_uri)
     for name in ("plan", "leaderboard", "debugger_review", "verdict", "verification"):
@@ -66,6 +68,7 @@ def gather(s3: Any, logs: Any, run_uri: str, failure: Failure | None) -> Left:
         for name in ("evaluation", "variants"):
             if name in locations:
                 _read(left, s3, name, locations[name])
+        _read_jobs(left, sagemaker, plan)
     _read_champion(left, s3)
     _read_pictures(left, s3)
     if failure:
@@ -100,6 +103,13 @@ def _read(left: Left, s3: Any, name: str, uri: str, contract: str | None = None)
         if not isinstance(document, dict):
             return
     left.documents[name], left.uris[name] = document, uri
+
+
+def _read_jobs(left: Left, sagemaker: Any, plan: dict[str, Any]) -> None:
+    try:
+        left.jobs = list(jobs_of(sagemaker, plan))
+    except (ClientError, KeyError) as error:
+        left.problems.append(f"What the jobs cost is not known: {type(error).__name__}: {error}")
 
 
 def _read_champion(left: Left, s3: Any) -> None:

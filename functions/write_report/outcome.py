@@ -61,7 +61,7 @@ def _tiles(run: Run) -> list[tuple[str, str, str]]:
     if leaderboard.get("trials"):
         finished = sum(trial["rank"] is not None for trial in leaderboard["trials"])
         tiles.append(("Trials", str(len(leaderboard["trials"])), f"{finished} finished"))
-    if spent := [one.usd for one in costs(run) if one.usd is not None]:
+    if spent := [usd for usd in costs(run).values() if usd is not None]:
         tiles.append(("Cost", dollars(sum(spent)), "of the jobs, estimated"))
     tiles.append(("Time", duration(run.course.seconds), counted(len(run.course.states), "state")))
     return tiles

@@ -21,7 +21,7 @@ def section(run: Run) -> dict[str, Any] | None:
     retries = sum(state.retries for state in states)
     said = f"{counted(len(states), 'state')} in {duration(run.course.seconds)}"
     said += f", with {counted(retries, 'retry', 'retries')}" if retries else ", without a retry"
-    spent = {one.state: one for one in costs(run)}
+    spent = costs(run)
     return {
         "sentence": f"{said}.",
         "prices": _prices(run),
@@ -35,7 +35,7 @@ def section(run: Run) -> dict[str, Any] | None:
                     duration(one.seconds),
                     one.visits,
                     one.retries,
-                    *([dollars(spent[one.name].usd if one.name in spent else None)] if spent else []),
+                    *([dollars(spent.get(one.name))] if spent else []),
                     one.error or "–",
                 )
                 for one in states
@@ -50,8 +50,10 @@ def _prices(run: Run) -> str:
     cost = run.plan.get("cost")
     if not cost:
         return ""
-    said = f"Costs are estimates: the time of each job at on-demand prices of {cost['prices_region']} as of "
-    said += f"{cost['prices_as_of']}{_age(cost['prices_as_of'], run.plan['created_at'])}. "
+    said = "Costs are estimates: the time that SageMaker bills of each job at on-demand prices of "
+    said += (
+        f"{cost['prices_region']} as of {cost['prices_as_of']}{_age(cost['prices_as_of'], run.plan['created_at'])}. "
+    )
     said += f"All jobs at their time limit would have come to {dollars(cost['most_usd'])}; "
     return f"{said}the endpoint costs {dollars(cost['endpoint_usd_per_hour'])} an hour until it is deleted."
 

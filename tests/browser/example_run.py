@@ -32,7 +32,7 @@ HOSTILE = "<script>alert(1)</script><img src=http://x.example/ onerror=alert(2)>
 
 @dataclass
 class ExampleRun:
-    """What one run left. `put` puts it into a bucket; `stepfunctions` and `logs` answer as AWS's clients do."""
+    """What one run left. `put` puts it into a bucket; it answers as AWS's other clients do."""
 
     name: str
     classes: list[str]
@@ -70,13 +70,13 @@ class ExampleRun:
         fastjsonschema.validate(schema, document)
         self.documents[uri or f"s3://{BUCKET}/runs/{self.run_id}/{contract}.json"] = document
 
-    # ---- Step Functions and CloudWatch Logs, as far as WriteReport asks them
+    # ---- Step Functions, SageMaker and CloudWatch Logs, as far as WriteReport asks them
 
     def get_paginator(self, _operation: str) -> "ExampleRun":
         return self
 
     def paginate(self, **_: Any) -> list[dict[str, Any]]:
-        return [{"events": list(self._events())}]
+        return [{"events": list(self._events()), "TrainingJobSummaries": []}]
 
     def describe_state_machine_for_execution(self, **_: Any) -> dict[str, str]:
         text = (ROOT / "statemachine" / "train_and_deploy.asl.json").read_text()

@@ -151,7 +151,7 @@ def write_report(run: ExampleRun, s3: Any) -> dict[str, str]:
     finally:
         sys.path.remove(folder)
     written = app.report(
-        s3, run, run, {"execution_arn": run.execution_arn}, explain(run.failure) if run.failure else None
+        s3, run, run, run, {"execution_arn": run.execution_arn}, explain(run.failure) if run.failure else None
     )
     folder = written["report"].removeprefix(f"s3://{BUCKET}/").rpartition("/")[0]
     listed = s3.list_objects_v2(Bucket=BUCKET, Prefix=folder)["Contents"]

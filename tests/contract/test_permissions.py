@@ -128,7 +128,7 @@ def called_by(folder: Path) -> set[str]:
         for node in nodes
         if isinstance(node, ast.Call) and ast.unparse(node.func) == "client" and isinstance(node.args[0], ast.Constant)
     }
-    named = {node.attr for node in nodes if isinstance(node, ast.Attribute)}
+    named = {node.attr for node in nodes if isinstance(node, ast.Attribute) and ast.unparse(node.value) != "re"}
     named |= {
         node.args[0].value
         for node in nodes

@@ -2,8 +2,11 @@ import hashlib
 import json
 from datetime import UTC, datetime, timedelta
 from html.parser import HTMLParser
+from types import SimpleNamespace
+from unittest import mock
 
 import pytest
+from botocore.exceptions import ClientError
 
 BUCKET = "kelpie-123456789012-eu-west-1"
 ARN = "arn:aws:states:eu-west-1:123456789012:execution:kelpie:first"
@@ -40,17 +43,25 @@ def exited(seconds, name):
 
 
 class Execution:
-    """Step Functions and CloudWatch Logs, as far as they are asked."""
+    """Step Functions, SageMaker and CloudWatch Logs, as far as they are asked."""
 
-    def __init__(self, events, log):
-        self.events, self.log = events, log
+    def __init__(self, events, log, jobs):
+        self.events, self.log, self.jobs = events, log, jobs
 
     def get_paginator(self, operation):
-        assert operation == "get_execution_history"
-        return self
+        pages = {"get_execution_history": self.history, "list_training_jobs": self.list_training_jobs}
+        return SimpleNamespace(paginate=pages[operation])
 
-    def paginate(self, **_):
+    def history(self, **_):
         return [{"events": [event]} for event in self.events]
+
+    def list_training_jobs(self, NameContains, **_):  # noqa: N803
+        return [{"TrainingJobSummaries": [{"TrainingJobName": name} for name in self.jobs if NameContains in name]}]
+
+    def describe_training_job(self, TrainingJobName):  # noqa: N803
+        instances, seconds = self.jobs[TrainingJobName]
+        ended = {} if seconds is None else {"BillableTimeInSeconds": seconds}
+        return {"ResourceConfig": {"InstanceCount": instances}, **ended}
 
     def describe_state_machine_for_execution(self, executionArn):  # noqa: N803 - AWS's name
         assert executionArn == ARN
@@ -71,14 +82,20 @@ def log():
 
 
 @pytest.fixture
-def app(load, monkeypatch, s3, log):
+def jobs():
+    """Instances and billed seconds, None of a job that goes on, by job; a test may add to it."""
+    return {}
+
+
+@pytest.fixture
+def app(load, monkeypatch, s3, log, jobs):
     monkeypatch.setenv("BUCKET", BUCKET)
     app = load("write_report")
     events = [moment(0), entered(0, "PlanRun"), exited(1.5, "PlanRun")]
     for second in (2, 4):
         events += [entered(second, "WaitForEndpoint"), exited(second + 1, "WaitForEndpoint")]
-    execution = Execution([*events, entered(6, "WriteReport")], log)
-    clients = {"s3": s3, "stepfunctions": execution, "logs": execution}
+    execution = Execution([*events, entered(6, "WriteReport")], log, jobs)
+    clients = {"s3": s3, "stepfunctions": execution, "sagemaker": execution, "logs": execution}
     monkeypatch.setattr(app, "client", clients.__getitem__)
     return app
 
@@ -142,6 +159,27 @@ def test_a_run_that_succeeded(app, context, get, page):
     profile = page({"report": answer["report"].replace("index.html", "profiler-report.html")})
     assert "aten::convolution_backward" in profile
     assert "Gradient norms by layer" in profile
+
+
+def test_a_training_costs_all_that_is_billed_of_it_whatever_its_state_took(app, context, jobs, put, plan, page):
+    """On each of its instances, before and after a redrive, and adopted: its state was left within seconds then."""
+    priced = {"step": "train", "instance_type": "ml.m5.xlarge", "instance_count": 8, "usd_per_hour": 0.23}
+    plan["cost"]["jobs"] = [{**priced, "jobs": 2, "most_seconds": 43200, "most_usd": 44.16}]
+    put(f"s3://{BUCKET}/runs/{RUN_ID}/plan.json", plan)
+    train = plan["names"]["train"].removesuffix("1")
+    jobs |= {f"{train}1": (8, 3600), f"{train}2": (8, 1800), f"{train}3": (8, None), "others-train-1": (8, 9000)}
+    app.course_of = lambda *_: app.read_course(
+        [moment(0), entered(0, "TrainModel"), exited(2, "TrainModel"), entered(2, "WriteReport")]
+    )
+    assert "$2.76" in page(app.handler({"execution_arn": ARN}, context))
+
+
+@pytest.mark.usefixtures("left")
+def test_a_report_is_written_where_sagemaker_does_not_tell_what_jobs_took(app, context, jobs, plan, page):
+    jobs[plan["names"]["train"]] = (1, 60)
+    refused = ClientError({"Error": {"Code": "ThrottlingException", "Message": "slow"}}, "DescribeTrainingJob")
+    app.client("sagemaker").describe_training_job = mock.Mock(side_effect=refused)
+    assert "What the jobs cost is not known: ClientError" in page(app.handler({"execution_arn": ARN}, context))
 
 
 def test_a_run_that_failed_before_it_left_anything(app, context, get, page):
