@@ -204,6 +204,12 @@ def _train(options: Options, manifest: dict[str, Any], processes: Processes, sto
         ]
     else:
         phases = [head_phase(tuned, options.epochs, patience)]
+    smallest = min(phase.batch_size for phase in phases)
+    if smallest < processes.number:
+        raise OptionsError(
+            f"batch_size is {smallest}, but {processes.number} processes share each batch: "
+            f"choose batch sizes of at least {processes.number}, or fewer instances"
+        )
     checkpoints = _checkpoints(options, manifest, phases[-1])
     training = Training()
     with _observer(options, processes) as observer:

@@ -46,12 +46,19 @@ def complete(
 
 
 def check_batch_sizes(run_input: dict[str, Any], training_images: int) -> None:
-    """Raise InvalidInput where a trial could be given a batch that the training split cannot fill."""
+    """Raise InvalidInput where a trial could be given a batch that the training split cannot fill, or the final
+    training one that leaves an instance without an image."""
     largest = max(run_input["tuning"]["ranges"]["batch_size"])
     if largest > training_images:
         raise InvalidInput(
             f"tuning.ranges.batch_size holds {largest}, but the training split has only {training_images} images: "
             f"choose batch sizes of at most {training_images}"
+        )
+    smallest, instances = min(run_input["tuning"]["ranges"]["batch_size"]), run_input["training"]["instance_count"]
+    if smallest < instances:
+        raise InvalidInput(
+            f"tuning.ranges.batch_size holds {smallest}, but training.instance_count {instances} instances share each "
+            f"batch: choose batch sizes of at least {instances}"
         )
 
 

@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import train as train_script
 from distributed import Processes
+from options import OptionsError
 
 ROOT = Path(__file__).parents[3]
 TOLERANCE = 2e-3
@@ -63,3 +65,13 @@ def test_two_processes_have_the_losses_of_one(
 
     for ours, theirs in zip(two, losses("one", []), strict=True):
         assert ours == pytest.approx(theirs, abs=TOLERANCE)
+
+
+def test_a_batch_that_leaves_a_process_without_an_image_is_refused(
+    final: dict[str, Any], arguments: Callable[..., list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(train_script, "join", lambda: Processes(0, 10))
+    monkeypatch.setattr(Processes, "leave", lambda _: None)
+
+    with pytest.raises(OptionsError, match="batch_size is 3, but 10 processes share each batch"):
+        train_script.train(train_script.read_options(arguments(**final | {"batch_size": 3})))

@@ -53,6 +53,10 @@ from tests.unit.functions.plan_run.conftest import BUCKET, DATASET, FROM_SCRATCH
         ),
         ({"dataset": DATASET, "model": {"weights": f"s3://{BUCKET}/none.pth"}}, ["model.weights", "none.pth", "404"]),
         ({"dataset": DATASET}, ["tuning.ranges.batch_size holds 128", "only 4 images"]),
+        (
+            {"dataset": DATASET, "training": {"instance_count": 3}, "tuning": {"ranges": {"batch_size": [2, 4]}}},
+            ["tuning.ranges.batch_size holds 2", "training.instance_count 3", "at least 3"],
+        ),
     ],
 )
 @pytest.mark.usefixtures("dogs")
