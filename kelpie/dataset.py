@@ -60,12 +60,13 @@ def list_dataset(path: Path) -> list[LocalFile]:
         found = layout.read_layout(where, listed)
         layout.refuse_empty_files(where, listed)
         layout.count_by_split(found, LEAST_SHARES)
+        if not archive:
+            names = {image.path for image in found.images}
+            files = [file for file in files if file.name in names]
+        _refuse_names_that_are_no_keys(files)
     except layout.LayoutError as error:
-        raise InvalidInput(str(error)) from error
-    if archive:
-        return files
-    names = {image.path for image in found.images}
-    return [file for file in files if file.name in names]
+        raise InvalidInput(_printable(str(error))) from error
+    return files
 
 
 def _members(archive: LocalFile) -> list[layout.File]:
@@ -75,6 +76,17 @@ def _members(archive: LocalFile) -> list[layout.File]:
     except zipfile.BadZipFile as error:
         raise layout.LayoutError(f"{archive.path} is no zip archive: {error}") from error
     return [layout.File(name, info.file_size) for name, info in members.items()]
+
+
+def _refuse_names_that_are_no_keys(files: list[LocalFile]) -> None:
+    for file in files:
+        if file.name != _printable(file.name):
+            raise layout.LayoutError(f"{file.path}: its name is not UTF-8, as S3 wants it: rename it")
+
+
+def _printable(text: str) -> str:
+    r"""Bytes of file names that are no UTF-8 become \xe4 and the like."""
+    return os.fsencode(text).decode("utf-8", "backslashreplace")
 
 
 def upload_dataset(

@@ -1,5 +1,7 @@
 """A folder or an archive of images: what is refused before it is copied, and what is copied."""
 
+import re
+import sys
 import zipfile
 
 import pytest
@@ -60,6 +62,22 @@ def test_what_plan_run_would_refuse_is_refused_before_it_is_copied(folder, spoil
     with pytest.raises(InvalidInput) as raised:
         list_dataset(folder)
     assert said in str(raised.value)
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="no file has such a name there")
+@pytest.mark.parametrize("name", ["train/cat/caf\udce9.png", "train/d\udcf6g/1.png"])
+def test_a_name_that_is_no_utf_8_is_refused_in_a_form_that_can_be_printed(folder, name):
+    (folder / name).parent.mkdir(exist_ok=True)
+    (folder / name).write_bytes(b"x")
+    with pytest.raises(InvalidInput) as raised:
+        list_dataset(folder)
+    assert re.search(r"caf\\xe9|d\\xf6g", str(raised.value).encode().decode())
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="no file has such a name there")
+def test_a_name_that_is_no_utf_8_does_not_matter_where_the_file_is_not_copied(folder):
+    (folder / "\udcdcbersicht.txt").touch()
+    assert len(list_dataset(folder)) == 6
 
 
 def test_a_folder_that_is_missing_or_empty_or_a_file_is_refused(tmp_path):
