@@ -1,5 +1,8 @@
 """The demo's data: every digit once, each class in every split, nothing that is held back is trained on."""
 
+import json
+import os
+import subprocess
 import warnings
 from pathlib import Path
 
@@ -10,7 +13,7 @@ with warnings.catch_warnings():
     from sklearn.datasets import load_digits
 
 from kelpie.dataset import list_dataset
-from kelpie.demo import HELD_BACK_SHOWN, show_answers, write_digits
+from kelpie.demo import HELD_BACK_SHOWN, classify, show_answers, write_digits
 
 
 @pytest.fixture(scope="module")
@@ -49,14 +52,37 @@ def test_it_is_the_same_each_time(written, tmp_path):
     assert first == sorted(p.relative_to(tmp_path / "digits") for p in (tmp_path / "digits").rglob("*.png"))
 
 
-def test_an_answer_below_the_models_confidence_is_shown_as_unknown(capsys):
-    show_answers([{"file": "a.png", "label": None, "probability": 0.3}], {Path("a.png"): "digit-7"})
-    assert capsys.readouterr().out.splitlines()[2].split() == [
-        "a.png",
-        "unknown",
-        "0.3000",
-        "wrong:",
-        "it",
-        "is",
-        "digit-7",
-    ]
+@pytest.fixture
+def command(tmp_path, monkeypatch):
+    """Have `python -m kelpie` print what it is given, and exit with what it is given."""
+
+    def say(printed, exit_code):
+        (tmp_path / "kelpie").mkdir()
+        (tmp_path / "kelpie" / "__init__.py").touch()
+        (tmp_path / "kelpie" / "__main__.py").write_text(f"print({printed!r}, end='')\nraise SystemExit({exit_code})\n")
+        monkeypatch.chdir(tmp_path)
+
+    return say
+
+
+UNKNOWN = {"file": "a.png", "status": "unknown", "label": None, "probability": 0.3, "reason": None}
+FAILED = {"file": "b.png", "status": "failed", "label": None, "probability": None, "reason": {"message": "no result"}}
+
+
+def test_an_image_without_a_label_is_an_answer_like_the_others(command):
+    command(json.dumps([UNKNOWN]), exit_code=1)
+    assert classify(os.environ, [Path("a.png")]) == [UNKNOWN]
+
+
+def test_a_command_that_gave_no_answers_has_failed(command):
+    command("", exit_code=1)
+    with pytest.raises(subprocess.CalledProcessError):
+        classify(os.environ, [Path("a.png")])
+
+
+def test_what_got_no_label_is_shown_with_its_status(capsys):
+    show_answers([UNKNOWN, FAILED], {Path("a.png"): "digit-7", Path("b.png"): "digit-8"})
+    _space, _head, unknown, failed, total = capsys.readouterr().out.splitlines()
+    assert unknown.split() == ["a.png", "unknown", "0.3000", "wrong:", "it", "is", "digit-7"]
+    assert failed.split() == ["b.png", "failed", "-", "wrong:", "it", "is", "digit-8:", "no", "result"]
+    assert total.startswith("0 of 2")
