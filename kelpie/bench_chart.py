@@ -32,8 +32,9 @@ def svg(document: dict[str, Any]) -> str:
         for name, series in LATENCIES.items()
     ]
     latencies = [f"{series}, milliseconds" for series in LATENCIES.values()]
-    upper = charts.lines(answered, "clients", "images a second", series=["images a second"], marks=knee, points=True)
-    lower = charts.lines(waited, "clients", "milliseconds", series=latencies, marks=knee, points=True)
+    drawn_alike: dict[str, Any] = {"marks": knee, "points": True, "doublings": True, "from_zero": True}
+    upper = charts.lines(answered, "clients", "images a second", series=["images a second"], **drawn_alike)
+    lower = charts.lines(waited, "clients", "milliseconds", series=latencies, **drawn_alike)
     spec = {
         "vconcat": [{"title": "images a second", **upper}, {"title": "an answer takes", **lower}],
         "resolve": {"scale": {"color": "independent"}},

@@ -104,18 +104,25 @@ def lines(
     marks: Sequence[dict[str, Any]] = (),
     log_y: bool = False,
     points: bool = False,
+    doublings: bool = False,
+    from_zero: bool = False,
 ) -> dict[str, Any]:
-    """Return lines over a number. rows: {x, y, "series"}; marks: {x, "label"}, drawn as vertical rules."""
+    """Return lines over a number. rows: {x, y, "series"}; marks: {x, "label"}, drawn as vertical rules.
+
+    doublings: of x, at equal distances, each with its tick.
+    """
     values = list(rows)
     span = max((row[x] for row in values), default=0) - min((row[x] for row in values), default=0)
-    scale: dict[str, Any] = {"type": "log"} if log_y else {"zero": False}
+    scale: dict[str, Any] = {"type": "log"} if log_y else {"zero": from_zero}
+    x_scale: dict[str, Any] = {"type": "log", "base": 2} if doublings else {}
+    ticks = {"values": sorted({row[x] for row in values})} if doublings else {"tickCount": max(1, min(10, int(span)))}
     encoding: dict[str, Any] = {
         "x": {
             "field": x,
             "type": "quantitative",
             "title": x,
-            "scale": {"nice": False},
-            "axis": {"tickCount": max(1, min(10, int(span)))},
+            "scale": {"nice": False, **x_scale},
+            "axis": ticks,
         },
         "y": {"field": y, "type": "quantitative", "title": None, "scale": scale, "axis": y_axis or {}},
         "color": series_colour(series),

@@ -137,5 +137,6 @@ def test_the_picture_stands_alone_and_marks_the_knee():
     assert picture.attrib["aria-label"] == "kelpie: 19.0 images a second at its knee, 2 clients."
     said = {element.text for element in picture.iter() if element.text}
     assert {"knee", "images a second", "p99, milliseconds"} <= said
+    assert {"0", "1", "2", "4"} <= said  # throughput begins at nothing, each level has its tick
     used = set(re.findall(r"var\((--[a-z0-9-]+)\)", drawn))
     assert used <= set(bench_chart.COLOURS)
