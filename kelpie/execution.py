@@ -14,7 +14,6 @@ from typing import Any
 from kelpie.errors import InvalidInput
 from kelpie.stack import Stack
 
-TRAINING_JOBS_LOG_GROUP = "/aws/sagemaker/TrainingJobs"
 EPOCH = re.compile(r"^epoch (?P<epoch>\d+)/(?P<epochs>\d+) (?P<values>.*)$")
 
 
@@ -41,13 +40,6 @@ class Trial:
     @property
     def ended(self) -> bool:
         return self.status in ("Completed", "Failed", "Stopped")
-
-
-@dataclass(frozen=True)
-class LogLine:
-    at: datetime.datetime
-    stream: str
-    message: str
 
 
 def start(stack: Stack, execution_input: dict[str, Any]) -> str:
@@ -172,48 +164,6 @@ def jobs(stack: Stack, run: str) -> dict[str, str]:
     }
 
 
-class JobLogs:
-    """Follows the log streams whose name begins with `prefix` (a job's name): each `read` returns the new lines."""
-
-    def __init__(self, stack: Stack, prefix: str, log_group: str = TRAINING_JOBS_LOG_GROUP):
-        self._logs = stack.client("logs")
-        self._prefix = prefix
-        self._group = log_group
-        self._tokens: dict[str, str] = {}
-
-    def read(self) -> list[LogLine]:
-        """Return the new lines by time. A log group that does not exist yet has none."""
-        lines = [line for stream in self._streams() for line in self._read_stream(stream)]
-        return sorted(lines, key=lambda line: line.at)
-
-    def _streams(self) -> list[str]:
-        chosen = {"logStreamNamePrefix": self._prefix} if self._prefix else {}
-        pages = self._logs.get_paginator("describe_log_streams").paginate(logGroupName=self._group, **chosen)
-        try:
-            return [stream["logStreamName"] for page in pages for stream in page["logStreams"]]
-        except self._logs.exceptions.ResourceNotFoundException:
-            return []
-
-    def _read_stream(self, stream: str) -> list[LogLine]:
-        lines: list[LogLine] = []
-        while True:
-            token = self._tokens.get(stream)
-            page = self._logs.get_log_events(
-                logGroupName=self._group,
-                logStreamName=stream,
-                startFromHead=True,
-                **({"nextToken": token} if token else {}),
-            )
-            lines += [LogLine(_time(event["timestamp"]), stream, event["message"]) for event in page["events"]]
-            self._tokens[stream] = page["nextForwardToken"]
-            if page["nextForwardToken"] == token:
-                return lines
-
-
-def last_lines(stack: Stack, job: str, count: int) -> list[str]:
-    return [line.message for line in JobLogs(stack, f"{job}/").read()[-count:]]
-
-
 def _trial(summary: dict[str, Any]) -> Trial:
     metric = summary.get("FinalHyperParameterTuningJobObjectiveMetric")
     ended = summary.get("TrainingEndTime")
@@ -225,7 +175,3 @@ def _trial(summary: dict[str, Any]) -> Trial:
         hyperparameters=summary["TunedHyperParameters"],
         seconds=round((ended - started).total_seconds(), 1) if ended else None,
     )
-
-
-def _time(milliseconds: int) -> datetime.datetime:
-    return datetime.datetime.fromtimestamp(milliseconds / 1000, datetime.UTC)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
-from kelpie import execution
+from kelpie import execution, log_streams
 from kelpie.errors import InvalidInput
-from kelpie.execution import TRAINING_JOBS_LOG_GROUP, JobLogs
+from kelpie.log_streams import TRAINING_JOBS_LOG_GROUP
 from kelpie.stack import Stack
 
 FUNCTION_LOG_GROUP = "/aws/lambda/"
@@ -21,7 +22,7 @@ def read(stack: Stack, name: str | None, lines: int) -> list[dict[str, Any]]:
     """
     found = []
     for group, prefix in _places(stack, name):
-        found += [(line, group) for line in JobLogs(stack, prefix, group).read()]
+        found += [(line, group) for line in log_streams.newest(stack, group, prefix, lines or sys.maxsize)]
     if not found:
         raise InvalidInput(f"there are no logs of {name or 'any execution'}: `kelpie status` shows what has run")
     found.sort(key=lambda item: item[0].at)

@@ -11,8 +11,9 @@ from typing import Any
 
 from kelpie import documents, execution, graph
 from kelpie.errors import RunFailed
-from kelpie.execution import EPOCH, JobLogs, StateVisit, Trial
+from kelpie.execution import EPOCH, StateVisit, Trial
 from kelpie.graph import Node
+from kelpie.log_streams import JobLogs
 from kelpie.stack import Stack
 
 TUNING_STATE = "TuneHyperparameters"
@@ -108,7 +109,7 @@ class Follower:
             final = is_final_training(job, self.run)
             if not final and status != "InProgress":
                 continue
-            for line in self._logs.setdefault(job, JobLogs(self._stack, f"{job}/")).read():
+            for line in self._logs.setdefault(job, JobLogs(self._stack, job)).read():
                 if (epoch := read_epoch(job, line.message)) is not None:
                     self._epochs.setdefault(job, []).append(epoch)
             if final:

@@ -10,8 +10,9 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from kelpie import documents, execution
+from kelpie import documents, execution, log_streams
 from kelpie.execution import Trial
+from kelpie.log_streams import TRAINING_JOBS_LOG_GROUP
 from kelpie.stack import Stack
 from kelpie.watch import short_number
 
@@ -111,7 +112,8 @@ def _failed_job(stack: Stack, run: str) -> dict[str, Any] | None:
     names = [name for name, status in execution.jobs(stack, run).items() if status == "Failed"]
     if not names:
         return None
-    return {"name": names[0], "last_lines": execution.last_lines(stack, names[0], LAST_LINES)}
+    lines = log_streams.newest(stack, TRAINING_JOBS_LOG_GROUP, f"{names[0]}/", LAST_LINES)
+    return {"name": names[0], "last_lines": [line.message for line in lines]}
 
 
 def _chosen(training: dict[str, Any] | None, trials: list[Trial]) -> dict[str, str]:
