@@ -152,11 +152,11 @@ def fit(
             training.best = done
             with run.average.in_place():
                 training.best_state = _copy_of(network)
-        left = epochs - done.epoch
         if around.processes.is_first:
-            print(epoch_line(done, epochs, seconds_left=left * (time.monotonic() - started)), flush=True)
+            seconds_left = phase.epochs_left(run.progress.epoch - 1) * (time.monotonic() - started)
+            print(epoch_line(done, epochs, seconds_left), flush=True)
         since_best = done.epoch - max(training.best.epoch, earlier)
-        training.stopped_early = bool(phase.patience) and since_best >= phase.patience and left > 0
+        training.stopped_early = bool(phase.patience) and since_best >= phase.patience and done.epoch < epochs
         if training.stopped_early and around.processes.is_first:
             print(f"stopped early: no better epoch since {since_best}", flush=True)
         run.progress = _Progress(run.progress.epoch + 1)

@@ -39,13 +39,16 @@ class Training:
 
 
 def epoch_line(epoch: Epoch, epochs: int, seconds_left: float) -> str:
-    """Return the line that the job prints; SageMaker reads its metrics from it by regular expressions."""
+    """Return the line that the job prints; SageMaker reads its metrics from it by regular expressions.
+
+    epochs: of all phases. seconds_left: of this one, since an epoch of another takes a quite different time.
+    """
     size = f" image_size_px={epoch.image_size_px}" if epoch.image_size_px else ""
     return (
         f"epoch {epoch.epoch}/{epochs} train_loss={epoch.train_loss:.4f} train_accuracy={epoch.train_accuracy:.4f} "
         f"valid_loss={epoch.valid_loss:.4f} valid_accuracy={epoch.valid_accuracy:.4f} "
         f"learning_rate={epoch.learning_rate:.1e} images_per_second={epoch.images_per_second:.0f}{size} "
-        f"waiting={epoch.waiting_share:.1%} seconds_left={seconds_left:.0f} phase={epoch.phase}"
+        f"waiting={epoch.waiting_share:.1%} phase={epoch.phase} phase_seconds_left={seconds_left:.0f}"
     )
 
 

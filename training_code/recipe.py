@@ -60,6 +60,12 @@ class Phase:
         """Return the side of the training images in an epoch of this phase, from 0; None for features."""
         return self.sizes_px[epoch] if self.sizes_px else None
 
+    def epochs_left(self, epoch: int) -> float:
+        """Return what follows an epoch of this phase, from 0, in such epochs: larger images take longer by area."""
+        if not self.sizes_px:
+            return self.epochs - epoch - 1
+        return sum(side**2 for side in self.sizes_px[epoch + 1 :]) / self.sizes_px[epoch] ** 2
+
 
 def head_phase(tuned: Tuned, epochs: int, patience: int = 0) -> Phase:
     """Return the phase on frozen features: a trial, and what a final training begins with."""

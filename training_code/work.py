@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -90,7 +91,7 @@ def fine_tuning(options: Options, manifest: dict[str, Any], head: Work) -> Work:
     mirror = options.mirror == "true"
     if options.mirror == "auto" and options.dataset is not None:
         network = model.network.to(head.device, memory_format=torch.channels_last)
-        mirror = _survives_mirrors(options, manifest, network, model.preprocessing, head.device)
+        mirror = _survives_mirrors(options.dataset, manifest, network, model.preprocessing, head.device)
     return _with_images(options, manifest, model, options.unfreeze, mirror)
 
 
@@ -160,7 +161,7 @@ def _with_images(options: Options, manifest: dict[str, Any], model: Model, unfre
 
 @torch.inference_mode()
 def _survives_mirrors(
-    options: Options, manifest: dict[str, Any], network: nn.Module, preprocessing: dict[str, Any], device: torch.device
+    dataset: Path, manifest: dict[str, Any], network: nn.Module, preprocessing: dict[str, Any], device: torch.device
 ) -> bool:
     """Return whether the network, which never saw a mirrored image, knows them as well as the images themselves.
 
@@ -172,8 +173,7 @@ def _survives_mirrors(
     from engine import computing_in
 
     entries = spread_over_classes(images_of(manifest, "valid"), MIRROR_TEST_IMAGES)
-    assert options.dataset is not None
-    pictures = squares(options.dataset, entries, preprocessing)
+    pictures = squares(dataset, entries, preprocessing)
     labels = np.array([entry["class_index"] for entry in entries])
     lost = won = 0
     network.eval()
@@ -182,7 +182,7 @@ def _survives_mirrors(
         seen = np.stack([pictures.read(index) for index in chosen])
         right = []
         for pixels in (seen, np.ascontiguousarray(mirrored(seen))):
-            with computing_in(training_dtype(device, options.image_size_px), device):
+            with computing_in(training_dtype(device, preprocessing["image_size_px"]), device):
                 answers = network(normalise(pixels, preprocessing, device))
             right.append(answers.argmax(1).cpu().numpy() == labels[chosen.start : chosen.stop])
         lost += int((right[0] & ~right[1]).sum())

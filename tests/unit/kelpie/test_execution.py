@@ -66,7 +66,7 @@ def test_the_run_id_is_derived_from_the_arn():
 
 
 def test_an_epochs_line_is_read():
-    line = "epoch 3/8 train_loss=0.4123 valid_accuracy=0.8600 learning_rate=9.8e-04 seconds_left=41"
+    line = "epoch 3/8 train_loss=0.4123 valid_accuracy=0.8600 learning_rate=9.8e-04 phase_seconds_left=41"
     assert EPOCH.match(line).group("epoch", "epochs") == ("3", "8")
     assert not EPOCH.match("final valid_accuracy=0.9 (epoch 3)")
 

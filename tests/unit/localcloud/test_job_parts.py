@@ -26,7 +26,7 @@ def test_metrics_keep_their_history_and_their_last_value():
     metrics = Metrics(
         [{"Name": "valid:accuracy", "Regex": r"valid_accuracy=([0-9.]+)"}, {"Name": "none", "Regex": "(x)"}]
     )
-    metrics.read("epoch 1/2 train_loss=0.4 valid_accuracy=0.81 seconds_left=3", NOW)
+    metrics.read("epoch 1/2 train_loss=0.4 valid_accuracy=0.81 phase_seconds_left=3", NOW)
     metrics.read("nothing here", NOW)
     metrics.read("valid_accuracy=0.9 valid_accuracy=0.92", NOW)
     assert metrics.history() == {"valid:accuracy": [(NOW, 0.81), (NOW, 0.9), (NOW, 0.92)]}

@@ -191,6 +191,6 @@ def test_the_last_value_printed_is_the_best_epochs(capsys: pytest.CaptureFixture
     assert float(values[-1]) == pytest.approx(max(map(float, values)))
     assert re.fullmatch(
         r"epoch 1/6 train_loss=\d\.\d{4} train_accuracy=\d\.\d{4} valid_loss=\d\.\d{4} valid_accuracy=\d\.\d{4} "
-        r"learning_rate=\d\.\de[+-]\d\d images_per_second=\d+ waiting=0\.0% seconds_left=\d+ phase=head",
+        r"learning_rate=\d\.\de[+-]\d\d images_per_second=\d+ waiting=0\.0% phase=head phase_seconds_left=\d+",
         printed.splitlines()[0],
     )

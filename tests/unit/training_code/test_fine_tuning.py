@@ -12,12 +12,14 @@ import numpy as np
 import pytest
 import train as train_script
 from documents import read_document
+from engine import TrainingStopped
 from options import OptionsError
 from prepare_dataset import prepare
 from prepare_dataset import read_options as prepare_options
 from safetensors.torch import load_file
 
 Arguments = Callable[..., list[str]]
+STOPPED_AT = 2 * 3 + 3 + 2  # two epochs of the head and one of fine-tuning, three steps each, and one step
 FIRST, LAST = "conv1.0.weight", "conv5.0.weight"  # of the network's convolutions
 
 
@@ -106,3 +108,28 @@ def test_fine_tuning_goes_on_from_the_tuned_head(
     fine_tuned = history["best_epoch"] > 4
     assert np.array_equal(saved[LAST], given[LAST]) != fine_tuned
     assert np.array_equal(saved[FIRST], given[FIRST]) != (fine_tuned and unfreeze == "all")
+
+
+def test_fine_tuning_that_was_interrupted_ends_as_if_it_had_not_been(
+    frozen: dict[str, Any], arguments: Arguments, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frozen |= {"unfreeze": "last_stage", "head_epochs": 2, "epochs": 3, "augmentation": "cut", "debugger": "false"}
+    train(arguments(**frozen))
+    whole = load_file(tmp_path / "model/model.safetensors")
+    steps: list[int] = []
+
+    def stops_in_fine_tuning() -> bool:
+        steps.append(1)
+        return len(steps) == STOPPED_AT
+
+    frozen |= {"checkpoint_dir": tmp_path / "checkpoints", "model_dir": tmp_path / "again"}
+    with monkeypatch.context() as patched:
+        patched.setattr(train_script, "_stop_on_sigterm", lambda: stops_in_fine_tuning)
+        with pytest.raises(TrainingStopped, match="stopped in epoch 4 after 1 of 3 steps"):
+            train(arguments(**frozen))
+    train(arguments(**frozen))
+
+    resumed = load_file(tmp_path / "again/model.safetensors")
+    for name, tensor in whole.items():
+        np.testing.assert_array_equal(tensor, resumed[name])
+    assert not list((tmp_path / "checkpoints").glob("checkpoint-*.pt"))

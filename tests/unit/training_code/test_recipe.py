@@ -7,7 +7,7 @@ import pytest
 from augmentation import chance_of, crop_box, cut, gentle, mirrored
 from batches import augmentation_of
 from PIL import Image
-from recipe import Tuned, class_weights, fine_tune_phase, sizes
+from recipe import Tuned, class_weights, fine_tune_phase, head_phase, sizes
 
 PREPROCESSING = {"image_size_px": 24, "mean": [0.5] * 3}
 
@@ -24,6 +24,15 @@ def test_the_rate_of_fine_tuning_is_a_tenth_of_the_heads_within_bounds(tuned: fl
 def test_training_images_grow_and_stay_below_what_serving_sees() -> None:
     assert sizes(10, 224) == (160,) * 6 + (192,) * 4
     assert sizes(3, 24) == (24, 24, 24)
+
+
+def test_what_is_left_of_a_phase_is_told_by_the_images_area() -> None:
+    phase = fine_tune_phase(Tuned(1e-3, 1e-9, 0.03, 128), 5, 0, 256)
+
+    assert phase.sizes_px == (192, 192, 192, 224, 224)
+    assert phase.epochs_left(1) == pytest.approx(1 + 2 * (224 / 192) ** 2)
+    assert phase.epochs_left(4) == 0
+    assert head_phase(Tuned(1e-3, 1e-9, 0.03, 128), 5).epochs_left(1) == 3
 
 
 def test_rare_classes_weigh_more_and_the_mean_stays() -> None:
