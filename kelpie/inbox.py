@@ -11,7 +11,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from kelpie import documents
 from kelpie.errors import InvalidInput
@@ -27,6 +27,7 @@ MAGIC_NUMBERS = (
     (b"II*\x00", "image/tiff"),
     (b"MM\x00*", "image/tiff"),
 )
+LONGEST_MAGIC_NUMBER = 12  # WebP's
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,8 @@ def drop(stack: Stack, files: list[str], on_progress: Callable[[], None]) -> lis
 
     def put(numbered: tuple[int, str]) -> Dropped:
         number, file = numbered
-        dropped = put_one(stack, f"{batch}-{number:04d}", file, Path(file).read_bytes())
+        with Path(file).open("rb") as content:
+            dropped = put_one(stack, f"{batch}-{number:04d}", file, content)
         on_progress()
         return dropped
 
@@ -65,12 +67,13 @@ def new_batch() -> str:
     return f"{datetime.datetime.now(datetime.UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(4)}"
 
 
-def put_one(stack: Stack, folder: str, file: str, content: bytes) -> Dropped:
+def put_one(stack: Stack, folder: str, file: str, content: IO[bytes]) -> Dropped:
     """Upload one file's content to inbox/<folder>/<file name>."""
     key = f"inbox/{folder}/{_key_name(file)}"
-    stored = stack.client("s3").put_object(
-        Bucket=stack.bucket, Key=key, Body=content, ContentType=content_type(content)
-    )
+    content.seek(0)
+    media_type = content_type(content.read(LONGEST_MAGIC_NUMBER))
+    content.seek(0)
+    stored = stack.client("s3").put_object(Bucket=stack.bucket, Key=key, Body=content, ContentType=media_type)
     return Dropped(file, key, result_key(key, stored.get("VersionId") or stored["ETag"].strip('"')))
 
 
@@ -140,12 +143,12 @@ def result_key(key: str, version: str) -> str:
     return f"results/{hashlib.sha256(key.encode()).hexdigest()}/{version}.json"
 
 
-def content_type(content: bytes) -> str:
-    """Return the media type by what the file holds, never by its name."""
+def content_type(head: bytes) -> str:
+    """Return the media type by how the file begins, never by its name."""
     for magic, media_type in MAGIC_NUMBERS:
-        if content.startswith(magic):
+        if head.startswith(magic):
             return media_type
-    if content[:4] == b"RIFF" and content[8:12] == b"WEBP":
+    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
         return "image/webp"
     return "application/octet-stream"
 

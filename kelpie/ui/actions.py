@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+import tempfile
+from typing import IO, Any
 from urllib.parse import quote
 
 from starlette.concurrency import run_in_threadpool
@@ -15,8 +16,10 @@ from kelpie.errors import InvalidInput
 from kelpie.stack import Stack
 from kelpie.ui import form
 
-MOST_BYTES = 32 << 20
-"""Of one picture: what is larger, the inbox would refuse."""
+MOST_BYTES = 64 << 20
+"""Of one picture: what is larger, the inbox would refuse (LARGEST_OBJECT_BYTES of functions/classify_image)."""
+BYTES_IN_MEMORY = 1 << 20
+"""Of one picture, while it comes."""
 
 
 class Actions:
@@ -49,19 +52,18 @@ class Actions:
         name = request.query_params.get("name", "")
         if not name or "/" in name or "\\" in name or len(name.encode()) > 255:
             raise InvalidInput("say the file's name: ?name=photo.jpg")
-        content = await _body(request)
-        dropped = await run_in_threadpool(inbox.put_one, self._stack, inbox.new_batch(), name, content)
+        with tempfile.SpooledTemporaryFile(BYTES_IN_MEMORY) as content:
+            await _receive(request, content)
+            dropped = await run_in_threadpool(inbox.put_one, self._stack, inbox.new_batch(), name, content)
         return JSONResponse({"key": dropped.key, "result": dropped.result_key}, 201)
 
 
-async def _body(request: Request) -> bytes:
-    """Read the body, and no more of it than a picture may have."""
-    content = bytearray()
+async def _receive(request: Request, content: IO[bytes]) -> None:
+    """Write the body to a file, and no more of it than a picture may have."""
     async for block in request.stream():
-        content += block
-        if len(content) > MOST_BYTES:
+        content.write(block)
+        if content.tell() > MOST_BYTES:
             raise HTTPException(413, f"the file has more than {MOST_BYTES >> 20} MiB")
-    return bytes(content)
 
 
 async def _settings(request: Request) -> dict[str, Any]:
