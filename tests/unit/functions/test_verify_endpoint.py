@@ -110,6 +110,14 @@ def test_right_answers_move_the_champion(verify, plan, champion, get):
     assert moved["run_id"] == plan["run_id"]
 
 
+def test_a_call_whose_reply_was_lost_is_answered_again_whatever_the_endpoint_answers_now(verify, plan, champion):
+    config = plan["names"]["endpoint_config"]
+    first = verify(Endpoint(config, RIGHT))
+    moved = champion()
+    assert verify(Endpoint(config, answers(("002.Afghan_hound", 1.0)))) == first
+    assert champion() == moved
+
+
 def assert_refused(verify, champion, error, endpoint, *said):
     with pytest.raises(error) as caught:
         verify(endpoint)
