@@ -71,20 +71,20 @@ def stop_jobs(sagemaker: Any, run_id: str) -> None:
     for name in [
         job["HyperParameterTuningJobName"] for page in tuning for job in page["HyperParameterTuningJobSummaries"]
     ]:
-        with ended_is_as_good():
+        with gone_is_as_good():
             sagemaker.stop_hyper_parameter_tuning_job(HyperParameterTuningJobName=name)
     training = sagemaker.get_paginator("list_training_jobs").paginate(NameContains=run_id, StatusEquals="InProgress")
     for name in [job["TrainingJobName"] for page in training for job in page["TrainingJobSummaries"]]:
-        with ended_is_as_good():
+        with gone_is_as_good():
             sagemaker.stop_training_job(TrainingJobName=name)
 
 
 @contextlib.contextmanager
-def ended_is_as_good() -> Iterator[None]:
+def gone_is_as_good() -> Iterator[None]:
     try:
         yield
     except ClientError as error:
-        if error.response["Error"]["Code"] != "ValidationException":  # SageMaker's answer for a job that has ended
+        if error.response["Error"]["Code"] != "ValidationException":  # SageMaker's for what has ended, or is gone
             raise
 
 
@@ -110,20 +110,28 @@ def recover(s3: Any, plan: dict[str, Any], champion: dict[str, Any] | None, pati
         return "the run's own model is the champion"
     former = champion["endpoint_config"] if champion else plan["previous_endpoint_config"]
     if former is None:
-        sagemaker.delete_endpoint(EndpointName=endpoint)
+        with gone_is_as_good():
+            sagemaker.delete_endpoint(EndpointName=endpoint)
         return "deleted the endpoint that the run created"
     if live["EndpointStatus"] != "InService":
         raise ChampionNotRestored(
             f"the endpoint {endpoint} is {live['EndpointStatus']} on {ours} and cannot be updated to {former}: "
             "delete it, and create it with that configuration"
         )
-    sagemaker.update_endpoint(EndpointName=endpoint, EndpointConfigName=former, **plan["scaling"]["retained"])
+    refusal = None
+    try:
+        sagemaker.update_endpoint(EndpointName=endpoint, EndpointConfigName=former, **plan["scaling"]["retained"])
+    except ClientError as error:
+        if error.response["Error"]["Code"] != "ValidationException":
+            raise
+        refusal = error  # as good, if it is because another call has done the same since the last look
     live = settled(sagemaker, endpoint, patience)
     if live is None or (live["EndpointStatus"], live["EndpointConfigName"]) != ("InService", former):
         raise ChampionNotRestored(
-            f"the endpoint {endpoint} was updated to {former}, but is "
+            f"the endpoint {endpoint} was to be updated to {former}, but is "
             f"{live and live['EndpointStatus']} on {live and live['EndpointConfigName']}"
-        )
+            + (f": {refusal}" if refusal else "")
+        ) from refusal
     if champion:
         check_weights(s3, champion)
     return f"restored {former}"

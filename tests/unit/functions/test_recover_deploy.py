@@ -126,6 +126,36 @@ def test_the_champion_is_restored_asked_and_the_lock_given_back(recover, champio
     assert recover(endpoint) == "held no lock"
 
 
+class ChangedByAnother(Endpoint):
+    """Another call sees the same, and acts first."""
+
+    def update_endpoint(self, EndpointName, EndpointConfigName, **retained):  # noqa: N803
+        super().update_endpoint(EndpointName, self.after_others or EndpointConfigName, **retained)
+        refused = {"Code": "ValidationException", "Message": "Cannot update in-progress endpoint"}
+        raise ClientError({"Error": refused}, "UpdateEndpoint")
+
+    def delete_endpoint(self, EndpointName):  # noqa: N803
+        super().delete_endpoint(EndpointName)
+        gone = {"Code": "ValidationException", "Message": "Could not find endpoint"}
+        raise ClientError({"Error": gone}, "DeleteEndpoint")
+
+    after_others = None
+
+
+def test_a_champion_that_another_call_restores_at_the_same_moment_is_restored(recover, champion, get, lock_uri):
+    champion(FORMER)
+    assert recover(ChangedByAnother(OURS, "InService")) == f"restored {FORMER}"
+    assert get(lock_uri)["owner"] is None
+
+
+def test_a_restoration_that_sagemaker_refuses_is_told_with_its_reason(app, recover, champion):
+    champion(FORMER)
+    endpoint = ChangedByAnother(OURS, "InService")
+    endpoint.after_others = "by-hand"
+    with pytest.raises(app.ChampionNotRestored, match=r"InService on by-hand: .*Cannot update in-progress endpoint"):
+        recover(endpoint)
+
+
 def test_an_update_that_rolled_back_by_itself_leaves_nothing_to_do(recover, champion, get, lock_uri):
     champion(FORMER)
     assert recover(Endpoint(FORMER, "Updating", "InService")) == "nothing to restore"
@@ -199,12 +229,13 @@ def test_without_a_champion_the_configuration_before_the_run_comes_back(recover)
     assert recover(endpoint) == f"restored {FORMER}"
 
 
-def test_the_first_endpoint_of_a_name_is_deleted(recover, plan, put):
+@pytest.mark.parametrize("kind", [Endpoint, ChangedByAnother])
+def test_the_first_endpoint_of_a_name_is_deleted(recover, plan, put, kind):
     import hashlib
 
     run_id = hashlib.sha256(plan["execution_arn"].encode()).hexdigest()[:12]
     put(f"s3://{plan['bucket']}/runs/{run_id}/plan.json", plan | {"previous_endpoint_config": None})
-    endpoint = Endpoint(OURS, "Creating", "Failed")
+    endpoint = kind(OURS, "Creating", "Failed")
     assert "deleted" in recover(endpoint)
     assert endpoint.deleted
 
