@@ -45,7 +45,7 @@ FAILED = [("WriteFailureReport", 0.0)]
 
 def success(name: str = "success", classes: list[str] | None = None, **sizes: Any) -> ExampleRun:
     run = ExampleRun(
-        name, classes or DIGITS, path=DEPLOYED, retried={"CreateModel": "SageMaker.AmazonSageMakerException"}, **sizes
+        name, classes or DIGITS, path=DEPLOYED, retried={"CreateModel": "SageMaker.SageMakerException"}, **sizes
     )
     run.add_plan()
     run.add_manifest()

@@ -142,6 +142,16 @@ def test_every_task_has_a_time_limit_a_retry_on_transient_errors_and_a_catch_of_
             assert all(TRANSIENT.fullmatch(error) for error in retried), name
 
 
+def test_the_optimized_integration_of_sagemaker_is_there_to_wait_for_jobs_alone(states):
+    """It refuses members that it does not know, at run time: "The field ... is not supported by Step Functions".
+
+    aws-sdk passes the whole API: https://docs.aws.amazon.com/step-functions/latest/dg/integrate-optimized.html
+    """
+    for name, state in states.items():
+        if ":::sagemaker:" in state.get("Resource", ""):
+            assert state["Resource"].endswith(".sync"), name
+
+
 def test_functions_may_run_as_long_as_their_state_waits(states, resources, template):
     standard = template["Globals"]["Function"]["Timeout"]
     for name, state in states.items():

@@ -101,13 +101,15 @@ def test_an_adopted_training_without_an_artifact_fails_the_run(walk, results, ta
 @pytest.mark.parametrize("state", ADOPTED_BY)
 def test_what_a_creation_without_a_reply_made_is_adopted(walk, results, task_error, state):
     reader, goes_on = ADOPTED_BY[state]
-    run = walk({**results, state: task_error("SageMaker.AmazonSageMakerException", "Cannot create already existing")})
+    run = walk({**results, state: task_error("SageMaker.SageMakerException", "Cannot create already existing")})
     assert run.status == "SUCCEEDED"
     assert run.path[run.path.index(reader) + 2] == goes_on
 
 
 def test_an_update_without_a_reply_that_is_under_way_is_adopted(walk, updating, plan, task_error):
-    updating["UpdateEndpoint"] = task_error("SageMaker.AmazonSageMakerException", "Cannot update in-progress endpoint")
+    updating["UpdateEndpoint"] = task_error(
+        "SageMaker.SdkClientException", "Unable to execute HTTP request: Read timed out"
+    )
     pending = {"EndpointConfigName": plan["names"]["endpoint_config"]}
     updating["ReadDeploy"] = {
         "EndpointStatus": "Updating",
@@ -123,7 +125,7 @@ def test_an_update_without_a_reply_that_is_under_way_is_adopted(walk, updating, 
 @pytest.mark.parametrize("found", ["others", "nothing"])
 def test_a_creation_that_was_refused_keeps_its_refusal(walk, results, updating, task_error, state, found):
     given = updating if state == "UpdateEndpoint" else results
-    given[state] = task_error("SageMaker.AmazonSageMakerException", "Rate exceeded")
+    given[state] = task_error("SageMaker.SageMakerException", "Rate exceeded")
     for reader in ("ReadModel", "ReadEndpointConfig", "ReadDeploy"):
         given[reader] = {
             "PrimaryContainer": {"ModelDataUrl": "s3://others/model.tar.gz"},

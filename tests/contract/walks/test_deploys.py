@@ -224,9 +224,7 @@ def test_a_rollback_that_fails_keeps_the_first_error(walk, updating, results, pl
 
 
 def test_an_endpoint_of_others_is_neither_deleted_nor_restored(walk, results, task_error):
-    results["CreateEndpoint"] = task_error(
-        "SageMaker.AmazonSageMakerException", "Cannot create already existing endpoint"
-    )
+    results["CreateEndpoint"] = task_error("SageMaker.SageMakerException", "Cannot create already existing endpoint")
     theirs = {"EndpointStatus": "InService", "EndpointConfigName": "somebody-elses"}
     run = walk({**results, "ReadDeploy": theirs, "CheckRollBack": theirs})
     assert run.status == "FAILED"

@@ -132,7 +132,7 @@ class Scenarios:
                 DescribeAdoptedTuning=failed,
                 PlanNextAttempt=again,
             )
-        refused = self._error("SageMaker.AmazonSageMakerException", "there already")
+        refused = self._error("SageMaker.SageMakerException", "there already")
         for state in ADOPTED_BY:
             yield self.results(**{state: refused})
         pending = {"PendingDeploymentSummary": {"EndpointConfigName": self._config}} if self._count else {}

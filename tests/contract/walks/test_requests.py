@@ -73,7 +73,7 @@ def test_every_request_to_aws_keeps_its_api(walk, results, updating, managed, de
     }
     scaled = {**updating, "PlanRun": {"Payload": {"plan_uri": "s3://b/plan.json", "plan": scaled_plan(make_plan)}}}
     checked = set()
-    in_use, refused = task_error("SageMaker.ResourceInUseException"), task_error("SageMaker.AmazonSageMakerException")
+    in_use, refused = task_error("SageMaker.ResourceInUseException"), task_error("SageMaker.SageMakerException")
     adopted = {**results, **dict.fromkeys(JOBS_BY_STATE, in_use), **dict.fromkeys(ADOPTED_BY, refused)}
     for given in (results, updating, rolled_back, deleted, adopted, managed, scaled):
         checked |= requests_checked(walk(given), definition)
