@@ -37,6 +37,7 @@ class Left:
     pictures: dict[str, str] = field(default_factory=dict)
     """data: URIs by s3:// URI."""
     jobs: list[Job] = field(default_factory=list)
+    """By step; the last of a step is the one that the run went on with."""
     log: "Log | None" = None
 
     def picture(self, document: str, path: str) -> str | None:

@@ -37,14 +37,10 @@ def _origins(run: Run) -> Iterator[tuple[str, Any]]:
     yield from ((f"image: {name}", uri) for name, uri in plan["images"].items())
     if package := run.model_package_arn:
         yield "model package", _link(console.sagemaker("model-packages", package), package)
+    last_jobs = {job.step: job.name for job in run.left.jobs}
+    yield from ((f"job: {step}", _link(console.sagemaker("jobs", name), name)) for step, name in last_jobs.items())
     names = plan["names"]
     entered = {state.name for state in run.course.states}
-    jobs = {"prepare": "PrepareDataset", "train": "TrainModel", "evaluate": "EvaluateModel"}
-    yield from (
-        (f"job: {name}", _link(console.sagemaker("jobs", names[name]), names[name]))
-        for name, state in jobs.items()
-        if state in entered
-    )
     for what, name, kind, state in (
         ("tuning job", "tune", "hyper-tuning-jobs", "TuneHyperparameters"),
         ("model", "model", "models", "CreateModel"),

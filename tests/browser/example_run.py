@@ -26,6 +26,12 @@ CHAMPION = "0123456789ab"
 SAMPLES = 3
 """Pictures a class."""
 RULES = ("Hooks", "LossNotDecreasing", "ExplodingTensor", "VanishingGradient", "Overfit", "DeadRelu", "ClassImbalance")
+JOBS = {
+    "prepare": "PrepareDataset",
+    "train": "TrainModel",
+    "optimize": "OptimizeModel",
+    "evaluate": "EvaluateModel",
+}
 DIGITS = [f"digit-{digit}" for digit in range(10)]
 HOSTILE = "<script>alert(1)</script><img src=http://x.example/ onerror=alert(2)>&'\"\\ ${7*7} {{7*7}} ]]>"
 
@@ -75,8 +81,17 @@ class ExampleRun:
     def get_paginator(self, _operation: str) -> "ExampleRun":
         return self
 
-    def paginate(self, **_: Any) -> list[dict[str, Any]]:
-        return [{"events": list(self._events()), "TrainingJobSummaries": []}]
+    def paginate(self, **asked: Any) -> list[dict[str, Any]]:
+        jobs = [name for name in self._jobs() if asked.get("NameContains", "") in name]
+        return [{"events": list(self._events()), "TrainingJobSummaries": [{"TrainingJobName": name} for name in jobs]}]
+
+    def describe_training_job(self, TrainingJobName: str) -> dict[str, Any]:  # noqa: N803 - AWS's name
+        return {"ResourceConfig": {"InstanceCount": 1}, "BillableTimeInSeconds": self._jobs()[TrainingJobName]}
+
+    def _jobs(self) -> dict[str, int]:
+        """Return the seconds of each job whose state was entered."""
+        seconds = dict(self.path)
+        return {self.plan["names"][step]: int(seconds[state]) for step, state in JOBS.items() if state in seconds}
 
     def describe_state_machine_for_execution(self, **_: Any) -> dict[str, str]:
         text = (ROOT / "statemachine" / "train_and_deploy.asl.json").read_text()

@@ -175,6 +175,16 @@ def test_a_training_costs_all_that_is_billed_of_it_whatever_its_state_took(app, 
 
 
 @pytest.mark.usefixtures("left")
+def test_the_lineage_names_the_jobs_that_the_model_came_from(app, context, jobs, plan, page):
+    train, optimize = plan["names"]["train"], plan["names"]["optimize"]
+    jobs |= dict.fromkeys((train, f"{train[:-1]}2", optimize), (1, 60))
+    lineage = page(app.handler({"execution_arn": ARN}, context)).partition('<section id="lineage"')[2]
+    assert f"{train[:-1]}2" in lineage
+    assert optimize in lineage
+    assert train not in lineage.replace(f"checkpoints/{train}/", "")
+
+
+@pytest.mark.usefixtures("left")
 def test_a_report_is_written_where_sagemaker_does_not_tell_what_jobs_took(app, context, jobs, plan, page):
     jobs[plan["names"]["train"]] = (1, 60)
     refused = ClientError({"Error": {"Code": "ThrottlingException", "Message": "slow"}}, "DescribeTrainingJob")
