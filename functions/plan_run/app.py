@@ -95,6 +95,7 @@ def settings_from(environment: Mapping[str, str]) -> Settings:
         bucket=environment["BUCKET"],
         region=environment["AWS_REGION"],
         name_prefix=environment["NAME_PREFIX"],
+        feature_days=int(environment["FEATURE_DAYS"]),
         account=job_requests.Account(
             job_role=environment["JOB_ROLE_ARN"],
             evaluation_role=environment["EVALUATION_ROLE_ARN"],

@@ -4,6 +4,7 @@ import hashlib
 import json
 import re
 from dataclasses import dataclass
+from datetime import date
 from typing import Any
 
 import cost
@@ -29,6 +30,7 @@ class Stack:
     bucket: str
     region: str
     name_prefix: str
+    feature_days: int
     account: job_requests.Account
 
 
@@ -56,6 +58,7 @@ def make(run_input: dict[str, Any], execution_arn: str, created_at: str, stack: 
     run_id = run_id_of(execution_arn)
     root = f"s3://{stack.bucket}"
     run = f"{root}/runs/{run_id}"
+    features_digest = _features_digest(run_input, found, _feature_period(created_at, stack.feature_days))
     names = {
         **{step: f"{stack.name_prefix}-{run_id}-{step}-{FIRST_ATTEMPT}" for step in STEPS},
         "model": f"{stack.name_prefix}-{run_id}",
@@ -65,7 +68,7 @@ def make(run_input: dict[str, Any], execution_arn: str, created_at: str, stack: 
     locations = {
         "jobs": f"{run}/jobs",
         "manifest": f"{run}/jobs/{names['prepare']}/output/model/",
-        "features": f"{root}/features/{_features_digest(run_input, found)}/",
+        "features": f"{root}/features/{features_digest}/",
         "train_checkpoints": f"{run}/checkpoints/{names['train']}/",
         "leaderboard": f"{run}/leaderboard.json",
         "optimize_checkpoints": f"{run}/checkpoints/{names['optimize']}/",
@@ -187,8 +190,17 @@ def inference_code_key(sha256: str) -> str:
     return f"code/inference/{sha256}/inference_code.tar.gz"
 
 
-def _features_digest(run_input: dict[str, Any], found: Found) -> str:
-    """Return a digest of everything that the frozen features depend on, so that equal runs share them."""
+def _feature_period(created_at: str, feature_days: int) -> int:
+    """Return in which half of feature_days, counted from the year 1, a run was planned.
+
+    S3 deletes features feature_days after they were written, however often they are used: what runs of one half share
+    is at most half of that old when one of them is planned, so that it lasts as long again.
+    """
+    return date.fromisoformat(created_at[:10]).toordinal() // (feature_days // 2)
+
+
+def _features_digest(run_input: dict[str, Any], found: Found, period: int) -> str:
+    """Return a digest of everything that the frozen features depend on, so that equal runs of a period share them."""
     model = run_input["model"]
     facts = {
         "listing": found.dataset["listing_digest"],
@@ -199,5 +211,6 @@ def _features_digest(run_input: dict[str, Any], found: Found) -> str:
         "max_unreadable": run_input["max_unreadable"],
         "data": run_input["data"],
         "code": found.training_code_sha256,
+        "period": period,
     }
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()

@@ -84,7 +84,7 @@ def make_plan(plan_module, run_input_module):
             {"max_instance_count": 0, "invocations_per_instance": 600},
         )
         settings = plan_module.job_requests.Account(**ACCOUNT | (account or {}))
-        stack = plan_module.Stack(bucket, "ap-southeast-1", LONGEST_PREFIX, settings)
+        stack = plan_module.Stack(bucket, "ap-southeast-1", LONGEST_PREFIX, 90, settings)
         images = {step: f"1.dkr.ecr/{step}:1" for step in run_input["instances"]}
         split = {"images": 128, "images_by_class": {"affenpinscher": 64, "afghan": 64}}
         dataset = {

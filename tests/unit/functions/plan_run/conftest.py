@@ -34,6 +34,7 @@ def app(load, monkeypatch):
         "NETWORK_ISOLATION": "false",
         "KMS_KEY_ARN": "",
         "COST_TAGS": "application=kelpie",
+        "FEATURE_DAYS": "90",
     }.items():
         monkeypatch.setenv(key, value)
     return load("plan_run")

@@ -4,6 +4,9 @@ import hashlib
 import io
 import json
 import tarfile
+from collections import Counter
+from datetime import UTC, date, datetime, timedelta
+from types import SimpleNamespace
 
 import boto3
 import pytest
@@ -104,6 +107,23 @@ def test_features_are_shared_by_runs_that_would_compute_the_same(app, context, u
     assert features("e", architecture="resnet18") != first
     upload("train/001.Affenpinscher/c.jpg")
     assert features("f") != first
+
+
+def test_features_are_shared_by_nobody_for_longer_than_half_of_their_days(load):
+    period = load("plan_run", "plan")._feature_period
+    first = date(2026, 1, 1)
+    periods = [period(f"{first + timedelta(days=day)}T12:00:00Z", 90) for day in range(270)]
+    assert max(Counter(periods).values()) == 45
+    assert periods == sorted(periods)
+
+
+@pytest.mark.usefixtures("dogs")
+def test_features_that_s3_would_soon_delete_are_computed_anew(app, plan_run, monkeypatch):
+    given = {"dataset": DATASET, "tuning": {"ranges": {"batch_size": [2]}}}
+    now = plan_run(given)["plan"]["locations"]["features"]
+    later = datetime.now(UTC) + timedelta(days=46)
+    monkeypatch.setattr(app, "datetime", SimpleNamespace(now=lambda _zone: later))
+    assert plan_run(given)["plan"]["locations"]["features"] != now
 
 
 def test_a_bundle_depends_on_nothing_but_its_contents(load, tmp_path):
