@@ -19,6 +19,7 @@ from aws_lambda_powertools import Logger
 from botocore.exceptions import ClientError
 
 RUN_ID = "[0-9a-f]{12}"
+GOING_ON = ("InProgress", "Stopping")
 MOVING = ("Creating", "Updating", "SystemUpdating", "RollingBack")
 POLL_SECONDS = 2.0
 LEAST_MILLISECONDS = 20_000
@@ -54,6 +55,7 @@ def clear_up(properties: dict[str, str], milliseconds_left: Callable[[], int]) -
     delete_endpoints(sagemaker, prefix, milliseconds_left)
     delete_models(sagemaker, prefix)
     delete_packages(sagemaker, properties["ModelPackageGroupArn"])
+    await_jobs(sagemaker, prefix, milliseconds_left)
     empty(client("s3"), properties["Bucket"], milliseconds_left)
 
 
@@ -126,17 +128,39 @@ def delete_packages(sagemaker: Any, group_arn: str) -> None:
         sagemaker.delete_model_package_group(ModelPackageGroupName=group_arn)
 
 
+def await_jobs(sagemaker: Any, prefix: str, milliseconds_left: Callable[[], int]) -> None:
+    """Wait for the jobs that were stopped: they upload what they have to the bucket. Raises NotEmptied."""
+    while job := next(
+        (
+            job["TrainingJobName"]
+            for status in GOING_ON
+            for job in listed(sagemaker.get_paginator("list_training_jobs"), prefix, StatusEquals=status)
+        ),
+        None,
+    ):
+        if milliseconds_left() < LEAST_MILLISECONDS:
+            raise NotEmptied(f"the job {job} is still stopping: delete the stack once more")
+        time.sleep(POLL_SECONDS)
+
+
 def empty(s3: Any, bucket: str, milliseconds_left: Callable[[], int]) -> None:
-    """Delete every version of every object, and the bucket. Raises NotEmptied."""
-    try:
-        for page in s3.get_paginator("list_object_versions").paginate(Bucket=bucket):
-            delete_versions(s3, bucket, page.get("Versions", []) + page.get("DeleteMarkers", []))
-            if milliseconds_left() < LEAST_MILLISECONDS:
-                raise NotEmptied(f"{bucket} holds more objects than fit one call: delete the stack once more to go on")
-        s3.delete_bucket(Bucket=bucket)
-    except ClientError as error:
-        if error.response["Error"]["Code"] != "NoSuchBucket":
-            raise
+    """Delete every version of every object, also of those that are written meanwhile, and the bucket.
+
+    Raises NotEmptied.
+    """
+    while True:
+        try:
+            for page in s3.get_paginator("list_object_versions").paginate(Bucket=bucket):
+                delete_versions(s3, bucket, page.get("Versions", []) + page.get("DeleteMarkers", []))
+                if milliseconds_left() < LEAST_MILLISECONDS:
+                    raise NotEmptied(f"{bucket} still holds objects: delete the stack once more to go on")
+            s3.delete_bucket(Bucket=bucket)
+            return
+        except ClientError as error:
+            if error.response["Error"]["Code"] == "NoSuchBucket":
+                return
+            if error.response["Error"]["Code"] != "BucketNotEmpty":
+                raise
 
 
 def listed(paginator: Any, prefix: str, **filters: str) -> list[dict[str, Any]]:

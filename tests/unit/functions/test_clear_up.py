@@ -26,11 +26,14 @@ class Runs:
         self.configs = {"kelpie": OURS, "kelpie-cats": SOMEBODYS, "kelpies": OURS}
         self.gone = []
         self.looks = 0
+        self.stopping = [f"{OURS}-train-1", f"{OURS}-tune-1-001-0a1b2c3d"]
+        """Training jobs that go on when they are stopped, one ends at each look."""
 
     def get_paginator(self, operation):
+        if operation == "list_training_jobs":
+            return SimpleNamespace(paginate=self.training_jobs)
         names = {
             "list_executions": ("executions", "executionArn", ["arn:run"]),
-            "list_training_jobs": ("TrainingJobSummaries", "TrainingJobName", [f"{OURS}-train-1", "kelpies-job"]),
             "list_hyper_parameter_tuning_jobs": (
                 "HyperParameterTuningJobSummaries",
                 "HyperParameterTuningJobName",
@@ -44,7 +47,14 @@ class Runs:
         member, key, found = names[operation]
         return SimpleNamespace(paginate=lambda **_: [{"NextToken": "n", member: [{key: name} for name in found]}])
 
-    def describe_endpoint(self, EndpointName):  # noqa: N803 - AWS's name
+    def training_jobs(self, StatusEquals, **_):  # noqa: N803 - AWS's name
+        names = [f"{OURS}-train-1", "kelpies-job"]
+        if any(operation == "stop_training_job" for operation, _ in self.gone):
+            names = [] if StatusEquals == "InProgress" else [*self.stopping, "kelpies-job"]
+            self.stopping = self.stopping[1:] if names else self.stopping
+        return [{"NextToken": "n", "TrainingJobSummaries": [{"TrainingJobName": name} for name in names]}]
+
+    def describe_endpoint(self, EndpointName):  # noqa: N803
         self.looks += 1
         status = "Updating" if self.looks == 1 else "InService"
         variants = [{"VariantName": "AllTraffic"}]
@@ -147,6 +157,42 @@ def test_all_that_runs_left_goes_and_nothing_of_others(app, filled, runs):
         ("delete_model_package", "arn:package/2"),
         ("delete_model_package_group", PROPERTIES["ModelPackageGroupArn"]),
     ]
+
+
+def test_the_bucket_is_emptied_when_the_last_job_has_left_what_it_had(app, filled, runs, monkeypatch):
+    def upload(_seconds):
+        filled.put_object(Bucket=BUCKET, Key=f"runs/{len(runs.stopping)}/model.tar.gz", Body=b"x")
+
+    monkeypatch.setattr(app.time, "sleep", upload)
+    app.clear_up(PROPERTIES, PATIENT.get_remaining_time_in_millis)
+    assert runs.stopping == []
+    assert filled.list_buckets()["Buckets"] == []
+
+
+def test_what_is_written_after_the_last_page_goes_too(app, filled, monkeypatch):
+    delete = app.delete_versions
+
+    def delete_and_lose_a_race(s3, bucket, versions):
+        delete(s3, bucket, versions)
+        if len(versions) > 1:
+            s3.put_object(Bucket=bucket, Key="runs/late.json", Body=b"x")
+
+    monkeypatch.setattr(app, "delete_versions", delete_and_lose_a_race)
+    app.empty(filled, BUCKET, PATIENT.get_remaining_time_in_millis)
+    assert filled.list_buckets()["Buckets"] == []
+
+
+def test_a_bucket_that_never_gets_empty_is_told_by_name(app, filled, monkeypatch):
+    monkeypatch.setattr(app, "delete_versions", lambda *_: None)
+    left = iter((60_000, 30_000, 10_000))
+    with pytest.raises(app.NotEmptied, match="still holds objects: delete the stack once more"):
+        app.empty(filled, BUCKET, lambda: next(left))
+
+
+def test_a_job_that_does_not_stop_is_told(app, runs):
+    runs.gone.append(("stop_training_job", "it"))
+    with pytest.raises(app.NotEmptied, match=f"the job {OURS}-train-1 is still stopping"):
+        app.await_jobs(runs, "kelpie", lambda: 5_000)
 
 
 def test_a_second_try_finds_nothing_left_to_do(app, filled, runs, answers):  # noqa: ARG001
