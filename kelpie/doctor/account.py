@@ -19,16 +19,25 @@ ENDPOINT_INSTANCES = 2
 """An update runs the old and the new fleet side by side."""
 TRAINING_INSTANCES = 2
 """The default of tuning.max_parallel_jobs."""
-PATCHED_UNTIL = {
-    # https://aws.github.io/deep-learning-containers/reference/support_policy: a version's patches end after 12 months
+PATCHED_UNTIL: dict[str, datetime.date | None] = {
+    # https://aws.github.io/deep-learning-containers/reference/support_policy, and the data that it is made of, docs/src
+    # in https://github.com/aws/deep-learning-containers: a version's patches end after 12 months.
     "pytorch:2.6": datetime.date(2026, 1, 29),
     "pytorch-inference:2.6": datetime.date(2026, 6, 30),
     "pytorch:2.7": datetime.date(2026, 4, 23),
     "pytorch:2.8": datetime.date(2026, 8, 6),
     "pytorch:2.9": datetime.date(2026, 10, 15),
     "pytorch:2.10": datetime.date(2027, 1, 21),
+    "pytorch:2.11": datetime.date(2027, 4, 30),
+    "pytorch:2.12": datetime.date(2027, 7, 2),
+    "pytorch:2.13": datetime.date(2027, 7, 20),
+    "pytorch:2.14": datetime.date(2027, 9, 28),
+    # Of the Ray Serve images AWS names no such date.
+    "ray:v1.4": None,
+    "ray:v1.5": None,
 }
 POLICY = "https://aws.github.io/deep-learning-containers/reference/support_policy"
+RAY_RELEASES = "https://aws.github.io/deep-learning-containers/ray/changelog/"
 DEBUGGER_CLOSED = datetime.date(2026, 7, 30)
 
 
@@ -62,7 +71,8 @@ def check_stack(stack: Stack) -> Check:
     found = f"{stack.name} in {stack.session.region_name}: {stack.status}"
     if stack.status.endswith("_COMPLETE") and "ROLLBACK" not in stack.status:
         return Check("stack", "ok", found)
-    return Check("stack", "warning", found, "see the events: sam list stack-outputs, or the CloudFormation console")
+    events = f"aws cloudformation describe-stack-events --stack-name {stack.name}"
+    return Check("stack", "warning", found, f"see what failed first: {events}")
 
 
 def check_endpoint(described: dict[str, Any] | None) -> Check:
@@ -111,18 +121,25 @@ def check_images(settings: dict[str, str], today: datetime.date) -> list[Check]:
 
 
 def check_image(uri: str, today: datetime.date) -> Check:
-    repository, _, tag = uri.rpartition("/")[2].partition(":")
-    version = tag.partition("-")[0]
-    until = PATCHED_UNTIL.get(f"{repository}:{version}") or PATCHED_UNTIL.get(
-        f"{repository.removesuffix('-training')}:{version}"
-    )
-    if until is None:
-        found = f"{repository}:{tag}: this version of Kelpie knows no date at which its patches end"
+    image, version = uri.rpartition("/")[2], version_of(uri)
+    if version not in PATCHED_UNTIL:
+        found = f"{image}: this version of Kelpie knows no date at which its patches end"
         return Check("image", "unknown", found, f"AWS's dates: {POLICY}")
+    until = PATCHED_UNTIL[version]
+    if until is None:
+        found = f"{image}: AWS names no date at which its patches end"
+        return Check("image", "unknown", found, f"see whether a newer one has replaced it: {RAY_RELEASES}")
     if until >= today:
-        return Check("image", "ok", f"{repository}:{tag}: patched until {until}")
+        return Check("image", "ok", f"{image}: patched until {until}")
     remedy = f"deploy with the parameters TrainingImageUri and ServingImageUri left empty, or newer ones: {POLICY}"
-    return Check("image", "warning", f"{repository}:{tag}: no patches since {until}", remedy)
+    return Check("image", "warning", f"{image}: no patches since {until}", remedy)
+
+
+def version_of(uri: str) -> str:
+    """Return an image's framework and its version: pytorch:2.14, pytorch-inference:2.6, ray:v1.4."""
+    repository, _, tag = uri.rpartition("/")[2].partition(":")
+    version = tag.rpartition("-")[2] if repository == "ray" else tag.partition("-")[0]
+    return f"{repository.removesuffix('-training')}:{version}"
 
 
 def check_debugger(rules_image: str) -> Check:

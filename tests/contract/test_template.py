@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from botocore.session import get_session
 
+from kelpie.doctor.account import PATCHED_UNTIL, version_of
+
 ROOT = Path(__file__).parents[2]
 READ_BY_POWERTOOLS = {"POWERTOOLS_SERVICE_NAME", "POWERTOOLS_LOG_LEVEL"}
 SET_BY_LAMBDA = {"AWS_REGION"}
@@ -46,6 +48,12 @@ def test_a_running_execution_keeps_the_functions_it_began_with(resources):
             assert function["AutoPublishAliasAllProperties"] is True
             variables = function.get("Environment", {}).get("Variables", {})
             assert all(variable in ({"Ref": "Bucket"}, {"Ref": "NamePrefix"}) for variable in variables.values())
+
+
+def test_the_doctor_knows_the_patches_of_every_image_that_the_template_names(resources):
+    variables = resources["PlanRunFunction"]["Properties"]["Environment"]["Variables"]
+    named = [variables[f"{which}_IMAGE_URI"]["Fn::If"][1] for which in ("TRAINING", "TRAINING_GPU", "SERVING")]
+    assert {version_of(uri["Fn::Sub"][0]) for uri in named} <= PATCHED_UNTIL.keys()
 
 
 def test_the_definition_is_where_the_template_says(resources):

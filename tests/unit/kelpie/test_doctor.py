@@ -41,7 +41,11 @@ def verdicts(checks):
         (account.check_inbox(3), "warning"),
         (account.check_image("1.dkr.ecr.eu-west-1.amazonaws.com/pytorch-inference:2.6-cpu", TODAY), "warning"),
         (account.check_image("1.dkr.ecr.eu-west-1.amazonaws.com/pytorch-training:2.10-cpu", TODAY), "ok"),
+        (account.check_image("1.dkr.ecr.eu-west-1.amazonaws.com/pytorch:2.14-cpu-amzn2023-sagemaker", TODAY), "ok"),
         (account.check_image("1.dkr.ecr.eu-west-1.amazonaws.com/pytorch:9.9-cpu", TODAY), "unknown"),
+        (account.check_image("1.dkr.ecr.eu-west-1.amazonaws.com/ray:serve-ml-sagemaker-cpu-v1.4", TODAY), "unknown"),
+        (account.check_stack(Stack(boto3.Session(region_name="eu-west-1"), "s", "UPDATE_COMPLETE", {})), "ok"),
+        (account.check_stack(Stack(boto3.Session(region_name="eu-west-1"), "s", "ROLLBACK_COMPLETE", {})), "warning"),
     ],
 )
 def test_what_is_found_has_a_verdict_and_what_is_not_well_a_remedy(check, verdict):
