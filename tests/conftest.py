@@ -41,6 +41,7 @@ def pytest_addoption(parser):
     group.addoption("--aws", action="store_true", help="run there instead of on a local cloud")
     for option in ("bucket", "role", "training-image", "serving-image"):
         group.addoption(f"--aws-{option}")
+    parser.getgroup("cloud", "tests/cloud").addoption("--stack", help="the deployed stack that tests/cloud drives")
 
 
 def pytest_configure(config):

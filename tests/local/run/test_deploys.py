@@ -17,11 +17,8 @@ def before(champion):
     serving = champion.endpoint()["EndpointConfigName"], champion.answer()["model"]["weights_sha256"]
     yield serving
     champion.cloud.clear_faults()
-    live = champion.endpoint()
-    assert (live["EndpointStatus"], live["EndpointConfigName"]) == ("InService", serving[0])
+    champion.assert_serves(serving[0])
     assert champion.answer()["model"]["weights_sha256"] == serving[1]
-    assert champion.pointer()["endpoint_config"] == serving[0]
-    assert champion.lock()["owner"] is None
 
 
 def test_an_alarm_during_baking_calls_the_canary_off(champion, before, client_of):
@@ -32,7 +29,7 @@ def test_an_alarm_during_baking_calls_the_canary_off(champion, before, client_of
     canary = {"traffic": "canary", "canary_percent": 20, "bake_seconds": 120}
     with client_of(champion) as client:
         execution = champion.start(champion.dataset(serves="errors_later"), serving=canary)
-        ended = champion.end_of(execution, seconds=180)
+        ended = champion.end_of(execution)
     assert (ended["status"], ended["error"]) == ("FAILED", "EndpointRolledBack"), ended["cause"]
     challenger = [weights for weights in client.answers if weights != before[1]]
     assert client.failures
@@ -185,7 +182,7 @@ def test_a_server_that_never_gets_healthy_is_given_up_in_its_time(stack, client_
     serving = ours.endpoint()["EndpointConfigName"]
     with client_of(ours) as client:
         execution = ours.start(ours.dataset(serves="unhealthy"), serving={"startup_timeout_seconds": 60})
-        ended = ours.end_of(execution, seconds=180)
+        ended = ours.end_of(execution)
     assert (ended["status"], ended["error"]) == ("FAILED", "EndpointRolledBack"), ended["cause"]
     assert client.failures == []
     assert ours.endpoint()["EndpointConfigName"] == serving

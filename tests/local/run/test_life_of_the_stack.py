@@ -64,7 +64,7 @@ def test_a_run_keeps_the_code_that_it_began_with_when_the_stack_is_updated(own_s
     )
     deploy(session, newer, stack.name, {})
     assert "JudgeEvaluation" not in stack.states(running), "the run was over before the update: raise TRIALS"
-    ended = stack.end_of(running, seconds=240)
+    ended = stack.end_of(running)
     assert ended["status"] == "SUCCEEDED", f"{ended.get('error')}: {ended.get('cause')}"
     later = stack.run(stack.dataset())
     assert (later["error"], "the newer code" in later["cause"]) == ("EvaluationMismatch", True)
