@@ -55,9 +55,6 @@ def provide() -> None:
     vars(writer)["make_tensor_proto"] = functools.partial(_make_tensor_proto, writer.make_tensor_proto)
     _remember(writer.FileWriter, "_get_metadata", staticmethod)
     _remember(importlib.import_module("smdebug.core.tfrecord.record_writer"), "masked_crc32c")
-    events = importlib.import_module("smdebug.core.tfevent.event_file_writer")
-    for name in ("get_relative_event_file_path", "parse_worker_name_from_file"):
-        _remember(events, name)
 
 
 def _remember(owner: Any, name: str, wrap: Callable[..., Any] = lambda function: function) -> None:

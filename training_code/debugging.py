@@ -19,7 +19,7 @@ from job import debug_hook_configuration, fail_at_once
 from torch import nn
 
 if TYPE_CHECKING:
-    from debugger import Hooks
+    from hooks import Hooks
     from rules.review import Review
     from rules.stalled import StalledTrainingRule
 
@@ -42,7 +42,7 @@ def start_debugging(
     if not enabled or not folders:
         return NoDebugging(folders)
     try:
-        from debugger import Hooks  # smdebug imports pandas, and fails on its own terms
+        from hooks import Hooks  # smdebug imports pandas, and fails on its own terms
         from rules.review import Review
 
         hooks = Hooks(folders[-1], save_interval_steps, debug_hook_configuration())

@@ -25,9 +25,10 @@ from torch.nn import functional
 
 Observed: TypeAlias = torch.Tensor | np.ndarray | np.float32
 
+POSITIVE = (0.0, math.inf)
 RANGES: dict[type[nn.Module], tuple[float, float]] = {
-    nn.ReLU: (0.0, float("inf")),
-    nn.ReLU6: (0.0, float("inf")),
+    nn.ReLU: POSITIVE,
+    nn.ReLU6: POSITIVE,
     nn.Tanh: (-9.4999, 9.4999),
     nn.Sigmoid: (-23.0, 16.99999),
 }
@@ -35,17 +36,14 @@ RANGES: dict[type[nn.Module], tuple[float, float]] = {
 
 CANCELLED = 1e-3
 """Of the mean square: a variance below it is worked out again, as float32 has lost digits of the difference."""
-PIECE = 1 << 16
+ALL_FIELDS = frozenset({"minimum", "maximum", "mean", "absolute_mean", "variance", "l2"})
+PIECE = 1 << 18
 GRID = 32
 FEWEST_PER_CLASS = 5
 
 
-def reduce(tensor: torch.Tensor, absolute: bool = True) -> Reductions:
-    """Return what is kept of a tensor, without its absolute mean unless wanted; NaN and infinities come through.
-
-    Passes over memory in its own order, by the kernels that are fast on a CPU: var_mean and L1 norms take ten times
-    as long there.
-    """
+def reduce(tensor: torch.Tensor, fields: frozenset[str] = ALL_FIELDS) -> Reductions:
+    """Return what is kept of a tensor: these fields of Reductions, and dimensions; NaN and infinities come through."""
     values = tensor.detach()
     if not values.is_floating_point() or values.dtype in (torch.float16, torch.bfloat16):
         values = values.float()
@@ -53,19 +51,38 @@ def reduce(tensor: torch.Tensor, absolute: bool = True) -> Reductions:
     if not size:
         return Reductions(dimensions=values.dim())
     flat = _in_memory_order(values)
-    found = [*torch.aminmax(flat), flat.sum(), torch.dot(flat, flat)]
-    low, high, total, squares, *sizes = torch.stack([*found, *([_sum_of_sizes(flat)] if absolute else [])]).tolist()
-    mean, variance, l2 = total / size, squares / size - (total / size) ** 2, math.sqrt(squares)
-    if low == high:
-        variance = 0.0
-    elif not variance > CANCELLED * squares / size:  # little is left of the difference, or a square was too large
-        doubles = flat.double()
-        variance, l2 = float(doubles.var(correction=0)), float(torch.linalg.vector_norm(doubles))
-    absolute_mean = sizes[0] / size if absolute else math.nan
-    low, high, mean, absolute_mean, variance, l2 = torch.tensor(  # as they are written
-        [low, high, mean, absolute_mean, variance, l2], dtype=torch.float32
-    ).tolist()
-    return Reductions(low, high, mean, absolute_mean if absolute else None, variance, l2, values.dim())
+    sums = _sums(flat, fields)
+    found: dict[str, float] = {name: sums[name] for name in ("minimum", "maximum") if name in fields}
+    if "mean" in fields:
+        found["mean"] = sums["total"] / size
+    if "absolute_mean" in fields:
+        found["absolute_mean"] = sums["sizes"] / size
+    if "l2" in fields:
+        too_large = math.isinf(sums["squares"])
+        found["l2"] = float(torch.linalg.vector_norm(flat.double())) if too_large else math.sqrt(sums["squares"])
+    if "variance" in fields:
+        variance = sums["squares"] / size - (sums["total"] / size) ** 2
+        little_left = not variance > CANCELLED * sums["squares"] / size
+        found["variance"] = float(flat.double().var(correction=0)) if little_left else variance
+    as_written = np.array([*found.values()], np.float32).tolist()
+    return Reductions(**dict(zip(found, as_written, strict=True)), dimensions=values.dim())
+
+
+def _sums(flat: torch.Tensor, fields: frozenset[str]) -> dict[str, float]:
+    """Return what `fields` follow from, by passes of the kernels that are fast on a CPU.
+
+    var_mean and L1 norms take ten times as long there.
+    """
+    found: dict[str, torch.Tensor] = {}
+    if fields & {"minimum", "maximum"}:
+        found["minimum"], found["maximum"] = torch.aminmax(flat)
+    if fields & {"mean", "variance"}:
+        found["total"] = flat.sum()
+    if fields & {"l2", "variance"}:
+        found["squares"] = torch.dot(flat, flat)
+    if "absolute_mean" in fields:
+        found["sizes"] = _sum_of_sizes(flat)
+    return dict(zip(found, torch.stack([*found.values()]).tolist(), strict=True))
 
 
 def _in_memory_order(values: torch.Tensor) -> torch.Tensor:
@@ -113,11 +130,17 @@ class Activations:
             return
         call = self._calls[name] = self._calls.get(name, -1) + 1
         self._save(f"{name}_output_{call}", output)
-        low, high = RANGES.get(type(module), (None, None))
-        if low is not None and output.dim() > 1:
-            looked_at = (output if low == 0 else inputs[0]).detach()
-            active = (looked_at > low) & (looked_at < high)
-            self._save(f"{name}_{call}_activity", active.movedim(1, -1).flatten(0, -2).float().mean(0))
+        limits = RANGES.get(type(module))
+        if limits and output.dim() > 1:
+            self._save(f"{name}_{call}_activity", _activity(output if limits is POSITIVE else inputs[0], limits))
+
+
+def _activity(values: torch.Tensor, limits: tuple[float, float]) -> torch.Tensor:
+    """Return the share of a batch's values at which each unit acts, (C,). values: (N, C) or (N, C, ...)."""
+    units = values.detach().movedim(1, -1).flatten(0, -2)
+    low, high = limits
+    active = units.sign() if limits is POSITIVE else (units > low) & (units < high)
+    return active.float().mean(0)
 
 
 class Inputs:

@@ -8,6 +8,7 @@ from typing import Any
 
 import debugger
 import debugging
+import hooks
 import numpy as np
 import pytest
 import torch
@@ -173,7 +174,7 @@ def test_reduced_precision_is_hooked_too(tmp_path: Path) -> None:
 def test_weights_may_be_bfloat16() -> None:
     reduced = reduce(torch.full((4, 4), 2.0, dtype=torch.bfloat16))
     assert (reduced.maximum, reduced.l2, reduced.dimensions) == (2.0, 8.0, 2)
-    assert debugger._Hook._make_numpy_array(torch.ones(2, dtype=torch.bfloat16)).dtype == np.float32
+    assert debugger.Hook._make_numpy_array(torch.ones(2, dtype=torch.bfloat16)).dtype == np.float32
 
 
 def test_a_second_network_is_hooked_in_the_first_ones_place(tmp_path: Path) -> None:
@@ -193,7 +194,7 @@ def run_on(watched: Any, network: nn.Module) -> None:
 def test_hooks_that_fail_in_a_step_are_a_finding_and_the_training_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("smdebug.core.writer.make_tensor_proto", lambda **_: 1 / 0)
+    monkeypatch.setattr(debugger, "make_tensor_proto", lambda *_: 1 / 0)
     network = make_network()
     before = network[0].weight.clone()
     document = run(tmp_path, network=network)
@@ -206,7 +207,7 @@ def test_hooks_that_cannot_be_set_up_are_a_finding(tmp_path: Path, monkeypatch: 
     def refuse(*_: Any) -> None:
         raise OSError("no space left")
 
-    monkeypatch.setattr(debugger, "Hooks", refuse)
+    monkeypatch.setattr(hooks, "Hooks", refuse)
     (finding,) = run(tmp_path, epochs=1)["findings"]
     assert (finding["rule"], finding["status"]) == ("Hooks", "Error")
     assert finding["message"] == "the hooks could not be set up: OSError: no space left"
