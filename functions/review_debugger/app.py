@@ -6,15 +6,13 @@ contracts/debugger_review.schema.json; or only {"verdict": "failed"} for a job t
 tells; or {"verdict": "wait"} while managed rules are still being evaluated.
 """
 
-import functools
 import hashlib
 import json
 from collections.abc import Iterator
 from typing import Any
 
-import boto3
 import documents
-from aws_lambda_powertools import Logger
+from invocation import client, log
 from managed import findings_of, statuses_of
 from steering import Attempt, review
 
@@ -79,15 +77,3 @@ def issue_events(plan: dict[str, Any], verdict: dict[str, Any]) -> Iterator[dict
                 "Resources": [plan["execution_arn"]],
                 "Detail": json.dumps(detail),
             }
-
-
-def log(execution_arn: str, context: Any) -> Logger:
-    logger = Logger()
-    logger.set_correlation_id(execution_arn)
-    logger.append_keys(request_id=context.aws_request_id)
-    return logger
-
-
-@functools.cache
-def client(service: str) -> Any:
-    return boto3.client(service)

@@ -8,10 +8,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-WORST_FIRST = ("stop", "lower_learning_rate", "raise_learning_rate", "regularise")
+WORST_FIRST = ("stop", "lower_learning_rate", "raise_learning_rate", "freeze_more", "regularise")
 CONDEMNING = ("stop", "lower_learning_rate", "raise_learning_rate")
 """After the last attempt an issue with one of these stops the run: the weights are worth nothing. One that asks for
-more regularisation is told, and the gate decides."""
+more regularisation, or for fewer layers, is told, and the gate decides."""
+LESS_UNFROZEN = {"all": "last_stage", "last_stage": "head"}
 HIGHEST_LEARNING_RATE, HIGHEST_WEIGHT_DECAY, HIGHEST_DROPOUT = 1000.0, 100.0, 0.95
 """Of train.py's options."""
 
@@ -70,21 +71,34 @@ def review(
 
 
 def change(action: str, values: dict[str, str], changes: dict[str, Any]) -> tuple[dict[str, str], str]:
-    """Return the hyperparameters that an action changes, and what that is in words."""
-    if action == "regularise":
-        decay, dropout = float(values["weight_decay"]), float(values["dropout"])
-        new = {
-            "weight_decay": min(decay * changes["weight_decay_factor"], HIGHEST_WEIGHT_DECAY),
-            "dropout": min(dropout + changes["dropout_added"], HIGHEST_DROPOUT),
+    """Return the hyperparameters that an action changes, and what that is in words.
+
+    Where nothing is left to freeze, freeze_more is regularise.
+    """
+    less = LESS_UNFROZEN.get(values["unfreeze"]) if values["mode"] == "frozen_features" else None
+    if action == "freeze_more" and less:
+        # The head alone is trained for as long as it was in the trials.
+        texts = {"unfreeze": less} | ({"epochs": values["head_epochs"]} if less == "head" else {})
+    elif action in ("freeze_more", "regularise"):
+        decay = float(values["weight_decay"]) * changes["weight_decay_factor"]
+        dropout = float(values["dropout"]) + changes["dropout_added"]
+        texts = {
+            "weight_decay": f"{min(decay, HIGHEST_WEIGHT_DECAY):.6g}",
+            "dropout": f"{min(dropout, HIGHEST_DROPOUT):.6g}",
         }
     else:
         factor = changes["learning_rate_factor"]
-        rate = float(values["learning_rate"])
-        lower = action == "lower_learning_rate"
-        new = {"learning_rate": rate / factor if lower else min(rate * factor, HIGHEST_LEARNING_RATE)}
-    texts = {name: f"{value:.6g}" for name, value in new.items()}
-    said = " and ".join(f"{name} {text} (was {float(values[name]):.6g})" for name, text in texts.items())
+        rate = float(values["learning_rate"]) * (factor if action == "raise_learning_rate" else 1 / factor)
+        texts = {"learning_rate": f"{min(rate, HIGHEST_LEARNING_RATE):.6g}"}
+    said = " and ".join(f"{name} {text} (was {_short(values[name])})" for name, text in texts.items())
     return texts, f"with {said}"
+
+
+def _short(value: str) -> str:
+    try:
+        return f"{float(value):.6g}"
+    except ValueError:
+        return value
 
 
 def _what_follows(

@@ -44,10 +44,12 @@ def published(app, monkeypatch):
 def decide(app, training, plan):
     """Review findings under the plan's policy, changed by what is given."""
 
-    def decide(*entries, attempt=1, before=(), stopped=None, managed=(), **policy):
+    def decide(
+        *entries, attempt=1, before=(), stopped=None, managed=(), mode="frozen_features", unfreeze="all", **policy
+    ):
         document = findings(*entries) | {"stopped": stopped}
         attempted = app.Attempt(**{**training, "attempt": attempt, "job": f"k-0123-train-{attempt}"})
-        given = {"dropout": "0.1", "seed": "0"}
+        given = {"dropout": "0.1", "mode": mode, "unfreeze": unfreeze, "epochs": "6", "head_epochs": "15"}
         return app.review(document, managed, attempted, list(before), {**plan["input"]["debugger"], **policy}, given)
 
     return decide
@@ -160,6 +162,26 @@ def test_the_table_can_be_overridden(decide):
     assert review["next"]["hyperparameters"]["learning_rate"] == "1"
 
 
+@pytest.mark.parametrize(
+    ("mode", "unfreeze", "changed", "said"),
+    [
+        ("frozen_features", "all", {"unfreeze": "last_stage"}, "unfreeze last_stage (was all)."),
+        (
+            "frozen_features",
+            "last_stage",
+            {"unfreeze": "head", "epochs": "15"},
+            "was last_stage) and epochs 15 (was 6).",
+        ),
+        ("frozen_features", "head", {"weight_decay": "0.1", "dropout": "0.3"}, "dropout 0.3 (was 0.1)."),
+        ("full", "last_stage", {"weight_decay": "0.1", "dropout": "0.3"}, "dropout 0.3 (was 0.1)."),
+    ],
+)
+def test_a_training_again_may_leave_more_layers_frozen(decide, mode, unfreeze, changed, said):
+    review = decide(finding("Overfit"), actions={"Overfit": "freeze_more"}, mode=mode, unfreeze=unfreeze)
+    assert changed.items() <= review["next"]["hyperparameters"].items()
+    assert said in review["reason"]
+
+
 @pytest.mark.parametrize(("rule", "verdict"), [("ExplodingTensor", "stop"), ("Overfit", "accept")])
 def test_the_last_attempt_is_stopped_or_accepted_with_its_reason(decide, rule, verdict):
     before = [{"attempt": 1, "verdict": "retrain"}]
@@ -174,7 +196,7 @@ def test_without_retrains_the_first_attempt_is_the_last(decide):
     assert decide(finding("ExplodingTensor"), max_retrains=0)["verdict"] == "stop"
 
 
-@pytest.mark.parametrize("action", ["warn", "regularise"])
+@pytest.mark.parametrize("action", ["warn", "regularise", "freeze_more"])
 def test_a_training_without_a_model_is_never_accepted(decide, action):
     stopped = {"rule": "ExplodingTensor", "step": 3, "message": "NaN."}
     for entries in ([finding("ExplodingTensor", message="NaN.")], []):
