@@ -12,7 +12,7 @@ from botocore.config import Config
 
 from kelpie.errors import CloudUnavailable
 
-CLIENT_SETTINGS = Config(connect_timeout=10, read_timeout=60, max_pool_connections=32)
+CLIENT_SETTINGS = Config(connect_timeout=10, read_timeout=60, max_pool_connections=256)  # bench-endpoint's most clients
 REQUIRED_OUTPUTS = {"Bucket", "StateMachineArn", "EndpointName"}
 
 
