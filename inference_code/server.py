@@ -145,8 +145,9 @@ class Service:
 
     def _work(self) -> None:
         while (job := self._jobs.get()) is not None:
+            share = -(-(1 + self._jobs.qsize()) // self._workers)  # of what waits: the others are not to idle
             jobs = [job]
-            while len(jobs) < self._batch_size:
+            while len(jobs) < min(self._batch_size, share):
                 try:
                     more = self._jobs.get_nowait()
                 except queue.Empty:

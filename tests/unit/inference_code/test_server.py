@@ -160,6 +160,23 @@ def test_images_that_wait_go_through_the_engine_together_and_a_broken_one_spoils
     assert engine.batches == [1, 2]
 
 
+def test_of_images_that_wait_each_worker_takes_its_share(started, server, tiny):
+    engine, image = Held(), tiny.encode(tiny.picture())
+    service = started(engine, workers=2, batch_size=4)
+
+    async def ask():
+        first = [asyncio.create_task(request(server, service, image, "image/png")) for _ in range(2)]
+        while len(engine.batches) < 2:
+            await asyncio.sleep(0.001)
+        others = [asyncio.create_task(request(server, service, image, "image/png")) for _ in range(4)]
+        await asyncio.sleep(0)
+        engine.released.set()
+        return [(await task)[0] for task in (*first, *others)]
+
+    assert asyncio.run(ask()) == [200] * 6
+    assert (max(engine.batches), sum(engine.batches)) == (2, 6)
+
+
 def test_a_server_that_drains_refuses_what_comes_and_answers_what_is_there(started, server, tiny):
     engine, image = Held(), tiny.encode(tiny.picture())
     service = started(engine)
