@@ -14,6 +14,7 @@ import random
 import statistics
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,34 +35,35 @@ class Connection:
     def __init__(self, port: int):
         self._port, self._streams = port, None
 
-    async def ask(self, request: bytes) -> int:
-        """Return the status of the answer; 0 if there is none."""
+    async def ask(self, request: bytes) -> str:
+        """Return the status of the answer, or what came instead of one."""
         try:
-            if self._streams is None:
+            if self._streams is None or self._streams[0].at_eof():  # a server closes what has long been idle
                 self._streams = await asyncio.open_connection("127.0.0.1", self._port)
             reader, writer = self._streams
             writer.write(request)
             head = (await reader.readuntil(b"\r\n\r\n")).lower()
             length = int(head.partition(b"content-length:")[2].partition(b"\r\n")[0])
             await reader.readexactly(length)
-            return int(head.split(None, 2)[1])
-        except (OSError, EOFError, ValueError):
+            return head.split(None, 2)[1].decode()
+        except (OSError, EOFError, ValueError) as error:
             self._streams = None
-            return 0
+            return repr(error)
 
 
 @dataclass
 class Asked:
-    """What came of it: seconds of each answer, and how many did not come."""
+    """What came of it: seconds of each answer, and what came instead of the others."""
 
     seconds: list[float] = field(default_factory=list)
-    failed: int = 0
+    failures: Counter[str] = field(default_factory=Counter)
 
     async def ask(self, connection: Connection, request: bytes, since: float) -> None:
-        if await connection.ask(request) == 200:
+        came = await connection.ask(request)
+        if came == "200":
             self.seconds.append(time.perf_counter() - since)
         else:
-            self.failed += 1
+            self.failures[came] += 1
 
 
 async def by_clients(port: int, requests: list[bytes], clients: int, seconds: float) -> Asked:
@@ -166,7 +168,8 @@ async def measure(given: dict[str, Any]) -> dict[str, Any]:
     core_ms = {part: 1000 * (spent - before.get(part, 0.0)) / max(answered, 1) for part, spent in after.items()}
     return {
         "answered": answered,
-        "failed": asked.failed,
+        "failed": asked.failures.total(),
+        "failures": asked.failures,
         "images_per_second": answered / elapsed,
         **{f"p{share}_ms": percentile(asked.seconds, share) for share in (50, 95, 99)},
         "core_ms": sum(core_ms.values()),

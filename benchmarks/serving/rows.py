@@ -144,7 +144,7 @@ def soak(bench: Bench, server: Server) -> dict[str, Any]:
     totals = [sum(sample.values()) for sample in samples]
     warm = totals[round(MEMORY_WARM_UP * len(totals)) :]
     slope = statistics.linear_regression(range(len(warm)), warm).slope
-    kept = ("answered", "failed", "images_per_second", "p50_ms", "p99_ms")
+    kept = ("answered", "failed", "failures", "images_per_second", "p50_ms", "p99_ms")
     return {
         "seconds": bench.soak_seconds,
         "most": {"images_per_second": most, "tried": tried},
