@@ -4,25 +4,16 @@ import re
 import threading
 from xml.etree import ElementTree
 
-import boto3
 import botocore.exceptions
 import pytest
 from botocore.stub import Stubber
 
 from kelpie import bench, bench_chart
 from kelpie.errors import CloudUnavailable, InvalidInput, RunFailed
-from kelpie.stack import Stack
 
 EXPIRED = ("ExpiredTokenException", "The security token included in the request is expired")
 NOT_THERE = ("ValidationException", 'Could not find endpoint "kelpie".')
 DENIED = ("AccessDeniedException", "no identity-based policy allows sagemaker:InvokeEndpoint")
-
-
-@pytest.fixture
-def stack(monkeypatch):
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-        monkeypatch.setenv(name, "test")
-    return Stack(boto3.Session(region_name="us-east-1"), "kelpie", "CREATE_COMPLETE", {})
 
 
 def refusing(stack, service, operation, error):

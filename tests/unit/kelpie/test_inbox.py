@@ -3,28 +3,13 @@
 import json
 from pathlib import Path
 
-import boto3
 import pytest
-from moto import mock_aws
 
 from kelpie import inbox
 from kelpie.errors import InvalidInput, RunFailed
-from kelpie.stack import Stack
 
 EXAMPLE = Path(__file__).parents[3] / "contracts" / "examples" / "classification.json"
 NAMES = ["a b.png", "c+d.png", "e%20f.png", "🐕.png", "ü.png", "x" * 200 + ".png"]
-
-
-@pytest.fixture
-def stack(monkeypatch):
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-        monkeypatch.setenv(name, "test")
-    with mock_aws():
-        session = boto3.Session(region_name="us-east-1")
-        stack = Stack(session, "kelpie", "CREATE_COMPLETE", {"Bucket": "bucket"})
-        stack.client("s3").create_bucket(Bucket="bucket")
-        stack.client("s3").put_bucket_versioning(Bucket="bucket", VersioningConfiguration={"Status": "Enabled"})
-        yield stack
 
 
 def answer(stack, image, **changes):

@@ -3,30 +3,18 @@
 import json
 from pathlib import Path
 
-import boto3
 import pytest
-from moto import mock_aws
 
 from kelpie import inbox, letters
-from kelpie.stack import Stack
 
 EXAMPLE = json.loads((Path(__file__).parents[3] / "contracts" / "examples" / "classification.json").read_text())
 REASON = {"code": "GivenUp", "message": "the function ended without an answer"}
 
 
-@pytest.fixture
-def stack(monkeypatch):
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-        monkeypatch.setenv(name, "test")
-    with mock_aws():
-        session = boto3.Session(region_name="us-east-1")
-        sqs = session.client("sqs")
-        queues = {
-            name: sqs.create_queue(QueueName=name)["QueueUrl"] for name in ("InboxQueueUrl", "DeadLetterQueueUrl")
-        }
-        stack = Stack(session, "kelpie", "CREATE_COMPLETE", {"Bucket": "bucket", **queues})
-        stack.client("s3").create_bucket(Bucket="bucket")
-        yield stack
+@pytest.fixture(autouse=True)
+def queues(stack):
+    for name in ("InboxQueueUrl", "DeadLetterQueueUrl"):
+        stack.outputs[name] = stack.client("sqs").create_queue(QueueName=name)["QueueUrl"]
 
 
 def write(stack, key, status):

@@ -3,27 +3,19 @@
 import time
 from itertools import pairwise
 
-import boto3
 import pytest
-from moto import mock_aws
 
 from kelpie import log_streams
 from kelpie.log_streams import TRAINING_JOBS_LOG_GROUP, JobLogs
-from kelpie.stack import Stack
 
 HOUR_MS = 3_600_000
 FUNCTION_LOG_GROUP = "/aws/lambda/kelpie-plan-run"
 
 
-@pytest.fixture
-def stack(monkeypatch):
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-        monkeypatch.setenv(name, "test")
-    with mock_aws():
-        stack = Stack(boto3.Session(region_name="us-east-1"), "kelpie", "CREATE_COMPLETE", {})
-        for group in (TRAINING_JOBS_LOG_GROUP, FUNCTION_LOG_GROUP):
-            stack.client("logs").create_log_group(logGroupName=group)
-        yield stack
+@pytest.fixture(autouse=True)
+def groups(stack):
+    for group in (TRAINING_JOBS_LOG_GROUP, FUNCTION_LOG_GROUP):
+        stack.client("logs").create_log_group(logGroupName=group)
 
 
 @pytest.fixture

@@ -1,10 +1,7 @@
 """What the page does, asked as its script asks."""
 
-import boto3
 import pytest
-from moto import mock_aws
 
-from kelpie.stack import Stack
 from kelpie.ui import actions
 from kelpie.ui.guard import Keys
 from kelpie.ui.readings import Readings
@@ -13,16 +10,6 @@ from kelpie.ui.server import application
 PORT = 8765
 KEYS = Keys()
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(100)
-
-
-@pytest.fixture
-def stack(monkeypatch):
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-        monkeypatch.setenv(name, "test")
-    with mock_aws():
-        stack = Stack(boto3.Session(region_name="us-east-1"), "kelpie", "CREATE_COMPLETE", {"Bucket": "bucket"})
-        stack.client("s3").create_bucket(Bucket="bucket")
-        yield stack
 
 
 @pytest.fixture
