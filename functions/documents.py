@@ -49,7 +49,7 @@ def write(s3: Any, uri: str, contract: str, document: dict[str, Any]) -> None:
 def checked(document: Any, contract: str, where: str) -> dict[str, Any]:
     """Return the document if it keeps the contract. Raises DocumentInvalid, which names the key."""
     try:
-        return _validator(contract)(document)
+        return validator(contract)(document)
     except fastjsonschema.JsonSchemaValueException as error:
         raise DocumentInvalid(f"{where} does not keep the contract {contract}: {error.message}") from error
 
@@ -61,6 +61,12 @@ def split_uri(uri: str) -> tuple[str, str]:
 
 
 @functools.cache
-def _validator(contract: str) -> Callable[[Any], dict[str, Any]]:
-    schema = json.loads((CONTRACTS / f"{contract}.schema.json").read_text(encoding="utf-8"))
-    return fastjsonschema.compile(schema, use_default=False)
+def schema(contract: str) -> dict[str, Any]:
+    """Return contracts/<contract>.schema.json, which is not to be changed."""
+    return json.loads((CONTRACTS / f"{contract}.schema.json").read_text(encoding="utf-8"))
+
+
+@functools.cache
+def validator(contract: str) -> Callable[[Any], dict[str, Any]]:
+    """Return what takes a document and raises fastjsonschema's JsonSchemaValueException if it breaks its contract."""
+    return fastjsonschema.compile(schema(contract), use_default=False)

@@ -20,7 +20,7 @@ def read(s3: Any, uri: str, contract: str) -> dict[str, Any] | None:
     bucket, _, key = uri.removeprefix("s3://").partition("/")
     try:
         document = json.loads(s3.get_object(Bucket=bucket, Key=key)["Body"].read())
-        return _validator(contract)(document)
+        return validator(contract)(document)
     except s3.exceptions.NoSuchKey:
         return None
     except (ValueError, fastjsonschema.JsonSchemaValueException) as error:
@@ -28,6 +28,12 @@ def read(s3: Any, uri: str, contract: str) -> dict[str, Any] | None:
 
 
 @functools.cache
-def _validator(contract: str) -> Callable[[Any], Any]:
-    schema = json.loads((CONTRACTS / f"{contract}.schema.json").read_text())
-    return fastjsonschema.compile(schema, use_default=False)
+def schema(contract: str) -> dict[str, Any]:
+    """Return contracts/<contract>.schema.json, which is not to be changed."""
+    return json.loads((CONTRACTS / f"{contract}.schema.json").read_text(encoding="utf-8"))
+
+
+@functools.cache
+def validator(contract: str) -> Callable[[Any], Any]:
+    """Return what takes a document and raises fastjsonschema's JsonSchemaValueException if it breaks its contract."""
+    return fastjsonschema.compile(schema(contract), use_default=False)

@@ -10,11 +10,12 @@ from typing import Any
 
 import fastjsonschema
 
+from kelpie import documents
 from kelpie.errors import InvalidInput
 
 WEIGHTS = "model.weights="
 WEIGHTS_SUFFIXES = (".safetensors", ".pth", ".pt")
-SCHEMA_FILE = Path(__file__).parents[1] / "contracts" / "execution_input.schema.json"
+CONTRACT = "execution_input"
 
 
 def execution_input(assignments: list[str], dataset: str) -> dict[str, Any]:
@@ -24,14 +25,14 @@ def execution_input(assignments: list[str], dataset: str) -> dict[str, Any]:
     anything but text there, and a list also as `64,128`. The last of two values for one key counts.
     Raises InvalidInput naming the key, with near matches for an unknown one and the range for a value outside it.
     """
-    schema = json.loads(SCHEMA_FILE.read_text())
+    schema = documents.schema(CONTRACT)
     document: dict[str, Any] = {"dataset": dataset}
     for assignment in assignments:
         key, equals, text = assignment.partition("=")
         if not equals:
             raise InvalidInput(f"--set {assignment}: expected key=value, such as --set tuning.max_jobs=6")
         _assign(document, key, _value(text, _rule(key, schema)))
-    _validate(document, schema)
+    _validate(document)
     return document
 
 
@@ -52,7 +53,7 @@ def _is_weights_file(assignment: str) -> bool:
 
 def rules() -> dict[str, dict[str, Any]]:
     """Return the schema of each setting by its dotted key, in the schema's order; the data set is none."""
-    return {key: rule for key, rule in _leaves(json.loads(SCHEMA_FILE.read_text())) if key != "dataset"}
+    return {key: rule for key, rule in _leaves(documents.schema(CONTRACT)) if key != "dataset"}
 
 
 def _rule(key: str, schema: dict[str, Any]) -> dict[str, Any]:
@@ -105,9 +106,9 @@ def _assign(document: dict[str, Any], key: str, value: Any) -> None:
     document[name] = value
 
 
-def _validate(document: dict[str, Any], schema: dict[str, Any]) -> None:
+def _validate(document: dict[str, Any]) -> None:
     try:
-        fastjsonschema.compile(schema, use_default=False)(document)
+        documents.validator(CONTRACT)(document)
     except fastjsonschema.JsonSchemaValueException as error:
         key = re.sub(r"\.(\d+)$", r"[\1]", ".".join(map(str, error.path[1:])))
         if key == "dataset":

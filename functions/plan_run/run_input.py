@@ -2,14 +2,14 @@
 
 import copy
 import difflib
-import functools
 import json
 import math
-from collections.abc import Callable
 from typing import Any
 
+import documents
 import fastjsonschema
-from documents import CONTRACTS
+
+CONTRACT = "execution_input"
 
 
 class InvalidInput(Exception):
@@ -22,12 +22,12 @@ def complete(
     """Return the input with every default filled in. default_scaling: of keys of `serving`. Raises InvalidInput."""
     if not isinstance(given, dict):
         raise InvalidInput(f"the input must be a JSON object with at least the key dataset, not {_shown(given)}")
-    run_input = _filled(copy.deepcopy(given), _schema())
+    run_input = _filled(copy.deepcopy(given), documents.schema(CONTRACT))
     try:
-        _validator()(run_input)
+        documents.validator(CONTRACT)(run_input)
     except fastjsonschema.JsonSchemaValueException as error:
         raise InvalidInput(_explained(error)) from error
-    run_input = _integral(run_input, _schema())
+    run_input = _integral(run_input, documents.schema(CONTRACT))
     if not run_input["dataset"].lower().endswith(".zip"):
         run_input["dataset"] = run_input["dataset"].rstrip("/") + "/"
     run_input.setdefault("endpoint_name", name_prefix)
@@ -158,13 +158,3 @@ def _shown(value: Any) -> str:
 
 def _is_nan(value: Any) -> bool:
     return isinstance(value, float) and not math.isfinite(value)
-
-
-@functools.cache
-def _schema() -> dict[str, Any]:
-    return json.loads((CONTRACTS / "execution_input.schema.json").read_text(encoding="utf-8"))
-
-
-@functools.cache
-def _validator() -> Callable[[Any], Any]:
-    return fastjsonschema.compile(_schema(), use_default=False)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from kelpie import launch, settings
+from kelpie import documents, launch, settings
 from kelpie.errors import InvalidInput
 
 DATASET = "dataset"
@@ -36,13 +36,13 @@ class Group:
 
 
 def dataset_description() -> str:
-    schema = json.loads(settings.SCHEMA_FILE.read_text())
+    schema = documents.schema(settings.CONTRACT)
     return str(schema["properties"][DATASET]["description"])
 
 
 def groups() -> list[Group]:
     """Return the settings as the schema groups them; those that stand alone come first, as `general`."""
-    schema = json.loads(settings.SCHEMA_FILE.read_text())
+    schema = documents.schema(settings.CONTRACT)
     alone = Group("general", "General", "", _fields(schema, ""), ())
     return [alone, *_groups(schema, "")]
 

@@ -9,6 +9,8 @@ from kelpie import log_streams
 from kelpie.log_streams import TRAINING_JOBS_LOG_GROUP, JobLogs
 
 HOUR_MS = 3_600_000
+NOW_MS = round(time.time() * 1000)
+"""CloudWatch takes no line that is weeks old."""
 FUNCTION_LOG_GROUP = "/aws/lambda/kelpie-plan-run"
 
 
@@ -29,7 +31,7 @@ def read(stack):
 
 def write(stack, stream, hours_ago, lines, group=TRAINING_JOBS_LOG_GROUP):
     """Write lines `stream 0`, `stream 1`, ... a millisecond apart, the first so many hours ago."""
-    logs, begun = stack.client("logs"), round(time.time() * 1000) - round(hours_ago * HOUR_MS)
+    logs, begun = stack.client("logs"), NOW_MS - round(hours_ago * HOUR_MS)
     logs.create_log_stream(logGroupName=group, logStreamName=stream)
     events = [{"timestamp": begun + number, "message": f"{stream} {number}"} for number in range(lines)]
     logs.put_log_events(logGroupName=group, logStreamName=stream, logEvents=events)

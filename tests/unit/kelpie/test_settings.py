@@ -1,11 +1,10 @@
 """What --set takes, and what it says of the rest."""
 
-import json
-
 import pytest
 
+from kelpie import documents
 from kelpie.errors import InvalidInput
-from kelpie.settings import SCHEMA_FILE, execution_input, expectation, take_weights_file
+from kelpie.settings import CONTRACT, execution_input, expectation, take_weights_file
 
 DATASET = "s3://bucket/data/"
 
@@ -78,7 +77,7 @@ def test_every_setting_of_the_schema_can_be_said_in_words():
         for rule in schema["properties"].values():
             yield from rules(rule) if rule.get("type") == "object" else [rule]
 
-    schema = json.loads(SCHEMA_FILE.read_text())
+    schema = documents.schema(CONTRACT)
     assert all(expectation(rule) for rule in rules(schema))
 
 

@@ -1,7 +1,5 @@
 """Inputs that are refused before anything is paid for, and what is said of them."""
 
-import json
-
 import fastjsonschema
 import pytest
 
@@ -90,7 +88,7 @@ def test_every_default_of_the_input_passes_its_own_contract(load, example):
         instances,
         {"max_instance_count": 0, "invocations_per_instance": 600},
     )
-    schema = json.loads((run_input.CONTRACTS / "execution_input.schema.json").read_text())
+    schema = run_input.documents.schema("execution_input")
     fastjsonschema.compile(schema, use_default=False)(completed)
     assert completed["tuning"]["ranges"]["learning_rate"] == {"min": 1e-05, "max": 0.1, "scaling": "Logarithmic"}
     assert completed["tuning"]["ranges"]["batch_size"] == [64, 128]
