@@ -59,8 +59,9 @@ def measure(python: str, folder: Path, images: int, classes: int, architecture: 
     network += ["--weights_file", str(weights)]
     prepared, features, model = str(folder / "prepared"), str(folder / "features"), str(folder / "model")
     data = ["--dataset", str(archive), "--manifest", prepared]
-    training = [*data, *network, "--features", features, "--epochs", "2"]
+    training = [*data, *network, "--features", features, "--augmentation", "cut", "--epochs", "1"]
     final = ["--output_data_dir", str(folder / "output"), "--inference_code", str(ROOT / "inference_code")]
+    final += ["--unfreeze", "last_stage", "--head_epochs", "1"]
     jobs = {
         "prepare": ["prepare_dataset.py", *data[:2], *network, "--model_dir", prepared, "--checkpoint_dir", features],
         "trial": ["train.py", *training, "--model_dir", str(folder / "trial")],
