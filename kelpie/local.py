@@ -132,9 +132,11 @@ def environments_built() -> dict[str, bool]:
 
 def training_python(on_progress: Callable[[str], None]) -> Path:
     """Return the interpreter that training jobs run with, its environment built if need be. Raises RunFailed."""
-    requirements = TEMPLATE.parent / "training_code" / "requirements.txt"
+    environments, requirements = Environments(), TEMPLATE.parent / "training_code" / "requirements.txt"
+    if not environments.built("pytorch", requirements):
+        on_progress("the environment of training jobs is not there: it is installed now, once, some 6 GB with PyTorch")
     try:
-        return Environments().with_requirements("pytorch", requirements, on_progress).python
+        return environments.with_requirements("pytorch", requirements, on_progress).python
     except EnvironmentBuildFailed as error:
         raise RunFailed(str(error)) from error
 

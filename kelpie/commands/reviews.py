@@ -21,13 +21,16 @@ def debug(
     stack_name: StackName = None,
     as_json: Json = False,
 ) -> None:
-    """Run the debugger's rules on a training's tensors. Exits with 1 if one finds an issue or fails."""
+    """Run the debugger's rules on a training's tensors. Exits with 1 if one finds an issue or fails.
+
+    They run in the environment of training jobs, some 6 GB, which is installed first where it is not there yet.
+    """
     with tempfile.TemporaryDirectory() as scratch:
         if place.startswith("s3://"):
             folder = tensors.fetch(connect(stack_name).client("s3"), place, Path(scratch))
         else:
             folder = tensors.find(Path(place).expanduser())
-        python = local.training_python(lambda line: progress_console().print(line))
+        python = local.training_python(progress_console().print)
         document = tensors.review(python, folder)
     document["tensors"] = place
     if as_json:

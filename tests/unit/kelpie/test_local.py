@@ -1,9 +1,12 @@
 """Where the state of a local cloud lies, and what `kelpie up` waits for."""
 
+from pathlib import Path
+
 import pytest
 
 from kelpie import local
 from kelpie.local import find_home
+from localcloud.containers.environments import Environment, Environments
 
 
 def test_it_lies_in_the_current_folder_unless_one_above_has_it(tmp_path):
@@ -57,3 +60,15 @@ def test_up_does_not_wait_for_ever(monkeypatch):
     told = []
     local.wait_for_endpoints(Restarted(), told.append)
     assert "kelpie status" in told[-1]
+
+
+@pytest.mark.parametrize("built", [True, False])
+def test_that_an_environment_of_gigabytes_is_installed_is_said_first(monkeypatch, built):
+    told = []
+    monkeypatch.setattr(Environments, "built", lambda *_: built)
+    monkeypatch.setattr(
+        Environments, "with_requirements", lambda *_: told.append("begins") or Environment((Path("/e"),))
+    )
+    assert local.training_python(told.append) == Path("/e/bin/python")
+    assert told[-1] == "begins"
+    assert ["6 GB" in line for line in told[:-1]] == ([] if built else [True])
