@@ -12,7 +12,9 @@ from kelpie.errors import RunFailed
 
 
 def doctor(port: Port = 4566, stack_name: StackName = None, as_json: Json = False) -> None:
-    """Check this machine, or with --stack an account, and say what is missing. Exits with 1 if anything is."""
+    """Say what this machine, or an account, lacks. With --stack it looks at the account. Exits with 1 if anything is
+    missing.
+    """
     checks = check_account(stack_name) if stack_name else check_machine(port)
     if as_json:
         print_json([dataclasses.asdict(check) for check in checks])

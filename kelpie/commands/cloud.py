@@ -20,7 +20,7 @@ def up(
     port: Port = 4566,
     as_json: Json = False,
 ) -> None:
-    """Start a local cloud, deploy the stack to it and leave it running."""
+    """Start a local cloud and deploy the stack to it. It runs until `kelpie down`."""
     with deployment() as show:
         stack = local.up(port, show)
     environment = local.require_up().environment
@@ -32,7 +32,7 @@ def up(
 
 
 def env(as_json: Json = False) -> None:
-    """Print the environment variables with which any AWS client reaches the local cloud."""
+    """Print what leads any AWS client to the local cloud. Shells take the exports by eval."""
     environment = local.require_up().environment
     if as_json:
         print_json(environment)

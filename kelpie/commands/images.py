@@ -13,11 +13,14 @@ from kelpie.commands.terminal import Json, StackName, connect, count_bar, print_
 from kelpie.errors import CloudUnavailable, RunFailed
 from kelpie.stack import Stack
 
+Files = Annotated[list[str], typer.Argument(metavar="FILE", hidden=True)]
+"""Named in the usage alone: a line of its own would only add `<list[str]>`."""
+
 
 def classify(
-    files: Annotated[list[str], typer.Argument(help="Images.")],
+    files: Files,
     timeout: Annotated[
-        float, typer.Option(min=1, help="Seconds without a new result until the rest is given up.")
+        float, typer.Option(min=1, metavar="SECONDS", help="Without a new result, until the rest is given up.")
     ] = 120,
     stack_name: StackName = None,
     as_json: Json = False,
@@ -44,7 +47,7 @@ def show_inbox(
     stack_name: StackName = None,
     as_json: Json = False,
 ) -> None:
-    """Show what waits in the inbox, what has been answered and how, and what was given up."""
+    """Show what the inbox has waiting, answered and given up."""
     stack = connect(stack_name)
     redriven = letters.redrive(stack) if redrive else 0
     if redrive:
@@ -57,17 +60,25 @@ def show_inbox(
 
 
 def bench_endpoint(
-    files: Annotated[list[str], typer.Argument(help="Images to ask about, JPEG or PNG.")],
-    endpoint: Annotated[str | None, typer.Option(help="Its name. Default: the stack's.")] = None,
+    files: Files,
+    endpoint: Annotated[str | None, typer.Option(metavar="NAME", help="Its name. Default: the stack's.")] = None,
     most_clients: Annotated[
-        int, typer.Option(min=1, max=256, help="Clients at the last level; each has twice as many as the one before.")
+        int,
+        typer.Option(
+            min=1,
+            max=256,
+            metavar="NUMBER",
+            help="Clients at the last level; each has twice as many as the one before.",
+        ),
     ] = 16,
-    seconds: Annotated[float, typer.Option(min=0.1, help="How long each level asks.")] = 5,
-    chart: Annotated[Path | None, typer.Option(help="File for a chart of it, SVG.")] = None,
+    seconds: Annotated[float, typer.Option(min=0.1, metavar="SECONDS", help="How long each level asks.")] = 5,
+    chart: Annotated[Path | None, typer.Option(metavar="FILE", help="Where to draw a chart of it, SVG.")] = None,
     stack_name: StackName = None,
     as_json: Json = False,
 ) -> None:
-    """Ask an endpoint with ever more clients: throughput, latencies, where it is full, and what an image costs."""
+    """Measure how many images a second an endpoint answers. Ever more clients ask about the given images, JPEG or PNG:
+    throughput, latencies, the number of clients at which it is full, and what an image costs.
+    """
     stack = connect(stack_name)
     contents = bench.read_images(files)
     levels = [2**power for power in range(most_clients.bit_length()) if 2**power <= most_clients]

@@ -19,11 +19,13 @@ Browser = Annotated[bool, typer.Option(help="Open the page in the browser.")]
 
 
 def ui(
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Port on 127.0.0.1. Default: any that is free.")] = 0,
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, metavar="PORT", help="Port on 127.0.0.1. Default: any that is free.")
+    ] = 0,
     browser: Browser = True,
     stack_name: StackName = None,
 ) -> None:
-    """Serve a page that shows runs, starts them and takes pictures for the inbox, until Ctrl-C."""
+    """Serve a page for runs and the inbox, until Ctrl-C. It shows runs, starts them and takes pictures to classify."""
     from kelpie.ui.server import serve  # charts and a server that no other command needs
 
     stack = connect(stack_name)
@@ -56,12 +58,14 @@ def report(
             autocompletion=execution_names,
         ),
     ] = None,
-    output: Annotated[Path | None, typer.Option(help="Folder to copy it to. Default: the user's cache.")] = None,
+    output: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Where to copy it to. Default: the user's cache.")
+    ] = None,
     browser: Browser = True,
     stack_name: StackName = None,
     as_json: Json = False,
 ) -> None:
-    """Fetch a run's report, whether it succeeded or failed, and open it."""
+    """Fetch a run's report and open it. A run that failed has one too."""
     stack = connect(stack_name)
     arn = execution.find(stack, name) if name else reports.newest(stack)
     page = reports.fetch(stack, arn, output or reports.cache_folder(os.environ, arn.rpartition(":")[2]))

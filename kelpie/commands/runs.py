@@ -30,7 +30,8 @@ from kelpie.stack import Stack
 
 def run(
     dataset: Annotated[
-        str | None, typer.Argument(help="Folder or zip archive of labelled images, or an s3:// URI of one.")
+        str | None,
+        typer.Argument(metavar="DATASET", help="Folder or zip archive of labelled images, or an s3:// URI of one."),
     ] = None,
     assignments: Annotated[
         list[str] | None,
@@ -50,7 +51,7 @@ def run(
     stack_name: StackName = None,
     as_json: Json = False,
 ) -> None:
-    """Tune, train, evaluate and deploy a classifier, and follow it. Ctrl-C detaches: the run goes on."""
+    """Tune, train, evaluate and deploy a classifier. The run is followed; Ctrl-C detaches from it, and it goes on."""
     if (dataset is None) == (attach is None):
         raise InvalidInput("kelpie run needs a data set, or --attach with an execution, and not both")
     stack, arn = _attach(attach, stack_name) if attach else _start(dataset or "", assignments or [], stack_name)
@@ -94,7 +95,7 @@ def show_status(
     stack_name: StackName = None,
     as_json: Json = False,
 ) -> None:
-    """Show what is up, what is in service and the latest executions."""
+    """Show what is up and in service, and the latest executions."""
     stack = connect(stack_name)
     if watching:
         running = [listed["executionArn"] for listed in execution.running(stack)]
@@ -111,11 +112,14 @@ def logs(
     name: Annotated[
         str | None,
         typer.Argument(
+            metavar="NAME",
             help="A job, a function, an endpoint or an execution. Default: the newest execution's jobs.",
             autocompletion=execution_names,
         ),
     ] = None,
-    lines: Annotated[int, typer.Option("--lines", "-n", min=0, help="Newest lines to show; 0 for all.")] = 200,
+    lines: Annotated[
+        int, typer.Option("--lines", "-n", metavar="NUMBER", min=0, help="Newest lines to show; 0 for all.")
+    ] = 200,
     stack_name: StackName = None,
     as_json: Json = False,
 ) -> None:

@@ -30,7 +30,8 @@ StackName = Annotated[
     ),
 ]
 Port = Annotated[
-    int, typer.Option(min=1, max=65535, envvar="KELPIE_PORT", help="Port of the local cloud on 127.0.0.1.")
+    int,
+    typer.Option(min=1, max=65535, metavar="PORT", envvar="KELPIE_PORT", help="Port of the local cloud on 127.0.0.1."),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout, and nothing else.")]
 
