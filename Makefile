@@ -40,7 +40,7 @@ check: .venv/.dev .venv-sam/.installed .venv-images/.installed  ## format, lint,
 	.venv/bin/python docs/write_images.py .venv-images --check
 	.venv/bin/statelint --ignore=FLOAT "$$(sed -E $(LITERAL_SECONDS) statemachine/train_and_deploy.asl.json)"
 
-format: .venv/.dev  ## rewrite the code, and README.md's tree, as `make check` wants them
+format: .venv/.dev  ## rewrite the code, and docs/tree.md, as `make check` wants them
 	.venv/bin/ruff format .
 	.venv/bin/ruff check --fix .
 	.venv/bin/python docs/write_tree.py

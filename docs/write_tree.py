@@ -1,6 +1,6 @@
-"""Write README.md's tree from the files themselves: a module's line is its docstring's first sentence.
+"""Write docs/tree.md from the files themselves: a module's line is its docstring's first sentence.
 
-Run by `make format`; `make check` runs it with --check, which writes nothing and fails if the README differs.
+Run by `make format`; `make check` runs it with --check, which writes nothing and fails if the page differs.
 """
 
 import ast
@@ -11,8 +11,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-README = ROOT / "README.md"
-SECTION = re.compile(r"(?<=\n## The tree\n\n)```\n.*?\n```(?=\n)", re.DOTALL)
+PAGE = ROOT / "docs" / "tree.md"
 
 # Files that cannot speak for themselves, and folders that one line is enough for.
 LINES = {
@@ -22,7 +21,7 @@ LINES = {
     "CONTRIBUTING.md": "How to work on it.",
     "LICENSE": "Apache-2.0.",
     "Makefile": "install, demo, test, check, format.",
-    "README.md": "This page.",
+    "README.md": "What it is, how to try it, and where all else is told.",
     "SECURITY.md": "The threat model, and how to report a weakness.",
     "contracts/examples/": "One example of each document, held against its schema.",
     "docs/decisions/": "Decisions that are costly to reverse, a page each.",
@@ -33,11 +32,12 @@ LINES = {
     "docs/serving.md": "Where an answer's milliseconds go, and what each variant of a model costs.",
     "docs/dependencies.md": "Why each dependency is there.",
     "docs/experiments.md": "What was tried on photographs, with its figures, and what did not help.",
-    "docs/images/": "The pictures of this page, written by `make screenshots`.",
+    "docs/images/": "The pictures of README.md, written by `make screenshots`.",
     "docs/local-cloud-fields.md": "The local SageMaker, field by field: honoured, refused, ignored and why.",
     "docs/inbox.md": "The inbox: what comes back for what is dropped, whatever goes wrong.",
     "docs/local-cloud.md": "The local cloud: what it does, what it refuses, what differs from AWS.",
     "docs/permissions.md": "The IAM actions that a user of the command needs.",
+    "docs/tree.md": "This page, written by `make format`.",
     "functions/plan_run/prices.json": "SageMaker's list prices, of one day and region.",
     "functions/*/requirements.txt": "What each function brings with it.",
     "functions/write_report/templates/": "The pages, their style and the parts that sections share.",
@@ -75,12 +75,11 @@ class Undescribed(Exception):
 
 
 def main() -> int:
-    current = README.read_text()
-    written = SECTION.sub(lambda _match: f"```\n{tree(tracked())}\n```", current)
+    written = f"# The tree\n\nEvery file, with what it is for.\n\n```text\n{tree(tracked())}\n```\n"
     if "--check" not in sys.argv[1:]:
-        README.write_text(written)
-    elif written != current:
-        print("README.md's tree is not that of the files: run `make format`", file=sys.stderr)
+        PAGE.write_text(written)
+    elif not PAGE.exists() or PAGE.read_text() != written:
+        print("docs/tree.md is not the tree of the files: run `make format`", file=sys.stderr)
         return 1
     return 0
 
