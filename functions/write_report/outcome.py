@@ -10,7 +10,8 @@ from wording import counted, dollars, duration, percent
 SAID_OF = {"ModelRejected": "rejected", "TrainingStopped": "stopped"}
 
 
-def outcome(run: Run) -> dict[str, Any]:
+def heading(run: Run) -> dict[str, Any]:
+    """Return how the run ended, which no document is needed for."""
     kind = SAID_OF.get(run.failure.error, "failed") if run.failure else "deployed"
     titles = {
         "deployed": "Deployed",
@@ -18,7 +19,12 @@ def outcome(run: Run) -> dict[str, Any]:
         "stopped": "Stopped by the debugger",
         "failed": "Failed",
     }
-    return {"kind": kind, "title": titles[kind], "sentence": _sentence(run, kind), "tiles": _tiles(run)}
+    return {"kind": kind, "title": titles[kind], "sentence": "", "tiles": []}
+
+
+def outcome(run: Run) -> dict[str, Any]:
+    opening = heading(run)
+    return {**opening, "sentence": _sentence(run, opening["kind"]), "tiles": _tiles(run)}
 
 
 def _sentence(run: Run, kind: str) -> str:

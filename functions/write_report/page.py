@@ -16,13 +16,13 @@ import serving
 import training
 import tuning
 from failure import Failure
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, TemplateError
 from markupsafe import Markup
-from outcome import outcome
+from outcome import heading, outcome
 from run import Run
 
 Section = Callable[[Run], dict[str, Any] | None]
-UNREADABLE = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
+UNREADABLE = (ArithmeticError, AttributeError, LookupError, TemplateError, TypeError, ValueError)
 """What a document that is not as its contract says may lead to."""
 FOLDER = Path(__file__).parent
 RUN = (
@@ -47,7 +47,12 @@ PROFILE = (
 
 def render(run: Run) -> str:
     """Return the run's page."""
-    return _page(run, RUN, outcome(run), run.failure)
+    summary, problems = heading(run), list(run.left.problems)
+    try:
+        summary = outcome(run)
+    except UNREADABLE as error:
+        problems.append(_without("The outcome in figures", error))
+    return _page(run, RUN, summary, problems, run.failure)
 
 
 def render_profile(run: Run) -> str | None:
@@ -58,12 +63,18 @@ def render_profile(run: Run) -> str | None:
         summary = profiler.summary(run)
     except UNREADABLE:  # the run's page says that it does not keep its contract
         return None
-    return _page(run, PROFILE, summary, None)
+    return _page(run, PROFILE, summary, list(run.left.problems), None)
 
 
-def _page(run: Run, kinds: Sequence[tuple[str, str, Section]], summary: dict[str, Any], failure: Failure | None) -> str:
+def _page(
+    run: Run,
+    kinds: Sequence[tuple[str, str, Section]],
+    summary: dict[str, Any],
+    problems: list[str],
+    failure: Failure | None,
+) -> str:
     """Put a page together. A document that lacks what its section needs costs that section, and the page says so."""
-    sections, problems = [], list(run.left.problems)
+    sections = []
     for name, title, section in kinds:
         try:
             content = section(run)
@@ -72,10 +83,14 @@ def _page(run: Run, kinds: Sequence[tuple[str, str, Section]], summary: dict[str
                     {"name": name, "title": title, "html": Markup(_template(f"{name}.html").render(content))}
                 )
         except UNREADABLE as error:
-            problems.append(f"The section {title} is missing: {type(error).__name__}: {error}")
+            problems.append(_without(f"The section {title}", error))
     return _template("page.html").render(
         run=run, outcome=summary, failure=failure, sections=sections, problems=problems
     )
+
+
+def _without(what: str, error: Exception) -> str:
+    return f"{what} is missing: {type(error).__name__}: {error}"
 
 
 def _template(name: str) -> Any:

@@ -1,5 +1,6 @@
 import hashlib
 import json
+import sys
 from datetime import UTC, datetime, timedelta
 from html.parser import HTMLParser
 from types import SimpleNamespace
@@ -8,15 +9,12 @@ from unittest import mock
 import pytest
 from botocore.exceptions import ClientError
 
+from tests.unit.functions.test_failures_told import DESCRIPTION
+
 BUCKET = "kelpie-123456789012-eu-west-1"
 ARN = "arn:aws:states:eu-west-1:123456789012:execution:kelpie:first"
 RUN_ID = hashlib.sha256(ARN.encode()).hexdigest()[:12]
 START = datetime(2026, 11, 22, 12, tzinfo=UTC)
-DESCRIPTION = {
-    "TrainingJobName": "kelpie-1-train-1",
-    "TrainingJobStatus": "Failed",
-    "FailureReason": 'AlgorithmError: DatasetError: 3 images cannot be read: "a.jpg", exit code: 1',
-}
 
 
 DEFINITION = {
@@ -223,6 +221,26 @@ def test_a_document_that_breaks_its_contract_is_told_and_the_rest_is_shown(app, 
 
 
 @pytest.mark.usefixtures("left")
+def test_what_the_outcome_cannot_tell_of_costs_nothing_else(app, context, put, example, plan, page):
+    evaluation = example("evaluation")
+    del evaluation["images"]
+    put(plan["locations"]["evaluation"], evaluation)
+    html = page(app.handler({"execution_arn": ARN}, context))
+    assert "The outcome in figures is missing: KeyError" in html
+    assert ">Deployed</h1>" in html
+    assert "kelpie-3f2a9c0d1e4b-tune-1-002-1a2b3c4d" in html
+
+
+@pytest.mark.usefixtures("left")
+def test_what_a_template_cannot_show_costs_its_section_alone(app, context, page, monkeypatch):
+    of_pages = sys.modules["page"]
+    monkeypatch.setattr(of_pages, "RUN", (("gate", "Gate", lambda _run: {"verdict": "accept"}), *of_pages.RUN))
+    html = page(app.handler({"execution_arn": ARN}, context))
+    assert "The section Gate is missing: UndefinedError" in html
+    assert "Confusion matrix" in html
+
+
+@pytest.mark.usefixtures("left")
 def test_a_document_of_an_older_form_is_shown_as_far_as_it_goes(app, context, put, example, plan, page):
     evaluation = example("evaluation")
     for name in ("accuracy_interval", "macro_f1_interval", "calibration", "answered"):
@@ -322,64 +340,6 @@ def test_the_course_of_an_execution_tells_visits_times_retries_and_errors(load):
     ]
     assert course.steps[("TrainModel", "WriteFailureReport")] == 1
     assert course.seconds == 9
-
-
-@pytest.mark.parametrize(
-    ("raw", "error", "cause"),
-    [
-        (
-            {"State": "TrainModel", "Error": "States.TaskFailed", "Cause": json.dumps(DESCRIPTION)},
-            "TrainModelFailed",
-            f"The job kelpie-1-train-1 ended Failed: {DESCRIPTION['FailureReason']}",
-        ),
-        (
-            {"State": "TrainModel", "Error": "States.TaskFailed", "Cause": json.dumps(DESCRIPTION)[:-9]},
-            "TrainModelFailed",
-            None,
-        ),
-        (
-            {
-                "State": "TrainModel",
-                "Error": "States.TaskFailed",
-                "Cause": json.dumps({**DESCRIPTION, "Tags": "x"})[:-9],
-            },
-            "TrainModelFailed",
-            DESCRIPTION["FailureReason"],
-        ),
-        (
-            {"State": "TrainModel", "Error": "States.Timeout", "Cause": ""},
-            "TrainModelTimedOut",
-            "TrainModel ended with",
-        ),
-        ({"State": "PlanRun", "Error": "DatasetError", "Cause": "plain words"}, "DatasetError", "plain words"),
-        ({"State": "PlanRun", "Error": "X", "Cause": "[1, 2]"}, "X", "[1, 2]"),
-        ({"State": "PlanRun", "Error": "X", "Cause": '{"a": 1}'}, "X", '{"a": 1}'),
-        (
-            {
-                "State": "TuneHyperparameters",
-                "Error": "States.TaskFailed",
-                "Cause": json.dumps(
-                    {"HyperParameterTuningJobName": "tune-1", "HyperParameterTuningJobStatus": "Stopped"}
-                ),
-            },
-            "TuneHyperparametersFailed",
-            "The job tune-1 ended Stopped: no reason given",
-        ),
-    ],
-)
-def test_a_failure_is_named_and_said_in_a_sentence(load, raw, error, cause):
-    explained = load("write_report", "failure").explain(raw)
-    assert explained.error == error
-    assert explained.cause
-    if cause:
-        assert explained.cause.startswith(cause)
-
-
-def test_a_rollback_that_failed_is_told_even_after_a_long_cause(load):
-    raw = {"State": "VerifyEndpoint", "Error": "E", "Cause": "x" * 100_000, "RollBack": "the endpoint is Failed"}
-    explained = load("write_report", "failure").explain(raw)
-    assert explained.cause.endswith("The rollback did not succeed: the endpoint is Failed")
-    assert len(explained.cause) <= 4_000
 
 
 def test_a_matrix_of_very_many_classes_is_shown_whole_and_by_its_most_confused(load, example):
