@@ -3,16 +3,20 @@
 Carried by a link, as documents.py is.
 """
 
-import functools
 from typing import Any
 
 import boto3
 from aws_lambda_powertools import Logger
+from botocore.config import Config
+
+_clients: dict[str, Any] = {}
 
 
-@functools.cache
-def client(service: str) -> Any:
-    return boto3.client(service)
+def client(service: str, config: Config | None = None) -> Any:
+    """Return the client of a service, as the first call made it."""
+    if service not in _clients:
+        _clients[service] = boto3.client(service, config=config)
+    return _clients[service]
 
 
 def log(execution_arn: str, context: Any) -> Logger:

@@ -8,18 +8,17 @@ receives are not counted (docs/decisions/0004-held-back-by-sending-again.md). A 
 received again; on its last try the reason becomes the result, and the message goes to the dead-letter queue.
 """
 
-import functools
 import os
 import time
 from dataclasses import dataclass
 from typing import Any
 
-import boto3
 from aws_lambda_powertools import Logger
 from botocore.config import Config
 from botocore.exceptions import ClientError
 from content import ContentRejected, type_of
 from endpoint import Endpoint
+from invocation import client
 from messages import Arrival, Delivery, NotNow, Queues, in_order, parse, spoken_of
 from photograph import body_of
 from results import Results, described, is_by, unanswered
@@ -77,14 +76,19 @@ def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
 def open_inbox() -> Inbox:
     below = os.environ["UNKNOWN_BELOW"]
     s3 = client("s3")
+    # What can be held back is not waited for: neither the endpoint nor the bus outlasts the function.
+    once = Config(connect_timeout=2, read_timeout=INVOKE_SECONDS, retries={"total_max_attempts": 1})
+    twice = Config(connect_timeout=2, read_timeout=4, retries={"total_max_attempts": 2})
     return Inbox(
         short_side_px=int(os.environ["SHORT_SIDE_PX"]),
         most_tries=int(os.environ["MOST_TRIES"]),
         s3=s3,
         endpoint=Endpoint(
-            client("sagemaker-runtime"), os.environ["ENDPOINT_NAME"], unknown_below=float(below) if below else None
+            client("sagemaker-runtime", once),
+            os.environ["ENDPOINT_NAME"],
+            unknown_below=float(below) if below else None,
         ),
-        results=Results(s3, client("events"), tags_objects=os.environ["TAG_OBJECTS"] == "true"),
+        results=Results(s3, client("events", twice), tags_objects=os.environ["TAG_OBJECTS"] == "true"),
         queues=Queues(client("sqs"), os.environ["INBOX_QUEUE_URL"], os.environ["DEAD_LETTER_QUEUE_URL"]),
     )
 
@@ -181,13 +185,3 @@ def give_up(delivery: Delivery, error: Exception, inbox: Inbox) -> NotNow | None
 
 def _milliseconds_since(started: float) -> float:
     return round((time.perf_counter() - started) * 1000, 1)
-
-
-@functools.cache
-def client(service: str) -> Any:
-    """What can be held back is not waited for: neither the endpoint nor the bus outlasts the function."""
-    waits = {
-        "sagemaker-runtime": Config(connect_timeout=2, read_timeout=INVOKE_SECONDS, retries={"total_max_attempts": 1}),
-        "events": Config(connect_timeout=2, read_timeout=4, retries={"total_max_attempts": 2}),
-    }
-    return boto3.client(service, config=waits.get(service))

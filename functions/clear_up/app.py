@@ -6,7 +6,6 @@ are retained by their DeletionPolicy, so they are deleted here, once they are em
 """
 
 import contextlib
-import functools
 import json
 import re
 import time
@@ -14,9 +13,9 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import boto3
 from aws_lambda_powertools import Logger
 from botocore.exceptions import ClientError
+from invocation import client
 
 RUN_ID = "[0-9a-f]{12}"
 GOING_ON = ("InProgress", "Stopping")
@@ -205,8 +204,3 @@ def answer(event: dict[str, Any], document: dict[str, str]) -> None:
     )
     with urllib.request.urlopen(request, timeout=30):
         pass
-
-
-@functools.cache
-def client(service: str) -> Any:
-    return boto3.client(service)

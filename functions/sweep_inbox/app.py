@@ -10,7 +10,6 @@ its cost has a limit whatever the inbox holds: a LIST for each 1,000 versions an
 are looked at in 20 sweeps, faster with a shorter schedule, and for $0.41, queued for another $0.04.
 """
 
-import functools
 import hashlib
 import json
 import os
@@ -20,11 +19,11 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import quote_plus
 
-import boto3
 import documents
 from aws_lambda_powertools import Logger
 from botocore.config import Config
 from botocore.exceptions import ClientError
+from invocation import client
 
 STATE_KEY = "sweep/inbox.json"
 VERSIONS_A_PAGE = 1000
@@ -50,7 +49,8 @@ class Settings:
 
 def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:  # noqa: ARG001 - a schedule says nothing
     settings = read_settings()
-    s3, state_uri = client("s3"), f"s3://{settings.bucket}/{STATE_KEY}"
+    s3 = client("s3", Config(max_pool_connections=PARALLEL_REQUESTS))
+    state_uri = f"s3://{settings.bucket}/{STATE_KEY}"
     markers = read_markers(s3, state_uri)
     checked = queued = 0
     ended = "checked as many as it may"
@@ -172,8 +172,3 @@ def next_markers(page: dict[str, Any]) -> dict[str, str]:
     if not page.get("IsTruncated"):
         return {}
     return {"KeyMarker": page["NextKeyMarker"], "VersionIdMarker": page["NextVersionIdMarker"]}
-
-
-@functools.cache
-def client(service: str) -> Any:
-    return boto3.client(service, config=Config(max_pool_connections=PARALLEL_REQUESTS))

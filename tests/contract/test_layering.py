@@ -59,6 +59,17 @@ def test_functions_share_nothing_but_the_modules_above_them():
     assert linked == {"documents.py", "endpoints.py", "invocation.py", "layout.py"}
 
 
+@pytest.mark.parametrize("folder", FUNCTIONS, ids=lambda folder: folder.name)
+def test_a_function_imports_each_module_that_it_links(folder):
+    linked = {path.stem for path in folder.glob("*.py") if path.is_symlink()}
+    assert linked <= set().union(*(imported_by(path) for path in folder.glob("*.py")))
+
+
+def test_no_function_makes_a_client_of_its_own():
+    for path in modules_of("functions"):
+        assert path.name == "invocation.py" or "boto3" not in imported_by(path), path
+
+
 def test_training_code_knows_nothing_of_aws_and_inference_code_nothing_of_training():
     training = {path.stem for path in modules_of("training_code")}
     for path in modules_of("training_code"):

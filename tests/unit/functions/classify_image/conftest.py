@@ -81,7 +81,7 @@ def app(load, monkeypatch, s3, endpoint):
     s3.put_bucket_versioning(Bucket=BUCKET, VersioningConfiguration={"Status": "Enabled"})
     app = load("classify_image")
     clients = {"s3": s3, "sagemaker-runtime": endpoint, "events": endpoint, "sqs": endpoint}
-    monkeypatch.setattr(app, "client", clients.__getitem__)
+    monkeypatch.setattr(app, "client", lambda service, _config=None: clients[service])
     return app
 
 
