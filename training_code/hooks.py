@@ -32,6 +32,8 @@ from torch import nn
 
 SAVES = 25
 """At most, of every tensor in a training, unless an interval is given: a short one is to have enough of them too."""
+IMAGES = 16
+"""Of a batch, whose feature maps are reduced: all of them would take longer than all else that a save reduces."""
 
 
 class Hooks:
@@ -108,7 +110,8 @@ class Hooks:
         trained = [(name, one) for name, one in network.named_parameters() if one.requires_grad]
         self._trained = [(f"{self._prefix}_{name}", parameter) for name, parameter in trained]
         self._inputs.begin()
-        self._activations = Activations(network, lambda *seen: self._guarded(self._save, *seen))
+        images = None if self._configured else IMAGES
+        self._activations = Activations(network, lambda *seen: self._guarded(self._save, *seen), images)
         self._training, self._began = True, False
         self._before: list[torch.Tensor] = []
         self._hook.include_activations(self._activations.patterns)

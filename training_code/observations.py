@@ -34,6 +34,7 @@ RANGES: dict[type[nn.Module], tuple[float, float]] = {
 }
 """Within which a unit is active: outputs of ReLUs, inputs of the others (AWS's defaults)."""
 
+FEATURE_MAPS = 4  # dimensions of a batch of them
 CANCELLED = 1e-3
 """Of the mean square: a variance below it is worked out again, as float32 has lost digits of the difference."""
 ALL_FIELDS = frozenset({"minimum", "maximum", "mean", "absolute_mean", "variance", "l2"})
@@ -100,12 +101,15 @@ def _sum_of_sizes(flat: torch.Tensor) -> torch.Tensor:
 
 
 class Activations:
-    """Outputs of a network's layers, and of ReLU, tanh and sigmoid the share of the batch at which each unit acts."""
+    """Outputs of a network's layers, and of ReLU, tanh and sigmoid the share of the batch at which each unit acts.
 
-    def __init__(self, network: nn.Module, save: Callable[[str, Observed], None]):
+    images: of feature maps, how many images of the batch are looked at, None for all. Each has many values of a unit.
+    """
+
+    def __init__(self, network: nn.Module, save: Callable[[str, Observed], None], images: int | None):
         leaves = [(name, module) for name, module in network.named_modules() if name and not [*module.children()]]
         self._leaves = [(f"{name}_{module._get_name()}", module) for name, module in leaves]
-        self._save = save
+        self._save, self._images = save, images
         self._attached: list[Any] = []
         self._calls: dict[str, int] = {}
 
@@ -129,10 +133,12 @@ class Activations:
         if not isinstance(output, torch.Tensor) or not output.is_floating_point():
             return
         call = self._calls[name] = self._calls.get(name, -1) + 1
-        self._save(f"{name}_output_{call}", output)
+        images = self._images if output.dim() == FEATURE_MAPS else None
+        self._save(f"{name}_output_{call}", output[:images])
         limits = RANGES.get(type(module))
         if limits and output.dim() > 1:
-            self._save(f"{name}_{call}_activity", _activity(output if limits is POSITIVE else inputs[0], limits))
+            values = output if limits is POSITIVE else inputs[0]
+            self._save(f"{name}_{call}_activity", _activity(values[:images], limits))
 
 
 def _activity(values: torch.Tensor, limits: tuple[float, float]) -> torch.Tensor:
