@@ -184,6 +184,8 @@ def train(options: Options) -> None:
         torch.manual_seed(options.seed)
         # Not use_deterministic_algorithms, which imports PyTorch's compiler to tell it as well: two seconds of a trial.
         torch.set_deterministic_debug_mode("warn")
+        # Which would fill all new memory with NaN, a fifth of a step's time, for what reads it before it is written.
+        torch.utils.deterministic.fill_uninitialized_memory = False
         training = _train(options, manifest, processes, _stop_on_sigterm())
         if training.best and processes.is_first:
             print(final_line(training.best), flush=True)
