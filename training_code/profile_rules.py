@@ -14,6 +14,14 @@ from typing import Any
 import numpy as np
 from findings import Finding, make_finding
 
+USED = {
+    "cpu_percent": "processors",
+    "memory_percent": "memory",
+    "io_wait_percent": "waiting for the disk",
+    "gpu_percent": "GPU",
+    "gpu_memory_percent": "its memory",
+}
+
 
 @dataclass(frozen=True)
 class Profile:
@@ -144,13 +152,14 @@ def step_outlier(profile: Profile, stddev: float = 3, n_outliers: int = 10) -> F
 
 def overall_system_usage(profile: Profile) -> Finding:
     """Tells how much of the machine was used; as AWS's, it finds no fault."""
-    values = {}
-    for name in ("cpu_percent", "memory_percent", "io_wait_percent", "gpu_percent", "gpu_memory_percent"):
+    values: dict[str, float] = {}
+    said = []
+    for name, what in USED.items():
         if profile.samples[name]:
-            for percentile in (50, 95):
-                values[f"{name}_p{percentile}"] = float(np.percentile(profile.samples[name], percentile))
-    said = ", ".join(f"{name} {value:.0f}" for name, value in values.items()) or "no sample was taken"
-    return _nothing("OverallSystemUsage", f"{said[0].upper()}{said[1:]}.", values, {})
+            median, high = np.percentile(profile.samples[name], [50, 95])
+            values |= {f"{name}_p50": float(median), f"{name}_p95": float(high)}
+            said.append(f"{what} {median:.0f} % (95th percentile {high:.0f} %)")
+    return _nothing("OverallSystemUsage", f"In use, median: {', '.join(said) or 'no sample was taken'}.", values, {})
 
 
 def _too_few(rule: str, profile: Profile, patience: int, parameters: dict[str, Any]) -> Finding | None:

@@ -8,7 +8,7 @@ from markupsafe import Markup
 from run import Run
 from wording import counted, figures, percent
 
-SHOWN = {"NoIssuesFound": "no issue", "IssuesFound": "issue", "Error": "error"}
+SHOWN = {"NoIssuesFound": "no\u00a0issue", "IssuesFound": "issue", "Error": "error"}
 
 
 def section(run: Run) -> dict[str, Any] | None:
@@ -192,6 +192,7 @@ def gradient_norms(findings: dict[str, Any]) -> Figure | None:
         "data": {"values": rows},
         "width": 620,
         "height": {"step": 14},
+        "padding": {"left": 34, "right": 14, "top": 4, "bottom": 4},  # a browser's letters may be wider than Vega's
         "mark": {"type": "rect", "fill": "var(--series-1)"},
         "encoding": {
             "x": {"field": "step", "type": "ordinal", "axis": {"labelOverlap": True, "labelAngle": 0}},

@@ -84,6 +84,12 @@ def test_a_fault_fires_its_rule_and_no_other(fault: dict[str, Any], rule: str) -
     assert found(judge(profile_of())) == set()
 
 
+def test_what_is_in_use_is_told_in_words() -> None:
+    told = next(one for one in judge(profile_of(cpu_percent=61.0)) if one["rule"] == "OverallSystemUsage")
+    assert told["message"].startswith("In use, median: processors 61 % (95th percentile 61 %), memory 30 % (")
+    assert told["values"]["cpu_percent_p95"] == 61
+
+
 def test_few_samples_and_no_gpu_judge_nothing_that_needs_them() -> None:
     few = {name: [] for name in (*HEALTHY, "memory_percent", "seconds")}
     assert found(judge(Profile([], dict.fromkeys(PHASES, 0.0), 0.0, few))) == set()
