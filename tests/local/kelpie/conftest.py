@@ -106,7 +106,7 @@ def readme() -> dict[str, list[list[str]]]:
     sections: dict[str, list[list[str]]] = {}
     for part in re.split(r"^## ", (ROOT / "README.md").read_text(), flags=re.MULTILINE)[1:]:
         blocks = re.findall(r"^```sh\n(.*?)^```", part, flags=re.MULTILINE | re.DOTALL)
-        sections[part.partition("\n")[0]] = [block.splitlines() for block in blocks]
+        sections[part.partition("\n")[0]] = [block.replace("\\\n", "").splitlines() for block in blocks]
     return sections
 
 
@@ -140,9 +140,9 @@ def outputs(session: boto3.Session) -> dict[str, str]:
 
 
 def readme_arguments(readme: dict[str, list[list[str]]], command: str) -> list[str]:
-    """Return the arguments of the README's `kelpie COMMAND ...`."""
-    lines = [shlex.split(line) for line in readme["Your own folder"][0]]
-    return next(line[1:] for line in lines if line[:2] == [".venv/bin/kelpie", command])
+    """Return the arguments of the README's last `kelpie COMMAND ...`: of a run, the one that needs no weights."""
+    lines = [shlex.split(line) for block in readme["Your own folder"] for line in block]
+    return [line[1:] for line in lines if line[:2] == [".venv/bin/kelpie", command]][-1]
 
 
 def write_photos(folder: Path) -> None:
