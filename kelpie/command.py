@@ -1,8 +1,9 @@
 """`kelpie`: bring a local cloud up, run a data set through the stack, classify images, look at it all, take it down.
 
-Exit codes: 0 done; 1 the run failed or has left no report, an image got no label, a rule found an issue, or the doctor
-misses something; 2 an option, a setting, a file or a data set cannot be used, and nothing was started; 3 no cloud is
-up, it is up already, a port is in use, or it does not answer; 130 interrupted by Ctrl-C.
+Exit codes: 0 done; 1 the run failed or has left no report, an image got no label, a rule found an issue, an endpoint
+answers nothing, or the doctor misses something; 2 an option, a setting, a file or a data set cannot be used, and
+nothing was started; 3 no cloud is up, it is up already, a port is in use, or it does not answer; 130 interrupted by
+Ctrl-C.
 """
 
 from __future__ import annotations
@@ -20,8 +21,8 @@ application = typer.Typer(
     rich_markup_mode=None,
     help="From a folder of labelled images to a classified inbox.",
     epilog="Exit codes: 0 done; 1 the run failed or has left no report, an image got no label, a rule found an issue, "
-    "or the doctor misses something; 2 wrong usage or input, nothing was started; 3 no cloud is up, it is up already, "
-    "a port is in use, or it does not answer; 130 interrupted.",
+    "an endpoint answers nothing, or the doctor misses something; 2 wrong usage or input, nothing was started; 3 no "
+    "cloud is up, it is up already, a port is in use, or it does not answer; 130 interrupted.",
 )
 application.command(name="up")(cloud.up)
 application.command(name="env")(cloud.env)
