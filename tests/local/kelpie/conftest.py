@@ -5,7 +5,6 @@ The shared cloud is brought up, and its run is made, by the very commands of REA
 
 import json
 import os
-import re
 import shlex
 import socket
 import subprocess
@@ -20,8 +19,8 @@ import boto3
 import pytest
 
 from localcloud import LocalCloud
+from tests.documentation import fences
 
-ROOT = Path(__file__).parents[3]
 IMAGES_PER_SPLIT = {"train": 40, "valid": 10, "test": 10}
 CLASSES = ("cat", "dog", "owl")
 """Their pictures are of the digits 0, 1 and 2: real images that a small network tells apart."""
@@ -102,11 +101,11 @@ def kelpie(tmp_path: Path) -> Iterator[Kelpie]:
 
 @pytest.fixture(scope="session")
 def readme() -> dict[str, list[list[str]]]:
-    """The commands of README.md's `sh` blocks by section: one list of lines a block."""
+    """The commands of README.md by section: one list of lines a fence."""
     sections: dict[str, list[list[str]]] = {}
-    for part in re.split(r"^## ", (ROOT / "README.md").read_text(), flags=re.MULTILINE)[1:]:
-        blocks = re.findall(r"^```sh\n(.*?)^```", part, flags=re.MULTILINE | re.DOTALL)
-        sections[part.partition("\n")[0]] = [block.replace("\\\n", "").splitlines() for block in blocks]
+    for fence in fences():
+        if (fence.page, fence.language) == ("README.md", "sh"):
+            sections.setdefault(fence.section, []).append(fence.lines)
     return sections
 
 
