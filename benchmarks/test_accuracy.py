@@ -31,7 +31,7 @@ def main() -> None:
     parser = options(__doc__)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--trials", type=int, default=20)
-    parser.add_argument("--epochs", type=int, default=8)
+    parser.add_argument("--epochs", type=int, default=6)
     parser.add_argument("--unfreeze", default="last_stage")
     parser.add_argument("--image-size-px", type=int, default=256)
     parser.add_argument("--folder", type=Path, help="where it works, and finds the features of an earlier run")

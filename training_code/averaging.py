@@ -1,4 +1,4 @@
-"""A moving average of a network's weights, which validates better than any single step's.
+"""A moving average of a network's weights: while the learning rate is high, it validates better than a step's own.
 
 Polyak averaging with the growing window of TensorFlow's ExponentialMovingAverage: early steps do not weigh it down. The
 average may be drawn back to where the training began, which keeps what fine-tuning forgets (Wortsman et al. 2022,

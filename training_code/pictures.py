@@ -11,7 +11,7 @@ from data import DatasetError, UnreadableImage, decode, to_square
 from PIL import Image
 from source import read_image
 
-CACHE_BYTES = 3 << 29  # 1.5 GiB of pictures: 8,000 squares of 256 px
+CACHE_BYTES = 1 << 30  # of pictures: 5,400 squares of 256 px
 
 
 class Pictures:
