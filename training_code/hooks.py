@@ -180,12 +180,16 @@ class Hooks:
     def _guarded(self, work: Callable[..., None], *arguments: Any) -> None:
         if self.trouble:
             return
-        started = time.perf_counter()
+        started, threads = time.perf_counter(), torch.get_num_threads()
+        # Reductions wait for memory, not for a core, and on a shared machine a second thread has to be waited for.
+        torch.set_num_threads(1)
         try:
             work(*arguments)
         except Exception as error:  # noqa: BLE001 - whatever smdebug raises is the finding
             self.trouble = f"the hooks failed at step {self.steps - 1}: {type(error).__name__}: {error}"
             self._activations.detach()
+        finally:
+            torch.set_num_threads(threads)
         self.seconds += time.perf_counter() - started
 
 

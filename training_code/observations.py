@@ -107,7 +107,8 @@ class Activations:
     """
 
     def __init__(self, network: nn.Module, save: Callable[[str, Observed], None], images: int | None):
-        leaves = [(name, module) for name, module in network.named_modules() if name and not [*module.children()]]
+        modules = [(name, module) for name, module in network.named_modules() if not isinstance(module, nn.Identity)]
+        leaves = [(name, module) for name, module in modules if name and not [*module.children()]]
         self._leaves = [(f"{name}_{module._get_name()}", module) for name, module in leaves]
         self._save, self._images = save, images
         self._attached: list[Any] = []

@@ -197,7 +197,9 @@ def test_hooks_that_fail_in_a_step_are_a_finding_and_the_training_goes_on(
     monkeypatch.setattr(debugger, "make_tensor_proto", lambda *_: 1 / 0)
     network = make_network()
     before = network[0].weight.clone()
+    torch.set_num_threads(2)
     document = run(tmp_path, network=network)
+    assert torch.get_num_threads() == 2
     assert not torch.equal(before, network[0].weight)
     assert document["findings"][0]["status"] == "Error"
     assert "the hooks failed at step 0: ZeroDivisionError" in document["findings"][0]["message"]
