@@ -25,9 +25,10 @@ from localcloud.ministack.sagemaker_authorisation import (
     assume,
     authorise_references,
 )
+from localcloud.sagemaker.account import Ports
 from localcloud.sagemaker.errors import ServiceError, unsupported
 from localcloud.sagemaker.faults import LostReply
-from localcloud.sagemaker.service import Ports, SageMaker
+from localcloud.sagemaker.service import SageMaker
 from localcloud.sagemaker.validation import serialise, validate
 
 CONTROL_PLANE_PREFIX = "SageMaker."

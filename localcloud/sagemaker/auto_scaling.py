@@ -13,12 +13,13 @@ import logging
 import re
 import threading
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
+from localcloud.sagemaker.account import Account
 from localcloud.sagemaker.endpoint_records import KIND as ENDPOINT
 from localcloud.sagemaker.endpoint_records import deployments_in
 from localcloud.sagemaker.errors import ServiceError, unsupported, validation_error
@@ -31,9 +32,6 @@ from localcloud.sagemaker.target_tracking import (
     wanted_instances,
 )
 from localcloud.sagemaker.validation import Support, operation, refuse_unsupported, shaped, validate
-
-if TYPE_CHECKING:
-    from localcloud.sagemaker.service import SageMaker
 
 logger = logging.getLogger(__name__)
 
@@ -94,9 +92,10 @@ TABLES = {
 class AutoScaling:
     """A target's record holds its policies: they go with it."""
 
-    def __init__(self, service: SageMaker):
-        self._service = service
-        self._store = service.store
+    def __init__(self, account: Account, answer: Callable[[str, Mapping[str, Any]], dict[str, Any]]):
+        self._account = account
+        self._answer = answer
+        self._store = account.store
         self._closing = threading.Event()
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
@@ -125,7 +124,7 @@ class AutoScaling:
         target = self._store.get(KIND, resource) or {
             **{name: parameters[name] for name in ("ServiceNamespace", "ResourceId", "ScalableDimension")},
             "ScalableTargetARN": self._arn("application-autoscaling", f"scalable-target/{uuid.uuid4().hex}"),
-            "RoleARN": f"arn:aws:iam::{self._service.account_id}:role/aws-service-role/"
+            "RoleARN": f"arn:aws:iam::{self._account.account_id}:role/aws-service-role/"
             "sagemaker.application-autoscaling.amazonaws.com/AWSServiceRoleForApplicationAutoScaling_SageMakerEndpoint",
             "SuspendedState": dict.fromkeys(
                 ("DynamicScalingInSuspended", "DynamicScalingOutSuspended", "ScheduledScalingSuspended"), False
@@ -214,7 +213,7 @@ class AutoScaling:
         raise validation_error(f"There is no production variant {resource} that has instances of its own.")
 
     def _arn(self, service: str, resource: str) -> str:
-        return f"arn:aws:{service}:{self._service.region}:{self._service.account_id}:{resource}"
+        return f"arn:aws:{service}:{self._account.region}:{self._account.account_id}:{resource}"
 
     def _watch(self) -> None:
         """Look after the policies in a thread, unless one does already or there are none."""
@@ -249,7 +248,7 @@ class AutoScaling:
         if wanted == instances:
             return
         change = {"VariantName": named["variant"], "DesiredInstanceCount": wanted}
-        self._service.answer(
+        self._answer(
             "UpdateEndpointWeightsAndCapacities",
             {"EndpointName": named["endpoint"], "DesiredWeightsAndCapacities": [change]},
         )
@@ -261,7 +260,7 @@ class AutoScaling:
         """Return the sums of the last whole minutes, the newest last: 0 where there was no request."""
         end = now.replace(second=0, microsecond=0)
         start = end - timedelta(minutes=SHRINKING_MINUTES)
-        points = self._service.ports.client("cloudwatch", None).get_metric_statistics(
+        points = self._account.ports.client("cloudwatch", None).get_metric_statistics(
             Namespace=NAMESPACE,
             MetricName=PER_INSTANCE,
             Dimensions=[{"Name": "EndpointName", "Value": endpoint}, {"Name": "VariantName", "Value": variant}],

@@ -12,16 +12,14 @@ import random
 import uuid
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
+from localcloud.sagemaker.account import Account
+from localcloud.sagemaker.deployments import Deployment
 from localcloud.sagemaker.gathering import Gathering
 from localcloud.sagemaker.objects import Location
-
-if TYPE_CHECKING:
-    from localcloud.sagemaker.deployments import Deployment
-    from localcloud.sagemaker.service import SageMaker
 
 logger = logging.getLogger(__name__)
 
@@ -35,8 +33,8 @@ _Stream = tuple[str, str, str, str]  # destination, endpoint, variant, role
 class DataCapture:
     """What is gathered when the service closes is put too."""
 
-    def __init__(self, service: SageMaker):
-        self._service = service
+    def __init__(self, account: Account):
+        self._account = account
         self._lines = Gathering[tuple[_Stream, str]](
             "data capture", lambda: PUT_SECONDS, self._put_all, put_at_close=True
         )
@@ -73,7 +71,7 @@ class DataCapture:
         name = f"{when:%M-%S}-{when.microsecond // 1000:03d}-{uuid.uuid4()}.jsonl"
         location = Location.parse(destination).below(f"{endpoint}/{variant}/{when:%Y/%m/%d/%H}/{name}")
         try:
-            self._service.ports.client("s3", role_arn).put_object(
+            self._account.ports.client("s3", role_arn).put_object(
                 Bucket=location.bucket, Key=location.key, Body="".join(f"{line}\n" for line in lines).encode()
             )
         except (BotoCoreError, ClientError) as error:

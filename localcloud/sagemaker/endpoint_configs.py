@@ -5,16 +5,15 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from localcloud.sagemaker.account import Account
 from localcloud.sagemaker.errors import ServiceError, validation_error
 from localcloud.sagemaker.listing import list_page
+from localcloud.sagemaker.models import Models
 from localcloud.sagemaker.objects import Location
 from localcloud.sagemaker.store import RecordExists
 from localcloud.sagemaker.validation import Support, refuse_unsupported
-
-if TYPE_CHECKING:
-    from localcloud.sagemaker.service import SageMaker
 
 KIND = "endpoint-config"
 
@@ -50,21 +49,22 @@ SUPPORT = Support(
 
 
 class EndpointConfigs:
-    def __init__(self, service: SageMaker):
-        self._service = service
-        self._store = service.store
+    def __init__(self, account: Account, models: Models):
+        self._account = account
+        self._models = models
+        self._store = account.store
 
     def create_endpoint_config(self, parameters: dict[str, Any]) -> dict[str, Any]:
         refuse_unsupported("CreateEndpointConfig", parameters, SUPPORT)
         variants = [{"InitialVariantWeight": 1.0, **variant} for variant in parameters["ProductionVariants"]]
         _check_variants(variants)
         for variant in variants:
-            self._service.models.get(variant["ModelName"])
+            self._models.get(variant["ModelName"])
         _check_destination(parameters.get("DataCaptureConfig"))
         if any("ServerlessConfig" in variant for variant in variants):
             _check_serverless(variants, parameters)
         name = parameters["EndpointConfigName"]
-        arn = self._service.arn(f"endpoint-config/{name}")
+        arn = self._account.arn(f"endpoint-config/{name}")
         record = {key: value for key, value in parameters.items() if key != "Tags"}
         record |= {
             "ProductionVariants": variants,
@@ -76,7 +76,7 @@ class EndpointConfigs:
             self._store.create(KIND, name, record)
         except RecordExists:
             raise _exists(arn) from None
-        self._service.tags.register(arn, parameters.get("Tags"))
+        self._account.tags.register(arn, parameters.get("Tags"))
         return {"EndpointConfigArn": arn}
 
     def describe_endpoint_config(self, parameters: dict[str, Any]) -> dict[str, Any]:
@@ -96,14 +96,14 @@ class EndpointConfigs:
         config = self.get(parameters["EndpointConfigName"])
         with contextlib.suppress(KeyError):
             self._store.delete(KIND, parameters["EndpointConfigName"])
-        self._service.tags.forget(config["EndpointConfigArn"])
+        self._account.tags.forget(config["EndpointConfigArn"])
         return {}
 
     def get(self, name: str) -> dict[str, Any]:
         """Raises ServiceError if there is no such configuration."""
         config = self._store.get(KIND, name)
         if config is None:
-            arn = self._service.arn(f"endpoint-config/{name}")
+            arn = self._account.arn(f"endpoint-config/{name}")
             raise validation_error(f'Could not find endpoint configuration "{arn}".')
         return config
 

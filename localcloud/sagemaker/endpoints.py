@@ -5,11 +5,14 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from botocore.exceptions import ClientError
 
+from localcloud.sagemaker.account import Account
+from localcloud.sagemaker.auto_scaling import AutoScaling
 from localcloud.sagemaker.deployments import Deployment, deployment_of
+from localcloud.sagemaker.endpoint_configs import EndpointConfigs
 from localcloud.sagemaker.endpoint_records import (
     KIND,
     check_scaled,
@@ -23,11 +26,10 @@ from localcloud.sagemaker.endpoint_records import (
 from localcloud.sagemaker.errors import validation_error
 from localcloud.sagemaker.guardrails import missing_alarms, plan_of
 from localcloud.sagemaker.listing import list_page
+from localcloud.sagemaker.models import Models
+from localcloud.sagemaker.rollouts import Rollouts
 from localcloud.sagemaker.store import RecordExists
 from localcloud.sagemaker.validation import Support, refuse_unsupported
-
-if TYPE_CHECKING:
-    from localcloud.sagemaker.service import SageMaker
 
 _DEPLOYMENT_HONOURED = {"DeploymentConfig.BlueGreenUpdatePolicy", "DeploymentConfig.AutoRollbackConfiguration"}
 CREATE_SUPPORT = Support(
@@ -60,17 +62,27 @@ WEIGHTS_SUPPORT = Support(
 
 
 class Endpoints:
-    def __init__(self, service: SageMaker):
-        self._service = service
-        self._store = service.store
-        self._rollouts = service.rollouts
+    def __init__(
+        self,
+        account: Account,
+        models: Models,
+        endpoint_configs: EndpointConfigs,
+        auto_scaling: AutoScaling,
+        rollouts: Rollouts,
+    ):
+        self._account = account
+        self._models = models
+        self._endpoint_configs = endpoint_configs
+        self._auto_scaling = auto_scaling
+        self._store = account.store
+        self._rollouts = rollouts
 
     def create_endpoint(self, parameters: dict[str, Any]) -> dict[str, Any]:
         refuse_unsupported("CreateEndpoint", parameters, CREATE_SUPPORT)
         name = parameters["EndpointName"]
         deployments = self._deployments(parameters["EndpointConfigName"])
         self._check_plan(parameters.get("DeploymentConfig"), deployments)
-        arn = self._service.arn(f"endpoint/{name}")
+        arn = self._account.arn(f"endpoint/{name}")
         now = datetime.now(UTC)
         record = {
             "EndpointName": name,
@@ -86,7 +98,7 @@ class Endpoints:
             self._store.create(KIND, name, record)
         except RecordExists:
             raise validation_error(f'Cannot create already existing endpoint "{arn}".') from None
-        self._service.tags.register(arn, parameters.get("Tags"))
+        self._account.tags.register(arn, parameters.get("Tags"))
         self._rollouts.announce(record)
         self._rollouts.begin(self._rollouts.bring_into_service, name)
         return {"EndpointArn": arn}
@@ -121,7 +133,7 @@ class Endpoints:
                     "An endpoint of instances cannot become serverless, nor a serverless one an endpoint of instances: "
                     "create another endpoint."
                 )
-            check_scaled(name, deployments_in(record), deployments, self._service.auto_scaling.holds)
+            check_scaled(name, deployments_in(record), deployments, self._auto_scaling.holds)
             record["LastDeploymentConfig"] = config
             record["PendingDeployments"] = [dataclasses.asdict(one) for one in deployments]
             record["PendingStage"] = {"Status": "Creating", "StartTime": datetime.now(UTC)}
@@ -163,7 +175,7 @@ class Endpoints:
     def describe_endpoint(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
         record = self._store.get(KIND, parameters["EndpointName"])
         if record is None:
-            arn = self._service.arn(f"endpoint/{parameters['EndpointName']}")
+            arn = self._account.arn(f"endpoint/{parameters['EndpointName']}")
             raise validation_error(f'Could not find endpoint "{arn}".')
         status = record["EndpointStatus"]
         serves = status in ("InService", "Updating", "RollingBack")
@@ -196,9 +208,9 @@ class Endpoints:
         )
 
     def _deployments(self, config_name: str) -> list[Deployment]:
-        config = self._service.endpoint_configs.get(config_name)
+        config = self._endpoint_configs.get(config_name)
         return [
-            deployment_of(config, variant, self._service.models.get(variant["ModelName"]))
+            deployment_of(config, variant, self._models.get(variant["ModelName"]))
             for variant in config["ProductionVariants"]
         ]
 
@@ -217,7 +229,7 @@ class Endpoints:
         if not alarms:
             return
         try:
-            missing = missing_alarms(self._service.ports.client("cloudwatch", role_arn), alarms)
+            missing = missing_alarms(self._account.ports.client("cloudwatch", role_arn), alarms)
         except ClientError as error:
             raise validation_error(
                 f"Could not describe the alarms {', '.join(alarms)}. Please ensure that the role "

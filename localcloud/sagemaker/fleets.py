@@ -11,12 +11,12 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import urllib3
 from botocore.exceptions import BotoCoreError, ClientError
 
 from localcloud.containers.images import UnknownImage
+from localcloud.sagemaker.account import Account
 from localcloud.sagemaker.deployments import Deployment
 from localcloud.sagemaker.errors import ServiceError
 from localcloud.sagemaker.faults import Fault
@@ -31,9 +31,6 @@ from localcloud.sagemaker.servers import (
     answers_ping,
     launch_of,
 )
-
-if TYPE_CHECKING:
-    from localcloud.sagemaker.service import SageMaker
 
 logger = logging.getLogger(__name__)
 
@@ -57,9 +54,9 @@ class Closed(Exception):
 class Fleet:
     """`folder` is the fleet's own. Its instances log to streams <variant>/<instance id> of `log_group`."""
 
-    def __init__(self, service: SageMaker, deployment: Deployment, folder: Path, log_group: str):
+    def __init__(self, account: Account, deployment: Deployment, folder: Path, log_group: str):
         self.deployment = deployment
-        self._service = service
+        self._account = account
         self._folder = folder
         self._log_group = log_group
         self._servers: list[Server] = []
@@ -70,7 +67,7 @@ class Fleet:
 
     def start(self, closing: threading.Event) -> None:
         """Return when every server is healthy. Raises DeploymentFailed and Closed; end it then, too."""
-        deployment, ports = self.deployment, self._service.ports
+        deployment, ports = self.deployment, self._account.ports
         self._wait_for_instances(closing)
         for leftover in self._folder.glob("i-*"):  # of servers before a restart
             shutil.rmtree(leftover, ignore_errors=True)
@@ -78,7 +75,7 @@ class Fleet:
         if not model_folder.exists():
             self._prepare_model(model_folder)
         try:
-            launcher = self._service.images.serving(deployment.image)
+            launcher = self._account.images.serving(deployment.image)
             environment = {
                 **host_environment(),
                 **ports.role_environment(deployment.role_arn),
@@ -198,7 +195,7 @@ class Fleet:
         return answers_ping(connections)
 
     def _take_fault(self, kind: str) -> Fault | None:
-        return self._service.faults.take(kind, self._log_group.rpartition("/")[2])
+        return self._account.faults.take(kind, self._log_group.rpartition("/")[2])
 
     def _prepare_model(self, model_folder: Path) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)
@@ -215,7 +212,7 @@ class Fleet:
     def _download(self, url: str, archive: Path) -> None:
         location = Location.parse(url)
         try:
-            s3 = self._service.ports.client("s3", self.deployment.role_arn)
+            s3 = self._account.ports.client("s3", self.deployment.role_arn)
             s3.download_file(location.bucket, location.key, str(archive))
         except (ClientError, BotoCoreError, ServiceError) as error:
             raise DeploymentFailed(

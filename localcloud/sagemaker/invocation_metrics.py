@@ -13,15 +13,13 @@ import threading
 from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
+from localcloud.sagemaker.account import Account
+from localcloud.sagemaker.deployments import Deployment
 from localcloud.sagemaker.gathering import Gathering
-
-if TYPE_CHECKING:
-    from localcloud.sagemaker.deployments import Deployment
-    from localcloud.sagemaker.service import SageMaker
 
 logger = logging.getLogger(__name__)
 
@@ -42,8 +40,8 @@ _Series = tuple[str, str, str, str]  # endpoint, configuration, variant, metric
 class InvocationMetrics:
     """What is gathered when the service closes is dropped."""
 
-    def __init__(self, service: SageMaker):
-        self._service = service
+    def __init__(self, account: Account):
+        self._account = account
         self._watched, self._lock = 0, threading.Lock()
         self._values = Gathering[tuple[_Series, float]](
             "metrics of endpoints", self._seconds, self._put, put_at_close=False
@@ -97,7 +95,7 @@ class InvocationMetrics:
             values.setdefault(series, Counter())[value] += 1
         data = _data(values, datetime.now(UTC))
         try:
-            cloudwatch = self._service.ports.client("cloudwatch", None)
+            cloudwatch = self._account.ports.client("cloudwatch", None)
             for start in range(0, len(data), MOST_DATA):
                 cloudwatch.put_metric_data(Namespace=NAMESPACE, MetricData=data[start : start + MOST_DATA])
         except (BotoCoreError, ClientError) as error:

@@ -8,16 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from localcloud.sagemaker.account import Account
 from localcloud.sagemaker.errors import ServiceError, resource_limit_exceeded, validation_error
 from localcloud.sagemaker.listing import list_page
 from localcloud.sagemaker.store import RecordExists
 from localcloud.sagemaker.validation import Support, refuse_unsupported
-
-if TYPE_CHECKING:
-    from localcloud.sagemaker.service import SageMaker
-
 
 KIND = "model-package"
 GROUP_KIND = "model-package-group"
@@ -100,14 +97,14 @@ LIST_GROUPS_SUPPORT = Support(
 
 
 class ModelPackageGroups:
-    def __init__(self, service: SageMaker):
-        self._service = service
-        self._store = service.store
+    def __init__(self, account: Account):
+        self._account = account
+        self._store = account.store
 
     def create_model_package_group(self, parameters: dict[str, Any]) -> dict[str, Any]:
         refuse_unsupported("CreateModelPackageGroup", parameters, GROUP_SUPPORT)
         name = parameters["ModelPackageGroupName"]
-        arn = self._service.arn(f"model-package-group/{name}")
+        arn = self._account.arn(f"model-package-group/{name}")
         record = {
             "ModelPackageGroupName": name,
             "ModelPackageGroupArn": arn,
@@ -121,7 +118,7 @@ class ModelPackageGroups:
             self._store.create(GROUP_KIND, name, record)
         except RecordExists:
             raise validation_error(f"Model Package Group already exists: {arn}") from None
-        self._service.tags.register(arn, parameters.get("Tags"))
+        self._account.tags.register(arn, parameters.get("Tags"))
         return {"ModelPackageGroupArn": arn}
 
     def describe_model_package_group(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
@@ -146,7 +143,7 @@ class ModelPackageGroups:
                 f"{group['ModelPackageGroupArn']}",
             )
         self._store.delete(GROUP_KIND, name)
-        self._service.tags.forget(group["ModelPackageGroupArn"])
+        self._account.tags.forget(group["ModelPackageGroupArn"])
         return {}
 
     def get(self, name_or_arn: str) -> dict[str, Any]:
@@ -154,7 +151,7 @@ class ModelPackageGroups:
         name = name_or_arn.rpartition("/")[2]
         group = self._store.get(GROUP_KIND, name)
         if group is None:
-            arn = self._service.arn(f"model-package-group/{name}")
+            arn = self._account.arn(f"model-package-group/{name}")
             raise validation_error(f"Model Package Group {arn} does not exist.")
         return group
 
@@ -168,9 +165,10 @@ class ModelPackageGroups:
 
 
 class ModelPackages:
-    def __init__(self, service: SageMaker):
-        self._service = service
-        self._store = service.store
+    def __init__(self, account: Account, groups: ModelPackageGroups):
+        self._account = account
+        self._groups = groups
+        self._store = account.store
 
     def create_model_package(self, parameters: dict[str, Any]) -> dict[str, Any]:
         refuse_unsupported("CreateModelPackage", parameters, CREATE_SUPPORT)
@@ -195,18 +193,18 @@ class ModelPackages:
             "CertifyForMarketplace": False,
         }
         if versioned:
-            group = self._service.model_package_groups.get(parameters["ModelPackageGroupName"])["ModelPackageGroupName"]
-            version = self._service.model_package_groups.next_version(group)
+            group = self._groups.get(parameters["ModelPackageGroupName"])["ModelPackageGroupName"]
+            version = self._groups.next_version(group)
             record |= {"ModelPackageGroupName": group, "ModelPackageVersion": version}
             record.setdefault("ModelApprovalStatus", "PendingManualApproval")
         name = f"{group}/{version}" if versioned else parameters["ModelPackageName"]
-        arn = self._service.arn(f"model-package/{name}")
+        arn = self._account.arn(f"model-package/{name}")
         record |= {"ModelPackageArn": arn, "Name": f"{group}/{version:09d}" if versioned else name}
         try:
             self._store.create(KIND, name, record)
         except RecordExists:
             raise ServiceError("ConflictException", f"Model Package already exists: {arn}") from None
-        self._service.tags.register(arn, parameters.get("Tags"))
+        self._account.tags.register(arn, parameters.get("Tags"))
         self._announce(record, [])
         return {"ModelPackageArn": arn}
 
@@ -247,7 +245,7 @@ class ModelPackages:
         """A model that was made of it is served on."""
         package = self.get(parameters["ModelPackageName"])
         self._store.delete(KIND, _key(package["ModelPackageArn"]))
-        self._service.tags.forget(package["ModelPackageArn"])
+        self._account.tags.forget(package["ModelPackageArn"])
         return {}
 
     def list_model_packages(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
@@ -255,7 +253,7 @@ class ModelPackages:
         group, kind = parameters.get("ModelPackageGroupName"), parameters.get("ModelPackageType", "Unversioned")
         packages = self._store.list(KIND)
         if group is not None:
-            name = self._service.model_package_groups.get(group)["ModelPackageGroupName"]
+            name = self._groups.get(group)["ModelPackageGroupName"]
             packages = [package for package in packages if package.get("ModelPackageGroupName") == name]
         elif kind != "Both":
             versioned = kind == "Versioned"
@@ -269,7 +267,7 @@ class ModelPackages:
         """Raises ServiceError if there is no such package."""
         package = self._store.get(KIND, _key(name_or_arn))
         if package is None:
-            arn = self._service.arn(f"model-package/{_key(name_or_arn)}")
+            arn = self._account.arn(f"model-package/{_key(name_or_arn)}")
             raise validation_error(f"ModelPackage {arn} does not exist.")
         return package
 
@@ -295,7 +293,7 @@ class ModelPackages:
 
     def _announce(self, record: Mapping[str, Any], updated: list[str]) -> None:
         kind, arn = "SageMaker Model Package State Change", record["ModelPackageArn"]
-        self._service.announce(kind, arn, lambda tags: state_change_detail(record, updated, tags))
+        self._account.announce(kind, arn, lambda tags: state_change_detail(record, updated, tags))
 
 
 def state_change_detail(record: Mapping[str, Any], updated: list[str], tags: list[dict[str, str]]) -> dict[str, Any]:

@@ -5,18 +5,17 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from botocore.exceptions import ClientError
 
+from localcloud.sagemaker.account import Account
 from localcloud.sagemaker.errors import ServiceError, unsupported, validation_error
 from localcloud.sagemaker.listing import list_page
+from localcloud.sagemaker.model_packages import ModelPackages
 from localcloud.sagemaker.objects import Location
 from localcloud.sagemaker.store import RecordExists
 from localcloud.sagemaker.validation import Support, refuse_unsupported
-
-if TYPE_CHECKING:
-    from localcloud.sagemaker.service import SageMaker
 
 KIND = "model"
 
@@ -47,9 +46,10 @@ SUPPORT = Support(
 
 
 class Models:
-    def __init__(self, service: SageMaker):
-        self._service = service
-        self._store = service.store
+    def __init__(self, account: Account, model_packages: ModelPackages):
+        self._account = account
+        self._model_packages = model_packages
+        self._store = account.store
 
     def create_model(self, parameters: dict[str, Any]) -> dict[str, Any]:
         """Looks, as AWS does, whether the role can read the model data: not to be called in a thread that serves S3."""
@@ -60,7 +60,7 @@ class Models:
                 "ExecutionRoleArn is required: the model data is read and the container runs under it."
             )
         name = parameters["ModelName"]
-        arn = self._service.arn(f"model/{name}")
+        arn = self._account.arn(f"model/{name}")
         if self._store.get(KIND, name) is not None:
             raise _exists(arn)
         if "ModelDataUrl" in container:
@@ -78,7 +78,7 @@ class Models:
             self._store.create(KIND, name, record)
         except RecordExists:
             raise _exists(arn) from None
-        self._service.tags.register(arn, parameters.get("Tags"))
+        self._account.tags.register(arn, parameters.get("Tags"))
         return {"ModelArn": arn}
 
     def describe_model(self, parameters: dict[str, Any]) -> dict[str, Any]:
@@ -92,14 +92,14 @@ class Models:
         model = self.get(parameters["ModelName"])
         with contextlib.suppress(KeyError):
             self._store.delete(KIND, parameters["ModelName"])
-        self._service.tags.forget(model["ModelArn"])
+        self._account.tags.forget(model["ModelArn"])
         return {}
 
     def get(self, name: str) -> dict[str, Any]:
         """Raises ServiceError if there is no such model."""
         model = self._store.get(KIND, name)
         if model is None:
-            raise validation_error(f'Could not find model "{self._service.arn(f"model/{name}")}".')
+            raise validation_error(f'Could not find model "{self._account.arn(f"model/{name}")}".')
         return model
 
     def _container(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
@@ -114,7 +114,7 @@ class Models:
         if package is not None:
             if "Image" in container or "ModelDataUrl" in container:
                 raise validation_error("A container has either a ModelPackageName or an Image with its ModelDataUrl.")
-            packaged = self._service.model_packages.container(package)
+            packaged = self._model_packages.container(package)
             environment = {**packaged.get("Environment", {}), **container.get("Environment", {})}
             return {**packaged, "Environment": environment}
         if not container.get("Image"):
@@ -127,7 +127,7 @@ class Models:
         except ValueError as error:
             raise validation_error(f"PrimaryContainer.ModelDataUrl: {error}") from error
         try:
-            s3 = self._service.ports.client("s3", role_arn)
+            s3 = self._account.ports.client("s3", role_arn)
             s3.head_object(Bucket=location.bucket, Key=location.key)
         except ClientError as error:
             if error.response["Error"]["Code"] in {"404", "NoSuchKey", "NoSuchBucket"}:
@@ -136,7 +136,7 @@ class Models:
                 f'Could not access model data at {url}. Please ensure that the role "{role_arn}" exists and that its '
                 'trust relationship policy allows the action "sts:AssumeRole" for the service principal '
                 '"sagemaker.amazonaws.com". Also ensure that the role has "s3:GetObject" permissions and that the '
-                f"object is located in {self._service.region}."
+                f"object is located in {self._account.region}."
             ) from error
 
 

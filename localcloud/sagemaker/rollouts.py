@@ -16,20 +16,20 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
+from localcloud.sagemaker.account import Account
+from localcloud.sagemaker.auto_scaling import AutoScaling
 from localcloud.sagemaker.deployments import Deployment
 from localcloud.sagemaker.endpoint_records import KIND, deployments_in, enter, state_change_detail
 from localcloud.sagemaker.errors import ServiceError
 from localcloud.sagemaker.fleets import Closed, DeploymentFailed, Fleet
 from localcloud.sagemaker.guardrails import Plan, Route, alarm_that_rings, plan_of
+from localcloud.sagemaker.invocation_metrics import InvocationMetrics
 from localcloud.sagemaker.serverless import ServerlessFleet
 from localcloud.sagemaker.variants import Variants
-
-if TYPE_CHECKING:
-    from localcloud.sagemaker.service import SageMaker
 
 logger = logging.getLogger(__name__)
 
@@ -46,10 +46,12 @@ class Rollouts:
     says what is wanted.
     """
 
-    def __init__(self, service: SageMaker):
-        self._service = service
-        self._store = service.store
-        self._folder = service.home / "endpoints"
+    def __init__(self, account: Account, auto_scaling: AutoScaling, metrics: InvocationMetrics):
+        self._account = account
+        self._auto_scaling = auto_scaling
+        self._metrics = metrics
+        self._store = account.store
+        self._folder = account.home / "endpoints"
         self._closing = threading.Event()
         self._lock = threading.Lock()
         self._in_service: dict[str, Route] = {}
@@ -110,7 +112,7 @@ class Rollouts:
         try:
             plan = plan_of(record["LastDeploymentConfig"], deployments[0].instance_count)
             new = self._start(name, deployments)
-            with self._service.invocation_metrics.watched():
+            with self._metrics.watched():
                 previous = self._move_traffic(name, new, plan, started + plan.timeout_seconds)
         except Closed:
             raise
@@ -158,7 +160,7 @@ class Rollouts:
 
     def announce(self, record: Mapping[str, Any]) -> None:
         kind, arn = "SageMaker Endpoint State Change", record["EndpointArn"]
-        self._service.announce(kind, arn, lambda tags: state_change_detail(record, tags))
+        self._account.announce(kind, arn, lambda tags: state_change_detail(record, tags))
 
     def close(self) -> None:
         """End every process and thread. The records stay: endpoints in service start again with the next service."""
@@ -193,7 +195,7 @@ class Rollouts:
 
     def _bake(self, new: Variants, plan: Plan, deadline: float) -> None:
         """Watch the new variants and the alarms for the interval of the plan. Raises DeploymentFailed and Closed."""
-        cloudwatch = self._service.ports.client("cloudwatch", new.role_arn) if plan.alarms else None
+        cloudwatch = self._account.ports.client("cloudwatch", new.role_arn) if plan.alarms else None
         over, next_look = monotonic() + plan.wait_seconds, 0.0
         while True:
             now = monotonic()
@@ -218,7 +220,7 @@ class Rollouts:
         folder, log_group = self._folder / name, f"{LOG_GROUP}/{name}"
         variants = Variants(
             [
-                (ServerlessFleet if one.serverless else Fleet)(self._service, one, folder / one.fleet_id, log_group)
+                (ServerlessFleet if one.serverless else Fleet)(self._account, one, folder / one.fleet_id, log_group)
                 for one in deployments
             ]
         )
@@ -271,7 +273,7 @@ class Rollouts:
         """Wait until the cloud around the service answers, as both may have just started, and then start the fleet."""
         while not self._closing.is_set():
             try:
-                self._service.ports.client("s3", None).list_buckets()
+                self._account.ports.client("s3", None).list_buckets()
                 break
             except ClientError:
                 break
@@ -282,8 +284,8 @@ class Rollouts:
 
     def _forget(self, name: str) -> None:
         shutil.rmtree(self._folder / name, ignore_errors=True)
-        self._service.tags.forget(self._service.arn(f"endpoint/{name}"))
-        self._service.auto_scaling.forget(name)
+        self._account.tags.forget(self._account.arn(f"endpoint/{name}"))
+        self._auto_scaling.forget(name)
         self._store.delete(KIND, name)
 
     def _wait(self, seconds: float) -> None:

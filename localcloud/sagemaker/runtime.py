@@ -5,15 +5,15 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import urllib3
 
 from localcloud.sagemaker import serverless
+from localcloud.sagemaker.account import Account
+from localcloud.sagemaker.data_capture import DataCapture
 from localcloud.sagemaker.errors import ServiceError, unsupported
-
-if TYPE_CHECKING:
-    from localcloud.sagemaker.service import SageMaker
+from localcloud.sagemaker.invocation_metrics import InvocationMetrics
+from localcloud.sagemaker.rollouts import Rollouts
 
 MOST_BODY_BYTES = 6_291_456
 LONGEST_MESSAGE = 2048  # of the runtime's model
@@ -52,57 +52,68 @@ class ModelError(ServiceError):
         }
 
 
-def invoke_endpoint(service: SageMaker, name: str, body: bytes, headers: Mapping[str, str]) -> Invocation:
-    """Pass a request on to the fleet in service and its answer back. Blocks for 60 s at most; call it from any thread.
+class Runtime:
+    """What the clients of endpoints ask."""
 
-    Raises ServiceError: ValidationError for a request that no container sees, ModelError for what the container did.
-    """
-    came = time.monotonic()
-    given = {key.lower(): value for key, value in headers.items()}
-    for header, reason in REFUSED.items():
-        if header.lower() in given:
-            raise unsupported(f"InvokeEndpoint: the header {header}", reason)
-    _check_length(body, MOST_BODY_BYTES)
-    target = given.get("x-amzn-sagemaker-target-variant")
-    with service.rollouts.in_service(name, target) as fleet:
-        if fleet is None:
-            raise _validation_error(f"Endpoint {name} of account {service.account_id} not found.")
-        variant = fleet.deployment.variant_name
-        if fleet.deployment.serverless:
-            _check_length(body, serverless.MOST_BODY_BYTES)
-        passed_on = {header: given[header.lower()] for header in PASSED_ON if header.lower() in given}
-        asked = time.monotonic()
-        status = 0
-        try:
-            answer = fleet.post(body, passed_on)
-            status = answer.status
-        except urllib3.exceptions.ReadTimeoutError as error:
-            raise _model_error(
-                service,
-                name,
-                0,
-                "Your invocation timed out while waiting for a response from container primary. Review the latency "
-                "metrics for each container in Amazon CloudWatch, resolve the issue, and try again.",
-            ) from error
-        except urllib3.exceptions.HTTPError as error:
-            raise _model_error(
-                service, name, 0, "An error occurred while handling request as the model process exited."
-            ) from error
-        finally:
-            answered = time.monotonic()
-            times = (answered - asked, asked - came)
-            service.invocation_metrics.record(name, fleet.deployment, fleet.size(), status, *times)
-    if not 200 <= answer.status < 300:
-        raise _model_error(service, name, answer.status, answer.data.decode(errors="replace"))
-    asked_with = (given.get("content-type"), body)
-    service.data_capture.record(name, fleet.deployment, asked_with, (answer.headers.get("Content-Type"), answer.data))
-    response = {
-        "Content-Type": answer.headers.get("Content-Type", "application/octet-stream"),
-        "x-Amzn-Invoked-Production-Variant": variant,
-    }
-    if CUSTOM_ATTRIBUTES in answer.headers:
-        response[CUSTOM_ATTRIBUTES] = answer.headers[CUSTOM_ATTRIBUTES]
-    return Invocation(200, response, answer.data)
+    def __init__(
+        self, account: Account, rollouts: Rollouts, invocation_metrics: InvocationMetrics, data_capture: DataCapture
+    ):
+        self._account = account
+        self._rollouts = rollouts
+        self._metrics = invocation_metrics
+        self._data_capture = data_capture
+
+    def invoke_endpoint(self, name: str, body: bytes, headers: Mapping[str, str]) -> Invocation:
+        """Pass a request on to the fleet in service and its answer back. Blocks for 60 s at most, in any thread.
+
+        Raises ServiceError: ValidationError for a request that no container sees, ModelError for what it did.
+        """
+        came = time.monotonic()
+        given = {key.lower(): value for key, value in headers.items()}
+        for header, reason in REFUSED.items():
+            if header.lower() in given:
+                raise unsupported(f"InvokeEndpoint: the header {header}", reason)
+        _check_length(body, MOST_BODY_BYTES)
+        target = given.get("x-amzn-sagemaker-target-variant")
+        with self._rollouts.in_service(name, target) as fleet:
+            if fleet is None:
+                raise _validation_error(f"Endpoint {name} of account {self._account.account_id} not found.")
+            variant = fleet.deployment.variant_name
+            if fleet.deployment.serverless:
+                _check_length(body, serverless.MOST_BODY_BYTES)
+            passed_on = {header: given[header.lower()] for header in PASSED_ON if header.lower() in given}
+            asked = time.monotonic()
+            status = 0
+            try:
+                answer = fleet.post(body, passed_on)
+                status = answer.status
+            except urllib3.exceptions.ReadTimeoutError as error:
+                raise _model_error(
+                    self._account,
+                    name,
+                    0,
+                    "Your invocation timed out while waiting for a response from container primary. Review the latency "
+                    "metrics for each container in Amazon CloudWatch, resolve the issue, and try again.",
+                ) from error
+            except urllib3.exceptions.HTTPError as error:
+                raise _model_error(
+                    self._account, name, 0, "An error occurred while handling request as the model process exited."
+                ) from error
+            finally:
+                answered = time.monotonic()
+                times = (answered - asked, asked - came)
+                self._metrics.record(name, fleet.deployment, fleet.size(), status, *times)
+        if not 200 <= answer.status < 300:
+            raise _model_error(self._account, name, answer.status, answer.data.decode(errors="replace"))
+        asked_with = (given.get("content-type"), body)
+        self._data_capture.record(name, fleet.deployment, asked_with, (answer.headers.get("Content-Type"), answer.data))
+        response = {
+            "Content-Type": answer.headers.get("Content-Type", "application/octet-stream"),
+            "x-Amzn-Invoked-Production-Variant": variant,
+        }
+        if CUSTOM_ATTRIBUTES in answer.headers:
+            response[CUSTOM_ATTRIBUTES] = answer.headers[CUSTOM_ATTRIBUTES]
+        return Invocation(200, response, answer.data)
 
 
 def _check_length(body: bytes, most_bytes: int) -> None:
@@ -118,15 +129,15 @@ def _validation_error(message: str) -> ServiceError:
     return ServiceError("ValidationError", message)
 
 
-def _model_error(service: SageMaker, name: str, status: int, message: str) -> ModelError:
+def _model_error(account: Account, name: str, status: int, message: str) -> ModelError:
     kind = "client" if 400 <= status < 500 else "server"
-    region, account, group = service.region, service.account_id, f"/aws/sagemaker/Endpoints/{name}"
+    region, account_id, group = account.region, account.account_id, f"/aws/sagemaker/Endpoints/{name}"
     original = message[:LONGEST_MESSAGE]
     return ModelError(
         f'Received {kind} error ({status}) from primary with message "{original[: LONGEST_MESSAGE // 2]}". See '
         f"https://{region}.console.aws.amazon.com/cloudwatch/home?region={region}#logEventViewer:group={group} "
-        f"in account {account} for more information.",
+        f"in account {account_id} for more information.",
         status,
         original,
-        f"arn:aws:logs:{region}:{account}:log-group:{group}",
+        f"arn:aws:logs:{region}:{account_id}:log-group:{group}",
     )

@@ -11,16 +11,13 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import urllib3
 
+from localcloud.sagemaker.account import Account
 from localcloud.sagemaker.deployments import Deployment
 from localcloud.sagemaker.errors import ServiceError
 from localcloud.sagemaker.fleets import Closed, DeploymentFailed, Fleet
-
-if TYPE_CHECKING:
-    from localcloud.sagemaker.service import SageMaker
 
 REST_SECONDS = 300.0
 """After so long without a request the server ends. AWS does not publish its own."""
@@ -29,8 +26,8 @@ MOST_BODY_BYTES = 4 << 20  # https://docs.aws.amazon.com/sagemaker/latest/dg/ser
 
 
 class ServerlessFleet(Fleet):
-    def __init__(self, service: SageMaker, deployment: Deployment, folder: Path, log_group: str):
-        super().__init__(service, deployment, folder, log_group)
+    def __init__(self, account: Account, deployment: Deployment, folder: Path, log_group: str):
+        super().__init__(account, deployment, folder, log_group)
         assert deployment.serverless is not None
         self._most_requests: int = deployment.serverless["MaxConcurrency"]
         self._waking = threading.Lock()

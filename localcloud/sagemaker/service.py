@@ -7,34 +7,29 @@ Requests are validated and responses are shaped by botocore's own model of SageM
 but not in `ACTIONS` is refused by name.
 """
 
-import logging
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from localcloud.containers.images import Images
+from localcloud.sagemaker.account import Account, Ports
 from localcloud.sagemaker.auto_scaling import AutoScaling
 from localcloud.sagemaker.data_capture import DataCapture
 from localcloud.sagemaker.endpoint_configs import EndpointConfigs
 from localcloud.sagemaker.endpoints import Endpoints
 from localcloud.sagemaker.errors import unsupported
-from localcloud.sagemaker.faults import INVOKE_ENDPOINT, Faults
+from localcloud.sagemaker.faults import INVOKE_ENDPOINT
 from localcloud.sagemaker.invocation_metrics import InvocationMetrics
 from localcloud.sagemaker.model_packages import ModelPackageGroups, ModelPackages
 from localcloud.sagemaker.models import Models
 from localcloud.sagemaker.rollouts import Rollouts
-from localcloud.sagemaker.runtime import Invocation, invoke_endpoint
-from localcloud.sagemaker.store import Store
-from localcloud.sagemaker.tags import Tags
+from localcloud.sagemaker.runtime import Invocation, Runtime
 from localcloud.sagemaker.training_jobs import TrainingJobs
 from localcloud.sagemaker.training_run import SPOT_INTERRUPTION
 from localcloud.sagemaker.tuning_jobs import TuningJobs
 from localcloud.sagemaker.validation import operation, shaped, validate
 
 # Action to the part of SageMaker that answers it, and that part's method.
-logger = logging.getLogger(__name__)
-
 ACTIONS = {
     "AddTags": ("tags", "add_tags"),
     "CreateEndpoint": ("endpoints", "create_endpoint"),
@@ -77,41 +72,25 @@ ACTIONS = {
 }
 
 
-@dataclass(frozen=True)
-class Ports:
-    """All that SageMaker needs from outside. Each is called from many threads at once."""
-
-    client: Callable[[str, str | None], Any]
-    """(boto3 service name, role ARN or None for the service itself) to a boto3 client with that identity."""
-    role_environment: Callable[[str], dict[str, str]]
-    """Role ARN to the AWS_* variables (endpoint, region, the role's temporary credentials) for a container."""
-    publish_event: Callable[[str, dict, list[str]], None]
-    """(detail-type, detail, resource ARNs): an event of the source aws.sagemaker."""
-
-
 class SageMaker:
-    """`home` keeps records and caches; what is in it is there again after a restart, finished jobs included."""
+    """All parts; each is given the account, and the other parts that it uses."""
 
     def __init__(self, home: Path, images: Images, ports: Ports, region: str, account_id: str):
-        self.home = home
-        self.images = images
-        self.ports = ports
-        self.region = region
-        self.account_id = account_id
-        self.faults = Faults()
-        self.store = Store(home / "records")
-        self.tags = Tags(self)
-        self.training_jobs = TrainingJobs(self)
-        self.tuning_jobs = TuningJobs(self)
-        self.model_package_groups = ModelPackageGroups(self)
-        self.model_packages = ModelPackages(self)
-        self.models = Models(self)
-        self.endpoint_configs = EndpointConfigs(self)
-        self.invocation_metrics = InvocationMetrics(self)
-        self.data_capture = DataCapture(self)
-        self.auto_scaling = AutoScaling(self)
-        self.rollouts = Rollouts(self)
-        self.endpoints = Endpoints(self)
+        self.account = account = Account(home, images, ports, region, account_id)
+        self.faults = account.faults
+        self.tags = account.tags
+        self.training_jobs = TrainingJobs(account)
+        self.tuning_jobs = TuningJobs(account, self.training_jobs)
+        self.model_package_groups = ModelPackageGroups(account)
+        self.model_packages = ModelPackages(account, self.model_package_groups)
+        self.models = Models(account, self.model_packages)
+        self.endpoint_configs = EndpointConfigs(account, self.models)
+        self.invocation_metrics = InvocationMetrics(account)
+        self.data_capture = DataCapture(account)
+        self.auto_scaling = AutoScaling(account, self.answer)
+        self.rollouts = Rollouts(account, self.auto_scaling, self.invocation_metrics)
+        self.endpoints = Endpoints(account, self.models, self.endpoint_configs, self.auto_scaling, self.rollouts)
+        self.runtime = Runtime(account, self.rollouts, self.invocation_metrics, self.data_capture)
 
     def call(self, action: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
         """Answer one request of a client, whom a fault may befall. Raises ServiceError, LostReply among them."""
@@ -134,10 +113,10 @@ class SageMaker:
         return shaped(action, getattr(getattr(self, part), method)(validate(action, parameters)) or {})
 
     def invoke_endpoint(self, name: str, body: bytes, headers: Mapping[str, str]) -> Invocation:
-        """Answer one request of the runtime; `runtime.invoke_endpoint` says how. Raises ServiceError."""
+        """Answer one request of the runtime; `Runtime` says how. Raises ServiceError."""
         request = {"EndpointName": name}
         self.faults.before(INVOKE_ENDPOINT, request)
-        invocation = invoke_endpoint(self, name, body, headers)
+        invocation = self.runtime.invoke_endpoint(name, body, headers)
         self.faults.after(INVOKE_ENDPOINT, request)
         return invocation
 
@@ -146,20 +125,6 @@ class SageMaker:
         if isinstance(document, Mapping) and document.get("Fault") == SPOT_INTERRUPTION:
             self.training_jobs.check_interruption(str(document.get("Name")))
         return self.faults.add(document)
-
-    def announce(self, detail_type: str, arn: str, detail: Callable[[list[dict[str, str]]], dict[str, Any]]) -> None:
-        """Publish a resource's event. An event that cannot be published is in the log, and changes nothing else.
-
-        detail: the event's detail, from the resource's tags.
-        """
-        try:
-            self.ports.publish_event(detail_type, detail(self.tags.of(arn)), [arn])
-        except Exception:
-            logger.exception("no event for %s", arn)
-
-    def arn(self, resource: str) -> str:
-        """Return the ARN of a resource such as `training-job/name`."""
-        return f"arn:aws:sagemaker:{self.region}:{self.account_id}:{resource}"
 
     def close(self) -> None:
         """Stop every job and endpoint and wait until their processes are gone. What is recorded in `home` stays."""

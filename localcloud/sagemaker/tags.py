@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from localcloud.sagemaker.errors import resource_limit_exceeded, validation_error
-
-if TYPE_CHECKING:
-    from localcloud.sagemaker.service import SageMaker
+from localcloud.sagemaker.store import Store
 
 KIND = "tags"
 MOST_TAGS = 50
 
 
 class Tags:
-    def __init__(self, service: SageMaker):
-        self._store = service.store
+    def __init__(self, store: Store):
+        self._store = store
 
     def register(self, arn: str, tags: list[dict[str, str]] | None) -> None:
         """Make a new resource known, with the tags that its Create request gave."""

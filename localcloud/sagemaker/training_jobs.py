@@ -13,9 +13,10 @@ import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from localcloud.sagemaker import debugger
+from localcloud.sagemaker.account import Account
 from localcloud.sagemaker.errors import ServiceError, resource_in_use, validation_error
 from localcloud.sagemaker.host import CPUS
 from localcloud.sagemaker.listing import list_page
@@ -25,10 +26,6 @@ from localcloud.sagemaker.training_records import ENDED, KIND, JobEnded, enter, 
 from localcloud.sagemaker.training_requests import LIST_SUPPORT, SUPPORT, check_request
 from localcloud.sagemaker.training_run import TrainingRun
 from localcloud.sagemaker.validation import refuse_unsupported
-
-if TYPE_CHECKING:
-    from localcloud.sagemaker.service import SageMaker
-
 
 CACHE_LIMIT_BYTES = 20 << 30
 STOP_GRACE_SECONDS = 120.0  # AWS's: https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_StopTrainingJob.html
@@ -41,10 +38,10 @@ class TrainingJobs:
     `checkpoint_seconds` that between two uploads of checkpoints while a job runs.
     """
 
-    def __init__(self, service: SageMaker):
-        self.service = service
-        self.store = service.store
-        self.cache = ObjectCache(service.home / "cache" / "objects", CACHE_LIMIT_BYTES)
+    def __init__(self, account: Account):
+        self.account = account
+        self.store = account.store
+        self.cache = ObjectCache(account.home / "cache" / "objects", CACHE_LIMIT_BYTES)
         self.changed = threading.Condition()
         self.stop_grace_seconds = STOP_GRACE_SECONDS
         self.checkpoint_seconds = CHECKPOINT_SECONDS
@@ -59,7 +56,7 @@ class TrainingJobs:
         """cpus: the job's share of the machine's cores, told to it as SM_NUM_CPUS and OMP_NUM_THREADS."""
         self.check(parameters)
         name = parameters["TrainingJobName"]
-        arn = self.service.arn(f"training-job/{name}")
+        arn = self.account.arn(f"training-job/{name}")
         now = datetime.now(UTC)
         request = {member: value for member, value in parameters.items() if member != "Tags"}
         record = {
@@ -88,7 +85,7 @@ class TrainingJobs:
                     "Training job names must be unique within an AWS account and region, and a training job with this "
                     f"name already exists ({arn})"
                 ) from error
-            self.service.tags.register(arn, parameters.get("Tags"))
+            self.account.tags.register(arn, parameters.get("Tags"))
             self._runs[name] = run
         self.announce(record)
         run.start()
@@ -160,7 +157,7 @@ class TrainingJobs:
     def announce(self, record: Mapping[str, Any]) -> None:
         """Publish a job's state as the event that AWS has for it."""
         kind, arn = "SageMaker Training Job State Change", record["TrainingJobArn"]
-        self.service.announce(kind, arn, lambda tags: state_change_detail(record, tags))
+        self.account.announce(kind, arn, lambda tags: state_change_detail(record, tags))
         with self.changed:
             self.changed.notify_all()
 
@@ -178,17 +175,17 @@ class TrainingJobs:
 
     def folder(self, name: str) -> Path:
         """Return a job's own folder; <instance>/opt/ml is a container's /opt/ml."""
-        return self.service.home / "jobs" / hashlib.sha256(name.encode()).hexdigest()[:12]
+        return self.account.home / "jobs" / hashlib.sha256(name.encode()).hexdigest()[:12]
 
     def scratch(self, name: str) -> Path:
         """Return a job's TMPDIR: outside home because paths of sockets are at most 107 bytes long, named so that a
         restart finds it.
         """
-        home = hashlib.sha256(str(self.service.home.resolve()).encode()).hexdigest()[:12]
+        home = hashlib.sha256(str(self.account.home.resolve()).encode()).hexdigest()[:12]
         return Path(tempfile.gettempdir(), f"sagemaker-{home}-{self.folder(name).name}")
 
     def _clear_up_after_crash(self) -> None:
-        shutil.rmtree(self.service.home / "jobs", ignore_errors=True)
+        shutil.rmtree(self.account.home / "jobs", ignore_errors=True)
         for leftover in self.scratch("").parent.glob(self.scratch("").name.rpartition("-")[0] + "-*"):
             shutil.rmtree(leftover, ignore_errors=True)
         for record in self.store.list(KIND):

@@ -132,9 +132,9 @@ class TrainingRun(threading.Thread):
 
     def _run(self) -> tuple[str, str, str | None]:
         request = self._request
-        launch = self._jobs.service.images.training(request["AlgorithmSpecification"]["TrainingImage"])
+        launch = self._jobs.account.images.training(request["AlgorithmSpecification"]["TrainingImage"])
         try:
-            s3, logs = (self._jobs.service.ports.client(name, self._role) for name in ("s3", "logs"))
+            s3, logs = (self._jobs.account.ports.client(name, self._role) for name in ("s3", "logs"))
         except ClientError as error:
             raise JobFailed(f"Could not assume role {self._role}: {error}") from error
         while True:
@@ -180,7 +180,7 @@ class TrainingRun(threading.Thread):
 
     def _wait_for_instances(self) -> None:
         """Start at once, unless a fault has it otherwise. Raises NoCapacity and JobStopping."""
-        faults = self._jobs.service.faults
+        faults = self._jobs.account.faults
         fault = faults.take("StartDelay", self._name)
         self._wait(fault.options["Seconds"] if fault else 0)
         if faults.take("InsufficientCapacity", self._name):
@@ -264,7 +264,7 @@ class TrainingRun(threading.Thread):
             **host_environment(),
             "HOME": str(instance.home),
             "TMPDIR": str(instance.scratch),
-            **({} if self._is_isolated else self._jobs.service.ports.role_environment(self._role)),
+            **({} if self._is_isolated else self._jobs.account.ports.role_environment(self._role)),
             "TRAINING_JOB_NAME": self._name,
             "TRAINING_JOB_ARN": self._arn,
             "OMP_NUM_THREADS": str(cpus),
@@ -327,7 +327,7 @@ class TrainingRun(threading.Thread):
     def _interrupt(self, running_seconds: float) -> None:
         """Begin to take the instances away, if they are of managed spot training and a fault says so."""
         if self._interruption is None and self._request.get("EnableManagedSpotTraining"):
-            faults = self._jobs.service.faults
+            faults = self._jobs.account.faults
             fault = faults.take(SPOT_INTERRUPTION, self._name, lambda o: running_seconds >= o["AfterSeconds"])
             if fault:
                 self._interruption = fault.options

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from localcloud.sagemaker.account import Account
 from localcloud.sagemaker.errors import resource_in_use, resource_not_found, validation_error
 from localcloud.sagemaker.listing import list_page
 from localcloud.sagemaker.store import RecordExists
+from localcloud.sagemaker.training_jobs import TrainingJobs
 from localcloud.sagemaker.training_records import ENDED
 from localcloud.sagemaker.tuning_records import (
     KIND,
@@ -28,14 +30,12 @@ from localcloud.sagemaker.tuning_run import TuningRun
 from localcloud.sagemaker.validation import refuse_unsupported, validate
 from localcloud.sagemaker.warm_start import check_parents, is_identical, parent_names
 
-if TYPE_CHECKING:
-    from localcloud.sagemaker.service import SageMaker
-
 
 class TuningJobs:
-    def __init__(self, service: SageMaker):
-        self.service = service
-        self._store = service.store
+    def __init__(self, account: Account, training_jobs: TrainingJobs):
+        self.account = account
+        self.training_jobs = training_jobs
+        self._store = account.store
         self._runs: dict[str, TuningRun] = {}
         self._fail_interrupted()
 
@@ -48,11 +48,9 @@ class TuningJobs:
         for trial in self._parents_trials(warm_start):
             if trial["Finished"] and "FinalObjectiveMetricValue" in trial:
                 search.learn(trial["HyperParameters"], trial["FinalObjectiveMetricValue"])
-        arn = self.service.arn(f"hyper-parameter-tuning-job/{name}")
+        arn = self.account.arn(f"hyper-parameter-tuning-job/{name}")
         tags = parameters.get("Tags", [])
-        self.service.training_jobs.check(
-            validate("CreateTrainingJob", training_job(definition, f"{name}-001", {}, tags))
-        )
+        self.training_jobs.check(validate("CreateTrainingJob", training_job(definition, f"{name}-001", {}, tags)))
         now = datetime.now(UTC)
         record = {
             "HyperParameterTuningJobName": name,
@@ -72,7 +70,7 @@ class TuningJobs:
                 "Hyperparameter tuning job names must be unique within an AWS account and region, and a hyperparameter "
                 f"tuning job with this name already exists ({arn})"
             ) from None
-        self.service.tags.register(arn, tags)
+        self.account.tags.register(arn, tags)
         self._announce(name)
         self._runs[name] = TuningRun(self, name, definition, search, rule, config, tags)
         self._runs[name].start()
@@ -141,7 +139,7 @@ class TuningJobs:
 
     def trials(self, record: Mapping[str, Any]) -> list[dict[str, Any]]:
         """The training jobs of a tuning job's record as TrainingJobSummaries, in the order of their start."""
-        describe = self.service.training_jobs.describe_training_job
+        describe = self.training_jobs.describe_training_job
         return [
             summary(record, describe({"TrainingJobName": trial["TrainingJobName"]}), trial)
             for trial in record["Trials"]
@@ -199,7 +197,7 @@ class TuningJobs:
     def _announce(self, name: str) -> None:
         record = self.describe_hyper_parameter_tuning_job({"HyperParameterTuningJobName": name})
         kind, arn = "SageMaker HyperParameter Tuning Job State Change", record["HyperParameterTuningJobArn"]
-        self.service.announce(kind, arn, lambda tags: state_change_detail(record, tags))
+        self.account.announce(kind, arn, lambda tags: state_change_detail(record, tags))
 
     def _fail_interrupted(self) -> None:
         for record in self._store.list(KIND):

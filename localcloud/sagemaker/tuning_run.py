@@ -42,7 +42,7 @@ class TuningRun:
         tags: list[dict[str, str]],
     ):
         self._jobs = jobs
-        self._training_jobs = jobs.service.training_jobs
+        self._training_jobs = jobs.training_jobs
         self._name = name
         self._definition = definition
         self._search = search
@@ -113,7 +113,7 @@ class TuningRun:
         name = f"{self._name}-{trial.number + 1:03d}-{secrets.token_hex(4)}"
         self._training_jobs.create_training_job(
             training_job(self._definition, name, trial.values, self._tags),
-            tuning_job_arn=self._jobs.service.arn(f"hyper-parameter-tuning-job/{self._name}"),
+            tuning_job_arn=self._jobs.account.arn(f"hyper-parameter-tuning-job/{self._name}"),
             cpus=max(1, CPUS // self._parallel),
         )
         self._jobs.add_trial(self._name, name, trial.values)

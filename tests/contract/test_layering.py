@@ -3,6 +3,7 @@
 import ast
 import re
 import sys
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,8 @@ BACKEND_IN_THE_CONTAINER = '"RAYSERVE_BACKEND_URL": "http://127.0.0.1:8001"'
 """Where the adapter in AWS's Ray image finds our server, which is in the same container."""
 BEFORE_AN_IMPORT = {"training_code/carried_smdebug.py": {"provide"}}
 """What a library that is imported next needs to find."""
+KNOW_EACH_OTHER = {("training_run", "training_jobs"), ("tuning_run", "tuning_jobs")}
+"""A run and the jobs that it is one of."""
 FUNCTIONS = sorted(path.parent for path in (ROOT / "functions").glob("*/app.py"))
 CALLS_THAT_BUILD_NOTHING = (
     # What a module may call while it is imported: values, classes and registrations, all of them without a trace.
@@ -92,6 +95,19 @@ def test_the_local_sagemaker_knows_nothing_of_ministack():
     for path in files:
         assert "ministack" not in imported_by(path), path
         assert "localcloud.ministack" not in path.read_text(), path
+
+
+def test_the_parts_of_the_local_sagemaker_go_round_in_no_circle():
+    """Imports for types alone count: each part is given what it uses, and not the service that holds them all."""
+    written = {path.stem: path.read_text() for path in modules_of("localcloud/sagemaker")}
+    needed = {
+        part: set(re.findall(r"from localcloud\.sagemaker\.(\w+) import", text))
+        | set(re.findall(r"from localcloud\.sagemaker import (\w+)", text))
+        for part, text in written.items()
+    }
+    for part, other in KNOW_EACH_OTHER:
+        needed[part].remove(other)
+    TopologicalSorter(needed).prepare()  # raises CycleError
 
 
 def test_nothing_but_the_command_and_tests_imports_the_local_cloud():

@@ -16,7 +16,8 @@ import pytest
 
 from localcloud.containers.images import Images
 from localcloud.containers.tiny import tiny_image
-from localcloud.sagemaker.service import Ports, SageMaker
+from localcloud.sagemaker.account import Ports
+from localcloud.sagemaker.service import SageMaker
 from tests.local.sagemaker.serving import IMAGE, archive, variant
 from tests.local.sagemaker.serving import ROLE as SERVING_ROLE
 

@@ -8,7 +8,8 @@ from unittest.mock import MagicMock
 from localcloud.containers.images import Image, Images, ServingContainer
 from localcloud.containers.tiny import launch_serving
 from localcloud.processes import ProcessSpec
-from localcloud.sagemaker.service import Ports, SageMaker
+from localcloud.sagemaker.account import Ports
+from localcloud.sagemaker.service import SageMaker
 
 
 def launch(container: ServingContainer) -> ProcessSpec:

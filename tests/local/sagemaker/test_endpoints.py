@@ -205,7 +205,7 @@ def test_closing_ends_servers_in_service_and_servers_that_start(sagemaker, make_
     pid = ask(sagemaker)["pid"]
     make_config(sagemaker, "slow", starts_in_seconds=60)
     sagemaker.call("CreateEndpoint", {"EndpointName": "weed", "EndpointConfigName": "slow"})
-    while not list((sagemaker.home / "endpoints" / "weed").glob("*/i-*")):
+    while not list((sagemaker.account.home / "endpoints" / "weed").glob("*/i-*")):
         time.sleep(0.01)
     started = time.monotonic()
     sagemaker.close()
@@ -242,7 +242,7 @@ def test_a_deleted_endpoint_leaves_nothing(sagemaker, make_config):
         assert time.monotonic() < deadline
         time.sleep(0.02)
     assert not runs(pid)
-    assert not (sagemaker.home / "endpoints" / "kelp").exists()
+    assert not (sagemaker.account.home / "endpoints" / "kelp").exists()
     with pytest.raises(
         ServiceError, match='Could not find endpoint "arn:aws:sagemaker:us-east-1:123456789012:endpoint'
     ):

@@ -1,12 +1,12 @@
 """Models and endpoint configurations: what is recorded, what is looked up, and what is refused."""
 
+import dataclasses
 from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
 
 from localcloud.sagemaker.errors import ServiceError
-from localcloud.sagemaker.service import Ports
 
 ROLE = "arn:aws:iam::123456789012:role/serving"
 
@@ -50,7 +50,7 @@ def test_a_model_that_its_role_may_not_read_is_refused(sagemaker):
         def head_object(self, **_: str) -> None:
             raise ClientError({"Error": {"Code": "403", "Message": "Forbidden"}}, "HeadObject")
 
-    sagemaker.ports = Ports(lambda *_: Denied(), sagemaker.ports.role_environment, sagemaker.ports.publish_event)
+    sagemaker.account.ports = dataclasses.replace(sagemaker.account.ports, client=lambda *_: Denied())
     with pytest.raises(ServiceError, match=r'Could not access model data .* role "arn:aws:iam::123456789012:role/ser'):
         sagemaker.call("CreateModel", model("s3://the-bucket/model.tar.gz"))
 

@@ -47,7 +47,7 @@ def test_an_update_loses_no_request(sagemaker, outside, make_config):
     assert {"first", "second"} == set(answers)
     assert ask(sagemaker)["name"] == "second"
     assert has_told(outside, "UPDATING", "IN_SERVICE")
-    assert len(list((sagemaker.home / "endpoints" / "kelp").iterdir())) == 1
+    assert len(list((sagemaker.account.home / "endpoints" / "kelp").iterdir())) == 1
 
 
 def test_an_update_that_fails_stays_silently_on_the_old_configuration(sagemaker, outside, make_config):
@@ -140,7 +140,7 @@ def test_an_alarm_gives_all_traffic_back_to_the_old_fleet(sagemaker, outside, ma
     assert {ask(sagemaker)["name"] for _ in range(4)} == {"first"}
     assert has_told(outside, "UPDATING", "ROLLING_BACK", "IN_SERVICE")
     assert ("cloudwatch", ROLE) in outside.identities
-    assert len(list((sagemaker.home / "endpoints" / "kelp").iterdir())) == 1
+    assert len(list((sagemaker.account.home / "endpoints" / "kelp").iterdir())) == 1
 
 
 def test_a_new_fleet_that_falls_ill_while_it_bakes_is_given_up(sagemaker, make_config, monkeypatch):

@@ -320,7 +320,7 @@ pathlib.Path(os.environ['MINE']).touch()
 while not pathlib.Path(os.environ['OTHER']).exists():
     time.sleep(0.01)
 """
-    meeting = sagemaker.home
+    meeting = sagemaker.account.home
     with ThreadPoolExecutor() as pool:
         for name, other in (("left", "right"), ("right", "left")):
             environment = {"MINE": str(meeting / name), "OTHER": str(meeting / other)}
@@ -387,7 +387,7 @@ def test_jobs_of_a_killed_cloud_are_failed_after_the_restart(start_service, sage
         "CreationTime": outside.now,
         "LastModifiedTime": outside.now,
     }
-    sagemaker.store.create("training-job", "orphan", record)
+    sagemaker.account.store.create("training-job", "orphan", record)
     leftovers = [sagemaker.training_jobs.folder("orphan"), sagemaker.training_jobs.scratch("orphan")]
     for leftover in leftovers:
         leftover.mkdir(parents=True)

@@ -22,8 +22,9 @@ from hypothesis import strategies as st
 
 from localcloud.containers.images import Images
 from localcloud.containers.tiny import tiny_image
+from localcloud.sagemaker.account import Ports
 from localcloud.sagemaker.errors import ServiceError
-from localcloud.sagemaker.service import ACTIONS, Ports, SageMaker
+from localcloud.sagemaker.service import ACTIONS, SageMaker
 from localcloud.sagemaker.validation import operation, serialise
 
 ROLE = "arn:aws:iam::123456789012:role/training"
