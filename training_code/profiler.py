@@ -12,6 +12,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -191,21 +192,21 @@ class Profiler(NoObserver):
 
 
 class _Window:
-    """A few steps under torch.profiler."""
+    """A few steps under PyTorch's profiler.
+
+    By what torch.profiler itself drives: that first imports PyTorch's compiler, more than a second of a processor, to
+    ask for one setting (torch/profiler/profiler.py, prepare_trace).
+    """
 
     def __init__(self, first_step: int, steps: int) -> None:
         self.first_step, self._steps = first_step, steps
-        activities = [torch.profiler.ProfilerActivity.CPU]
-        if torch.cuda.is_available():
-            activities.append(torch.profiler.ProfilerActivity.CUDA)
-        self._profile: Any = torch.profiler.profile(activities=activities)
-        self._profile.start()
-        self._running = True
+        device = "cuda" if torch.cuda.is_available() else None
+        self._profile: Any = torch.autograd.profiler.profile(use_device=device)
+        self._running = ExitStack()
+        self._running.enter_context(self._profile)
 
     def stop(self) -> None:
-        if self._running:
-            self._running = False
-            self._profile.stop()
+        self._running.close()
 
     def leave(self, folders: Sequence[Path]) -> dict[str, Any]:
         """Write the trace to each folder, and return the hottest operators."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import json
+import subprocess
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -16,6 +18,8 @@ from engine import NoObserver
 from profile_rules import Profile, judge
 from profiler import PHASES, Profiler
 from small_trainings import Pictures, make_network, train
+
+CODE = Path(__file__).parents[3] / "training_code"
 
 
 class Waiting(Pictures):
@@ -53,6 +57,17 @@ def test_a_training_leaves_phases_samples_operators_and_a_trace(tmp_path: Path) 
     trace = json.loads(gzip.decompress((tmp_path / profile["window"]["trace"]).read_bytes()))
     assert trace["traceEvents"]
     assert found(profile["findings"]) == set()
+
+
+@pytest.mark.parametrize(
+    ("profiler", "imports"),
+    [("torch.profiler.profile().prepare_trace()", True), ("__import__('profiler')._Window(0, 1).stop()", False)],
+)
+def test_the_window_does_without_the_compiler_that_torch_profiler_imports(profiler: str, imports: bool) -> None:
+    """Once PyTorch's own imports nothing any more, the window can be that."""
+    script = f"import sys, torch; {profiler}; sys.exit('torch._inductor' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", script], cwd=CODE, capture_output=True, check=False)
+    assert bool(done.returncode) == imports, done.stderr
 
 
 def test_a_loader_that_is_waited_for_is_found(tmp_path: Path) -> None:
