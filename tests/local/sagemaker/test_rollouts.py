@@ -72,7 +72,7 @@ def test_an_update_that_a_stop_of_the_service_interrupts_is_dropped(start_servic
     endpoint = settled(again)
     assert (endpoint["EndpointStatus"], endpoint["EndpointConfigName"]) == ("InService", "first")
     assert ask(again)["name"] == "first"
-    assert len(list((again.home / "endpoints" / "kelp").iterdir())) == 1
+    assert len(list((again.account.home / "endpoints" / "kelp").iterdir())) == 1
 
 
 def shift(kind: str, wait: int = 1, alarms: tuple[str, ...] = (), **routing: Any) -> dict[str, Any]:
