@@ -77,13 +77,15 @@ class Classifier:
         from engines import Cores
         from server import Service
 
+        self._listener: Listener | None = None  # Ray calls __del__ even where what follows fails
         measured = inference.serving_settings(ARTIFACT)
         threads = settings.threads or measured["threads"]
         workers = max(1, settings.cores // threads)
         model = inference.verified_model(ARTIFACT, settings.package_arn, Cores(workers, threads))
         print(f"serving {model.serving['variant']} with {workers} workers of {threads} threads", flush=True)
         self.service = Service(model, workers, measured["batch_size"])
-        self._listener = Listener(self.service, settings.backend) if settings.backend else None
+        if settings.backend:
+            self._listener = Listener(self.service, settings.backend)
 
     async def __call__(self, request: Request) -> Response:
         answer = await self.service.answer(request.method, request.url.path, request.headers, request.body)
