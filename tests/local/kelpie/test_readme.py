@@ -1,5 +1,6 @@
 """Commands of README.md as they stand there; tests/contract/test_documentation.py holds that none is left out."""
 
+import json
 import os
 import re
 import subprocess
@@ -26,7 +27,7 @@ def test_any_aws_client_talks_to_the_cloud_as_it_says(readme, live, trained):
 
 
 @pytest.mark.slow
-def test_a_stack_is_given_data_a_run_and_an_image_by_the_aws_cli_as_it_says(readme, live, trained, outputs):
+def test_a_stack_is_given_data_a_run_and_an_image_by_the_aws_cli_as_it_says(readme, live, trained, outputs, session):
     assert trained["status"] == "SUCCEEDED"
     by_stack, by_hand = readme["Deploying to AWS in five minutes"][:2]
     script = ["set -e", 'eval "$(.venv/bin/kelpie env)"', "cp photos/test/cat/001.jpg photo.jpg"]
@@ -35,7 +36,10 @@ def test_a_stack_is_given_data_a_run_and_an_image_by_the_aws_cli_as_it_says(read
     words = {"STATE_MACHINE_ARN": outputs["StateMachineArn"], "BUCKET": outputs["Bucket"]}
     filled = [re.sub("|".join(words), lambda word: words[word[0]], line) for line in by_hand]
     printed = shell(live, "\n".join([*script, *filled]))
-    live.ok("stop", re.search(r"arn:\S+:execution:[^\s\"]+", printed)[0])
+    arn = re.search(r"arn:\S+:execution:[^\s\"]+", printed)[0]
+    started = session.client("stepfunctions").describe_execution(executionArn=arn)
+    assert json.loads(started["input"]) == {"dataset": f"s3://{outputs['Bucket']}/datasets/photos/"}
+    live("stop", arn)  # unless it has ended: these photos are too few for the default's batches
 
 
 def shell(live, script):
