@@ -164,13 +164,15 @@ class Fleet:
             raise DeploymentFailed(NO_CAPACITY)
 
     def _grow(self, instance_count: int, closing: threading.Event) -> None:
-        """Add servers, and return when all are healthy. Raises DeploymentFailed, and then none is added, and Closed."""
+        """Add servers, and return when all are healthy. Raises Closed; whatever else it raises, none is added then."""
         before = len(self._servers)
-        while len(self._servers) < instance_count:
-            self._add_server()
         try:
+            while len(self._servers) < instance_count:
+                self._add_server()
             self._wait_until_healthy(closing)
-        except DeploymentFailed:
+        except Closed:
+            raise
+        except Exception:
             self._retire(before)
             raise
 

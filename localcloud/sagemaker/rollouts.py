@@ -143,8 +143,11 @@ class Rollouts:
         done: dict[str, Any] = {"WantedDeployments": None}
         try:
             variants.scale({one.variant_name: one.instance_count for one in changed}, self._closing)
-        except DeploymentFailed as error:
-            logger.warning("endpoint %s keeps its instances: %s", name, error)
+        except Closed:
+            raise
+        except Exception as error:
+            foreseen = isinstance(error, DeploymentFailed)
+            logger.warning("endpoint %s keeps its instances: %s", name, error, exc_info=not foreseen)
         else:
             with self._lock:
                 variants.weigh({one.variant_name: one.weight for one in changed})

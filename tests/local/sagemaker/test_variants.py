@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from localcloud.sagemaker import fleets
 from localcloud.sagemaker.errors import ServiceError
 from localcloud.sagemaker.service import SageMaker
 from tests.local.sagemaker.serving import ask, create, settled, variant
@@ -62,6 +63,25 @@ def test_an_endpoint_fails_with_the_variant_that_does_not_start(sagemaker, make_
     endpoint = create(sagemaker, "both")
     assert endpoint["EndpointStatus"] == "Failed"
     assert "production variant second did not pass the ping health check" in endpoint["FailureReason"]
+
+
+@pytest.mark.usefixtures("two_variants")
+def test_a_change_that_breaks_off_unforeseen_leaves_the_endpoint_as_it_was(sagemaker, monkeypatch):
+    real, begun = fleets.launch_of, []
+
+    def no_more_than_one(*given):
+        begun.append(given)
+        if len(begun) > 1:
+            raise OSError("no space left on device")
+        return real(*given)
+
+    monkeypatch.setattr(fleets, "launch_of", no_more_than_one)
+    endpoint = change(sagemaker, first={"DesiredWeight": 1}, second={"DesiredInstanceCount": 3})
+    assert len(begun) == 2
+    assert (endpoint["EndpointStatus"], now(endpoint)) == ("InService", {"first": (3, 1), "second": (1, 1)})
+    assert answers(sagemaker, 12) == {"first": 9, "second": 3}
+    monkeypatch.undo()
+    assert now(change(sagemaker, second={"DesiredInstanceCount": 2})) == {"first": (3, 1), "second": (1, 2)}
 
 
 @pytest.mark.usefixtures("two_variants")
