@@ -151,10 +151,8 @@ class Hooks:
                 self._save(f"update/{name}", torch.sub(parameter.detach(), before, out=before))
 
     def _end(self, mode: Any, scalars: dict[str, float], loss: float) -> int | None:
-        started = time.perf_counter()
         self._guarded(self._save_small, mode, scalars, loss)
         self._began = False
-        self.seconds += time.perf_counter() - started
         current = self.trial.current
         return current.step if not self.trouble and (current.values or current.reductions) else None
 

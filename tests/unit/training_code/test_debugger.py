@@ -29,6 +29,26 @@ def told(document: dict[str, Any], rule: str) -> dict[str, Any]:
     return next(finding for finding in document["findings"] if finding["rule"] == rule)
 
 
+def test_the_time_that_hooks_take_counts_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+
+    def save(*_: Any) -> None:
+        nonlocal now
+        now += 1
+
+    monkeypatch.setattr(hooks.Hooks, "_save", save)
+    monkeypatch.setattr(hooks.time, "perf_counter", lambda: now)
+    network, loss = make_network(), nn.CrossEntropyLoss()
+    watched = hooks.Hooks(tmp_path, 1, None)
+    watched.start(network, loss, 1, 10)
+    loss(network(torch.zeros(4, 3, 8, 8)), torch.zeros(4, dtype=torch.int64)).backward()
+    watched.before_update()
+    watched.after_update()
+    watched.step(1.0, 0.5, 0.1)
+    assert watched.trouble is None
+    assert watched.seconds == now > 3
+
+
 def test_others_readers_find_everything_that_is_hooked(tmp_path: Path) -> None:
     document = run(tmp_path, epochs=4)
     trial = create_trial(str(tmp_path / document["tensors"]))
