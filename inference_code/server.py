@@ -109,8 +109,11 @@ class Service:
         if length > LONGEST_BODY_BYTES:
             return _error(413, "ImageTooLarge", f"the body has {length} bytes, at most {LONGEST_BODY_BYTES} are read")
         wait = self._waiting * self._seconds_an_image / self._workers
-        if wait > LONGEST_WAIT_SECONDS or self._taken_bytes + length > MOST_TAKEN_BYTES:
+        if wait > LONGEST_WAIT_SECONDS:
             reason = f"{self._waiting} images are waiting, which takes {wait:.1f} s: ask again later"
+            return _error(503, "Overloaded", reason)
+        if self._taken_bytes + length > MOST_TAKEN_BYTES:
+            reason = f"{self._taken} requests may take {self._taken_bytes >> 20} MiB of memory: ask again later"
             return _error(503, "Overloaded", reason)
         return None
 

@@ -113,6 +113,7 @@ def test_bodies_never_take_more_memory_than_they_may(started, server, tiny, monk
     monkeypatch.setattr(server, "MOST_TAKEN_BYTES", len(image) - 1)
     status, _, answer = post(server, started(), image, "image/png")
     assert (status, answer["error"]) == (503, "Overloaded")
+    assert "MiB of memory" in answer["reason"]
 
 
 def test_a_body_sent_in_chunks_is_read_no_further_than_any_other(started, server, monkeypatch):
