@@ -87,7 +87,7 @@ def evaluate(options: Options) -> None:
             logits = score(inference, model, options.dataset, entries, options.batch_size)
             probabilities = softmax(logits / description["temperature"])
             examples = choose_examples(probabilities, entries, manifest["classes"], lot=description["weights_sha256"])
-            if model.serving != inference.FLOAT32:
+            if model.serving["variant"] != "float32":
                 fallback = inference.float32_model(folder, description)
                 again = score(inference, fallback, options.dataset, examples["samples"], options.batch_size)
                 _add_float32(examples["samples"], softmax(again / description["temperature"]), manifest["classes"])
