@@ -1,7 +1,5 @@
-"""Tuning jobs whose trials are real training jobs of a few milliseconds in the image `tiny`."""
+"""Tuning jobs: their trials, what is told of them, and what is refused."""
 
-import copy
-import functools
 import json
 import re
 import time
@@ -10,70 +8,7 @@ from typing import Any
 import pytest
 
 from localcloud.sagemaker.errors import ServiceError
-from localcloud.sagemaker.service import SageMaker
-
-ROLE = "arn:aws:iam::123456789012:role/training"
-NAME = "kelp-tune"
-ENDED = {"Completed", "Failed", "Stopped"}
-
-# The objective is highest at x = 2; it is printed twice and the last value counts. One line, as AWS allows no other.
-BOWL = 'import os; x = float(os.environ["SM_HP_X"]); print("objective=0.5"); print(f"objective={1 - abs(x - 2) / 10}")'
-
-
-def request(script: str = BOWL, *, trials: int = 4, parallel: int = 2, **config: Any) -> dict[str, Any]:
-    return {
-        "HyperParameterTuningJobName": NAME,
-        "HyperParameterTuningJobConfig": {
-            "Strategy": "Random",
-            "HyperParameterTuningJobObjective": {"Type": "Maximize", "MetricName": "valid:objective"},
-            "ResourceLimits": {"MaxNumberOfTrainingJobs": trials, "MaxParallelTrainingJobs": parallel},
-            "ParameterRanges": {
-                "ContinuousParameterRanges": [{"Name": "x", "MinValue": "0", "MaxValue": "10"}],
-                "CategoricalParameterRanges": [{"Name": "quoted", "Values": ['"64"', '"128"']}],
-            },
-            "RandomSeed": 1,
-            **config,
-        },
-        "TrainingJobDefinition": {
-            "StaticHyperParameters": {"script": script, "static": "1"},
-            "AlgorithmSpecification": {
-                "TrainingImage": "123.dkr.ecr.x.amazonaws.com/tiny:1",
-                "TrainingInputMode": "File",
-                "MetricDefinitions": [{"Name": "valid:objective", "Regex": "objective=([0-9.]+)"}],
-            },
-            "RoleArn": ROLE,
-            "OutputDataConfig": {"S3OutputPath": "s3://the-bucket/jobs"},
-            "ResourceConfig": {"InstanceType": "ml.m5.large", "InstanceCount": 1, "VolumeSizeInGB": 10},
-            "StoppingCondition": {"MaxRuntimeInSeconds": 60},
-        },
-        "Tags": [{"Key": "team", "Value": "sea"}],
-    }
-
-
-def run(sagemaker: SageMaker, parameters: dict[str, Any]) -> dict[str, Any]:
-    sagemaker.call("CreateHyperParameterTuningJob", parameters)
-    return ended(sagemaker)
-
-
-def ended(sagemaker: SageMaker, seconds: float = 30, name: str = NAME) -> dict[str, Any]:
-    deadline = time.monotonic() + seconds
-    while True:
-        job = describe(sagemaker, name)
-        if job["HyperParameterTuningJobStatus"] in ENDED:
-            return job
-        assert time.monotonic() < deadline, job
-        time.sleep(0.02)
-
-
-def describe(sagemaker: SageMaker, name: str = NAME) -> dict[str, Any]:
-    return sagemaker.call("DescribeHyperParameterTuningJob", {"HyperParameterTuningJobName": name})
-
-
-def trials(sagemaker: SageMaker, **parameters: Any) -> list[dict[str, Any]]:
-    answer = sagemaker.call(
-        "ListTrainingJobsForHyperParameterTuningJob", {"HyperParameterTuningJobName": NAME, **parameters}
-    )
-    return answer["TrainingJobSummaries"]
+from tests.local.sagemaker.tuning import BOWL, ENDED, NAME, describe, ended, request, run, trials
 
 
 @pytest.mark.parametrize("objective_type", ["Maximize", "Minimize"])
@@ -209,77 +144,6 @@ def test_a_tuning_job_that_a_stop_of_the_service_interrupts_has_failed(start_ser
     assert "the local cloud was stopped" in job["FailureReason"]
 
 
-# Three epochs of the objective; a value below 0.5 would go on for a minute, if nobody stopped it.
-EPOCHS = json.dumps(
-    "import os, time\n"
-    "value = float(os.environ['SM_HP_X'].strip('\"'))\n"
-    "for epoch in range(3 if value >= 0.5 else 600):\n"
-    "    print(f'objective={value + epoch / 100}', flush=True)\n"
-    "    time.sleep(0.1)\n"
-)
-
-
-def in_order(*values: str, **config: Any) -> dict[str, Any]:
-    """One trial after the other, with these values of x."""
-    parameters = request(EPOCHS, parallel=1, Strategy="Grid", **config)
-    ranges = {"CategoricalParameterRanges": [{"Name": "x", "Values": list(values)}]}
-    parameters["HyperParameterTuningJobConfig"]["ParameterRanges"] = ranges
-    parameters["HyperParameterTuningJobConfig"]["ResourceLimits"] = {"MaxParallelTrainingJobs": 1}
-    return parameters
-
-
-def test_early_stopping_ends_trials_below_the_median(sagemaker):
-    job = run(sagemaker, in_order("0.9", "0.1", "0.95", TrainingJobEarlyStoppingType="Auto"))
-    good, bad, better = trials(sagemaker)
-    assert [trial["TrainingJobStatus"] for trial in (good, bad, better)] == ["Completed", "Stopped", "Completed"]
-    assert bad["ObjectiveStatus"] == "Succeeded"
-    assert bad["FinalHyperParameterTuningJobObjectiveMetric"]["Value"] < 0.2
-    assert job["HyperParameterTuningJobStatus"] == "Completed"
-    assert job["TrainingJobStatusCounters"]["Stopped"] == 1
-    assert job["ObjectiveStatusCounters"]["Succeeded"] == 3
-    assert job["BestTrainingJob"]["TunedHyperParameters"] == {"x": "0.95"}
-
-
-def test_a_target_that_is_reached_completes_the_job(sagemaker):
-    criteria = {"TargetObjectiveMetricValue": 0.7}
-    job = run(sagemaker, in_order("0.5", "0.75", "0.9", "0.95", TuningJobCompletionCriteria=criteria))
-    assert job["HyperParameterTuningJobStatus"] == "Completed"
-    assert job["TrainingJobStatusCounters"]["Completed"] == 2
-    assert job["BestTrainingJob"]["TunedHyperParameters"] == {"x": "0.75"}
-
-
-def test_trials_that_do_not_improve_by_a_hundredth_complete_the_job(sagemaker):
-    criteria = {"BestObjectiveNotImproving": {"MaxNumberOfTrainingJobsNotImproving": 3}}
-    values = ("0.5", "0.8", "0.7", "0.802", "0.6", "0.9", "0.95")
-    job = run(sagemaker, in_order(*values, TuningJobCompletionCriteria=criteria))
-    assert job["TrainingJobStatusCounters"]["Completed"] == 5
-    assert job["TuningJobCompletionDetails"] == {"NumberOfTrainingJobsObjectiveNotImproving": 3}
-    assert job["BestTrainingJob"]["TunedHyperParameters"] == {"x": "0.802"}
-
-
-def test_the_longest_runtime_ends_the_job_and_its_trials(sagemaker, monkeypatch):
-    monkeypatch.setattr("localcloud.sagemaker.tuning_run.monotonic", lambda: time.monotonic() * 60)
-    parameters = in_order("0.9", "0.1")
-    parameters["HyperParameterTuningJobConfig"]["ResourceLimits"]["MaxRuntimeInSeconds"] = 240  # 4 s here
-    job = run(sagemaker, parameters)
-    assert job["HyperParameterTuningJobStatus"] == "Completed"
-    assert [trial["TrainingJobStatus"] for trial in trials(sagemaker)] == ["Completed", "Stopped"]
-    assert job["BestTrainingJob"]["TunedHyperParameters"] == {"x": "0.9"}
-
-
-def test_hyperband_stops_trials_on_their_way(sagemaker):
-    parameters = request(EPOCHS, trials=4, parallel=1, Strategy="Hyperband", RandomSeed=3)
-    config = parameters["HyperParameterTuningJobConfig"]
-    config["StrategyConfig"] = {"HyperbandStrategyConfig": {"MinResource": 1, "MaxResource": 3}}
-    config["ParameterRanges"] = {"ContinuousParameterRanges": [{"Name": "x", "MinValue": "0", "MaxValue": "1"}]}
-    job = run(sagemaker, parameters)
-    assert job["HyperParameterTuningJobStatus"] == "Completed"
-    values = {trial["TrainingJobName"]: float(trial["TunedHyperParameters"]["x"]) for trial in trials(sagemaker)}
-    stopped = trials(sagemaker, StatusEquals="Stopped")
-    assert stopped
-    assert job["BestTrainingJob"]["TrainingJobName"] == max(values, key=values.__getitem__)
-
-
 def test_the_resources_may_stand_where_the_sdk_puts_them(sagemaker):
     wanted = request(trials=1, parallel=1)
     resources = wanted[DEFINITION].pop("ResourceConfig")
@@ -303,51 +167,6 @@ def test_each_trial_has_a_checkpoint_folder_of_its_own(sagemaker, outside):
     for trial in trials(sagemaker):
         content = outside.read(f"checkpoints/{trial['TrainingJobName']}/last").decode()
         assert content == trial["TunedHyperParameters"]["x"]
-
-
-def warm(parent: dict[str, Any], name: str, kind: str = "IdenticalDataAndAlgorithm") -> dict[str, Any]:
-    """The parent's request for another job, which begins with what it found."""
-    warm_start = {"ParentHyperParameterTuningJobs": [{"HyperParameterTuningJobName": NAME}], "WarmStartType": kind}
-    return {**copy.deepcopy(parent), "HyperParameterTuningJobName": name, "WarmStartConfig": warm_start}
-
-
-def test_a_warm_start_knows_what_the_parents_found(sagemaker):
-    parent = request(trials=6, parallel=3, Strategy="Bayesian")
-    run(sagemaker, parent)
-    found = describe(sagemaker)["BestTrainingJob"]
-    child = warm(parent, "warm")
-    child["HyperParameterTuningJobConfig"]["ResourceLimits"]["MaxNumberOfTrainingJobs"] = 1
-    sagemaker.call("CreateHyperParameterTuningJob", child)
-    job = ended(sagemaker, name="warm")
-    assert job["HyperParameterTuningJobStatus"] == "Completed"
-    assert job["WarmStartConfig"] == child["WarmStartConfig"]
-    values = [one["FinalHyperParameterTuningJobObjectiveMetric"]["Value"] for one in (found, job["BestTrainingJob"])]
-    best = job["OverallBestTrainingJob"]
-    assert best["FinalHyperParameterTuningJobObjectiveMetric"]["Value"] == max(values)
-    assert best["TuningJobName"] == (NAME if values[0] >= values[1] else "warm")
-
-
-def test_a_warm_start_that_does_not_fit_its_parent_is_refused(sagemaker):
-    parent = request(trials=1)
-    run(sagemaker, parent)
-    for path, value, message in (
-        ("TrainingJobDefinition.StaticHyperParameters.more", "1", "has 5 static and tunable hyperparameters together"),
-        ("TrainingJobDefinition.AlgorithmSpecification.TrainingImage", "tiny:2", "its training image is 123"),
-        (
-            "HyperParameterTuningJobConfig.HyperParameterTuningJobObjective.Type",
-            "Minimize",
-            "its objective is Maximize",
-        ),
-    ):
-        child = warm(parent, "warm")
-        *parents, last = path.split(".")
-        functools.reduce(dict.__getitem__, parents, child)[last] = value
-        with pytest.raises(ServiceError, match=message):
-            sagemaker.call("CreateHyperParameterTuningJob", child)
-    unknown = warm(parent, "warm")
-    unknown["WarmStartConfig"]["ParentHyperParameterTuningJobs"][0]["HyperParameterTuningJobName"] = "none"
-    with pytest.raises(ServiceError, match="can't find a tuning job with the name none"):
-        sagemaker.call("CreateHyperParameterTuningJob", unknown)
 
 
 def test_names_are_used_once(sagemaker):
