@@ -1,4 +1,4 @@
-"""A run that never was: its documents, pictures, history and log, made from a seed.
+"""A run that never was: its documents and pictures, made from a seed, and what its history and log would tell.
 
 Every document is held against its contract before it is put, so the page is drawn from what a run may really leave.
 """
@@ -8,10 +8,7 @@ import io
 import json
 import math
 import random
-import re
-from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -20,25 +17,18 @@ from PIL import Image, ImageDraw
 
 ROOT = Path(__file__).parents[2]
 BUCKET = "kelpie-123456789012-eu-west-1"
-START = datetime(2026, 11, 22, 12, tzinfo=UTC)
 CHAMPION = "0123456789ab"
 """The run whose model serves."""
 SAMPLES = 3
 """Pictures a class."""
 RULES = ("Hooks", "LossNotDecreasing", "ExplodingTensor", "VanishingGradient", "Overfit", "DeadRelu", "ClassImbalance")
-JOBS = {
-    "prepare": "PrepareDataset",
-    "train": "TrainModel",
-    "optimize": "OptimizeModel",
-    "evaluate": "EvaluateModel",
-}
 DIGITS = [f"digit-{digit}" for digit in range(10)]
 HOSTILE = "<script>alert(1)</script><img src=http://x.example/ onerror=alert(2)>&'\"\\ ${7*7} {{7*7}} ]]>"
 
 
 @dataclass
 class ExampleRun:
-    """What one run left. `put` puts it into a bucket; it answers as AWS's other clients do."""
+    """What one run left. `put` puts it into a bucket; example_services.py answers for the rest of AWS."""
 
     name: str
     classes: list[str]
@@ -75,54 +65,6 @@ class ExampleRun:
         schema = json.loads((ROOT / "contracts" / f"{contract}.schema.json").read_text())
         fastjsonschema.validate(schema, document)
         self.documents[uri or f"s3://{BUCKET}/runs/{self.run_id}/{contract}.json"] = document
-
-    # ---- Step Functions, SageMaker and CloudWatch Logs, as far as WriteReport asks them
-
-    def get_paginator(self, _operation: str) -> "ExampleRun":
-        return self
-
-    def paginate(self, **asked: Any) -> list[dict[str, Any]]:
-        jobs = [name for name in self._jobs() if asked.get("NameContains", "") in name]
-        return [{"events": list(self._events()), "TrainingJobSummaries": [{"TrainingJobName": name} for name in jobs]}]
-
-    def describe_training_job(self, TrainingJobName: str) -> dict[str, Any]:  # noqa: N803 - AWS's name
-        return {"ResourceConfig": {"InstanceCount": 1}, "BillableTimeInSeconds": self._jobs()[TrainingJobName]}
-
-    def _jobs(self) -> dict[str, int]:
-        """Return the seconds of each job whose state was entered."""
-        seconds = dict(self.path)
-        return {self.plan["names"][step]: int(seconds[state]) for step, state in JOBS.items() if state in seconds}
-
-    def describe_state_machine_for_execution(self, **_: Any) -> dict[str, str]:
-        text = (ROOT / "statemachine" / "train_and_deploy.asl.json").read_text()
-        return {"definition": re.sub(r"\$\{\w+\}", "1", text)}
-
-    def describe_log_streams(self, **_: Any) -> dict[str, Any]:
-        return {
-            "logStreams": [{"logStreamName": f"{self.plan['names']['train']}/algo-1-1795348800", "creationTime": 1}]
-            if self.log
-            else []
-        }
-
-    def get_log_events(self, **_: Any) -> dict[str, Any]:
-        return {"events": [{"message": line} for line in self.log]}
-
-    def _events(self) -> Iterator[dict[str, Any]]:
-        at = START
-        yield {"timestamp": at}
-        for state, seconds in self.path:
-            yield {"timestamp": at, "stateEnteredEventDetails": {"name": state}}
-            if state in self.retried:
-                yield {"timestamp": at, "taskScheduledEventDetails": {}}
-                yield {"timestamp": at, "taskFailedEventDetails": {"error": self.retried[state]}}
-            yield {"timestamp": at, "taskScheduledEventDetails": {}}
-            at += timedelta(seconds=seconds)
-            if state in self.failures:
-                yield {"timestamp": at, "taskFailedEventDetails": {"error": self.failures[state]}}
-            if (state, seconds) != self.path[-1]:
-                yield {"timestamp": at, "stateExitedEventDetails": {"name": state}}
-
-    # ---- Documents
 
     def _plan(self) -> dict[str, Any]:
         text = (ROOT / "contracts" / "examples" / "plan.json").read_text().replace("3f2a9c0d1e4b", self.run_id)

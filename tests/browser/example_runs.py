@@ -5,6 +5,7 @@ import sys
 from typing import Any
 
 from tests.browser.example_run import BUCKET, DIGITS, HOSTILE, ROOT, ExampleRun
+from tests.browser.example_services import ExampleServices
 
 PREPARED = [("PlanRun", 2.4), ("PrepareDataset", 41.2), ("IsDatasetPrepared", 0.0)]
 TRAINED = [
@@ -150,9 +151,8 @@ def write_report(run: ExampleRun, s3: Any) -> dict[str, str]:
         from failure import explain
     finally:
         sys.path.remove(folder)
-    written = app.report(
-        s3, run, run, run, {"execution_arn": run.execution_arn}, explain(run.failure) if run.failure else None
-    )
+    services, failure = ExampleServices(run), explain(run.failure) if run.failure else None
+    written = app.report(s3, services, services, services, {"execution_arn": run.execution_arn}, failure)
     folder = written["report"].removeprefix(f"s3://{BUCKET}/").rpartition("/")[0]
     listed = s3.list_objects_v2(Bucket=BUCKET, Prefix=folder)["Contents"]
     names = [entry["Key"] for entry in listed if entry["Key"].endswith(".html")]
