@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,10 +22,8 @@ from history import Training
 from options import OptionsError
 from profiler import Profiler
 from source import read_image
+from train_options import Options
 from work import Model, Work
-
-if TYPE_CHECKING:
-    from train import Options
 
 
 @contextmanager

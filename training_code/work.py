@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,9 +19,7 @@ from pictures import scaled_pictures, squares
 from precision import choose_device, training_dtype
 from recipe import Phase, class_weights
 from torch import nn
-
-if TYPE_CHECKING:
-    from train import Options
+from train_options import Options
 
 BALANCED_RATIO = 2.0  # of the largest class to the smallest, up to which all count alike
 PICTURE_SHARE = 1.15  # of the side that serving sees: what augmentation cuts from is not enlarged much
