@@ -7,7 +7,8 @@ brings them, and makes `import smdebug` work:
   ten times as fast by protobuf's C implementation as by the one in Python, which alone takes the generated code itself;
 - pyinstrument and distutils, which a profiler of its own imports that no PyTorch since 2.0 has, and its configuration;
 - ndarray.tostring, which numpy 2.3 has no more.
-It also makes smdebug's writing about half as long.
+It also makes smdebug's writing about half as long, and its import: readers of that profiler's metrics stay out, and
+with them pandas.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ MESSAGES = (
     *("attr_value", "node_def", "versions", "graph"),
 )
 """Its files of messages, each after those that it imports."""
+READERS = ("LocalSystemMetricsReader", "S3SystemMetricsReader", "S3NumpySystemMetricsReader", "ProfilerSystemEvents")
 
 
 def provide() -> None:
@@ -45,9 +47,12 @@ def provide() -> None:
     for name, members in (
         ("pyinstrument", {"Profiler": None}),
         ("pyinstrument.renderers", {"JSONRenderer": None}),
+        ("distutils", {}),
         ("distutils.util", {"strtobool": _strtobool}),
     ):
-        _stand_in(name, members)
+        if not _is_there(name):
+            _stand_in(name, members)
+    _stand_in("smdebug.profiler.system_metrics_reader", dict.fromkeys(READERS))
     with zipfile.ZipFile(WHEEL) as wheel:
         for name in MESSAGES:
             _build_messages(f"{PROTOCOL}.{name}_pb2", wheel.read(f"{PROTOCOL.replace('.', '/')}/{name}_pb2.py"))
@@ -78,15 +83,18 @@ def _build_messages(module_name: str, source: bytes) -> None:
     setattr(importlib.import_module(PROTOCOL), module_name.rpartition(".")[2], module)
 
 
-def _stand_in(name: str, members: dict[str, Any]) -> None:
+def _is_there(name: str) -> bool:
     try:
         importlib.import_module(name)
     except ImportError:
-        module = types.ModuleType(name)
-        module.__dict__.update(members)
-        package = name.partition(".")[0]
-        sys.modules.setdefault(package, types.ModuleType(package))
-        sys.modules[name] = module
+        return False
+    return True
+
+
+def _stand_in(name: str, members: dict[str, Any]) -> None:
+    module = types.ModuleType(name)
+    module.__dict__.update(members)
+    sys.modules[name] = module
 
 
 def _strtobool(text: str) -> int:
