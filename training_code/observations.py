@@ -194,11 +194,11 @@ class Inputs:
         if self._counts is not None and self._right is not None:
             found |= {LABEL_COUNTS: self._counts.clone(), RIGHT_COUNTS: self._right.clone()}
         if self._latest is not None and self._latest.dim() == 4:
-            channels = self._latest.float().transpose(0, 1).flatten(1)
+            channels = [channel.float().flatten() for channel in self._latest.unbind(1)]  # along them is a slow way
             found |= {
-                CHANNEL_MEAN: channels.mean(1),
-                CHANNEL_MIN: channels.amin(1),
-                CHANNEL_MAX: channels.amax(1),
+                CHANNEL_MEAN: torch.stack([channel.mean() for channel in channels]),
+                CHANNEL_MIN: torch.stack([channel.amin() for channel in channels]),
+                CHANNEL_MAX: torch.stack([channel.amax() for channel in channels]),
             }
         return found
 
