@@ -1,25 +1,34 @@
-"""What the debugger and the profiler cost: trainings under hooks and rules, and under the profiler, against plain ones.
+"""What the debugger and the profiler cost: a training under hooks and rules, or the profiler, against a plain one.
 
-    python -m benchmarks.debugger_cost [--pairs 2] [--kinds debugger profiler]
+    python -m benchmarks.debugger_cost [--pairs 2] [--kinds debugger profiler plain] [--turn_steps 4]
 
 Run it with the Python of the jobs' environment (`benchmarks/photographs.py` says how to find it). By default ResNet-18
 from scratch on 1,258 images of 64 px, 8 epochs; `--image_size_px 24 --epochs 6` is the demo's training, a short one.
 The images are generated and lie in memory: steps wait for nothing, so that every share is the largest that it can be.
-Kinds alternate within one process; set-up, rules, the final flush and writing the documents count; importing smdebug,
-once a job, does not. Prints one JSON document: seconds of each kind, by the wall and of the processors (which hold
-where a machine is shared), the median ratio to the plain training of the same pair, and each collection's saves.
+
+The machine is not the same from one minute to the next, by more than what is to be measured. So both trainings of a
+pair go on side by side, one at a time, four steps each: what drifts is the same for both. Each pair has a process of
+its own. What is measured is all of a job's: importing smdebug, set-up, rules, the final flush, writing the documents.
+Only the profiler's thread, 1.4 milliseconds a second, runs on during the plain one's turns and counts for both.
+A pair of two plain trainings (`plain`) tells the error. Prints one JSON document: seconds of each training of each
+pair, by the wall and of the processors, the ratio of each pair, their mean with the standard error, and each
+collection's saves.
 """
 
 import argparse
 import contextlib
 import io
 import json
+import math
+import multiprocessing
 import os
 import statistics
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +39,6 @@ from torch import nn
 sys.path.insert(0, str(Path(__file__).parents[1] / "training_code"))
 
 from batches import FeatureBatches
-from debugger import create_trial, modes
 from debugging import start_debugging
 from engine import NoObserver, Observer, Surroundings, fit
 from network import build_network
@@ -39,6 +47,7 @@ from profiler import Profiler
 from recipe import Phase
 
 CLASSES = 10
+COLLECTIONS = ("losses", "scalars", "weights", "biases", "gradients", "updates", "activations", "activity", "inputs")
 
 
 def main() -> None:
@@ -49,37 +58,98 @@ def main() -> None:
     parser.add_argument("--batch_size", type=int, default=64)
     parser.add_argument("--epochs", type=int, default=8)
     parser.add_argument("--pairs", type=int, default=2)
-    parser.add_argument("--kinds", nargs="+", choices=("debugger", "profiler"), default=["debugger", "profiler"])
+    parser.add_argument("--turn_steps", type=int, default=4)
+    parser.add_argument("--kinds", nargs="+", choices=WATCHED, default=["debugger", "profiler"])
     parser.add_argument("--threads", type=int, default=2)
     given = parser.parse_args()
+    measured = {}
+    for kind in given.kinds:
+        pairs = []
+        for number in range(given.pairs):
+            context = multiprocessing.get_context("spawn")
+            with ProcessPoolExecutor(1, context) as process, tempfile.TemporaryDirectory() as folder:
+                pairs.append(process.submit(measure_pair, given, kind, number, Path(folder)).result())
+        measured[kind] = {"pairs": pairs, **summary(pairs, "wall"), **summary(pairs, "cpu")}
+    print(json.dumps(measured, indent=2))
+
+
+def measure_pair(given: argparse.Namespace, kind: str, number: int, folder: Path) -> dict[str, Any]:
+    """Return the seconds of a watched and of a plain training that take turns; every other pair, plain goes first."""
     torch.set_num_threads(given.threads)
-    with tempfile.TemporaryDirectory() as folder:
-        print(json.dumps(measure(given, Path(folder)), indent=2))
+    with contextlib.redirect_stdout(io.StringIO()):
+        warm_up = argparse.Namespace(**{**vars(given), "images": 2 * given.batch_size, "epochs": 1})
+        train(warm_up, NoObserver())  # what PyTorch does once a process is neither's
+        watched, plain = Turns(given.turn_steps), Turns(given.turn_steps)
+        watched.other, plain.other = plain, watched
+        work = (watched, lambda: WATCHED[kind](given, folder, watched)), (plain, lambda: train(given, Taking(plain)))
+        threads = [threading.Thread(target=turns.run, args=(todo,)) for turns, todo in work]
+        for thread in threads:
+            thread.start()
+        (plain if number % 2 else watched).begin.release()
+        for thread in threads:
+            thread.join()
+    found: dict[str, Any] = {}
+    for unit in ("wall", "cpu"):
+        seconds = getattr(watched, unit), getattr(plain, unit)
+        found[unit] = {kind: round(seconds[0], 3), "beside": round(seconds[1], 3), "ratio": seconds[0] / seconds[1]}
+    return found | ({"saves": saves(folder / "smdebug")} if kind == "debugger" else {})
 
 
-def measure(given: argparse.Namespace, folder: Path) -> dict[str, Any]:
-    """Return every kind's seconds, their ratios to the plain ones', and the saves of the last debugged training."""
-    kinds: dict[str, Callable[[Path], None]] = {
-        "plain": lambda _: train(given, NoObserver()),
-        "debugger": lambda output: debugged(given, output),
-        "profiler": lambda output: profiled(given, output),
-    }
-    kinds = {kind: kinds[kind] for kind in ("plain", *given.kinds)}
-    wall: dict[str, list[float]] = {kind: [] for kind in kinds}
-    cpu: dict[str, list[float]] = {kind: [] for kind in kinds}
-    for pair in range(given.pairs):
-        # The machine is not the same from minute to minute: every other pair is in the opposite order.
-        for kind in list(kinds) if pair % 2 else reversed(kinds):
-            started, cpu_started = time.perf_counter(), time.process_time()
-            with contextlib.redirect_stdout(io.StringIO()):
-                kinds[kind](folder / f"{kind}-{pair}")
-            wall[kind].append(round(time.perf_counter() - started, 3))
-            cpu[kind].append(round(time.process_time() - cpu_started, 3))
-    measured = {"wall_seconds": wall, "cpu_seconds": cpu, "ratio": ratios(wall), "cpu_ratio": ratios(cpu)}
-    return measured | ({"saves": saves(folder / "debugger-0" / "smdebug")} if "debugger" in kinds else {})
+class Turns:
+    """The turns of one of two trainings, and the seconds that they took."""
+
+    other: "Turns"
+
+    def __init__(self, steps: int):
+        """steps: of a turn."""
+        self.begin = threading.Semaphore(0)
+        self.wall = self.cpu = 0.0
+        self._steps, self._done = steps, 0
+        self._over = False
+
+    def run(self, work: Callable[[], None]) -> None:
+        """Do the work, turn by turn."""
+        self._wait()
+        try:
+            work()
+        finally:
+            self._over = True
+            self._count()
+            self.other.begin.release()
+
+    def stepped(self) -> None:
+        """End a step, and the turn if it was its last."""
+        self._done += 1
+        if self._done % self._steps == 0 and not self.other._over:
+            self._count()
+            self.other.begin.release()
+            self._wait()
+
+    def _wait(self) -> None:
+        self.begin.acquire()
+        self._started = time.perf_counter(), time.process_time()
+
+    def _count(self) -> None:
+        self.wall += time.perf_counter() - self._started[0]
+        self.cpu += time.process_time() - self._started[1]
 
 
-def train(given: argparse.Namespace, observer: Observer) -> None:
+class Taking:
+    """An observer that ends a training's turns, and passes on what it hears."""
+
+    def __init__(self, turns: Turns, inner: Observer | None = None):
+        self._turns, self._inner = turns, inner or NoObserver()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+    def step(self, loss: float, accuracy: float, learning_rate: float) -> None:
+        """End a step."""
+        self._inner.step(loss, accuracy, learning_rate)
+        self._turns.stepped()
+
+
+def train(given: argparse.Namespace, observer: Any) -> None:
     """Train with the product's own loop."""
     generator = torch.Generator().manual_seed(0)
     side = given.image_size_px
@@ -95,37 +165,44 @@ def train(given: argparse.Namespace, observer: Observer) -> None:
     fit(network, nn.CrossEntropyLoss(), batches, phase, groups, 0, Surroundings(observer=observer))
 
 
-def debugged(given: argparse.Namespace, output: Path) -> None:
+def debugged(given: argparse.Namespace, output: Path, turns: Turns) -> None:
     """Train under hooks and rules, as the final training does by default."""
     debugging = start_debugging(True, [output], 0)
-    train(given, debugging)
+    train(given, Taking(turns, debugging))
     debugging.write_findings()
 
 
-def profiled(given: argparse.Namespace, output: Path) -> None:
-    """Train under the profiler, as the final training does by default."""
+def profiled(given: argparse.Namespace, output: Path, turns: Turns) -> None:
+    """Train under the profiler, as the final training does by default: told of a step before its turn is over."""
     profiler = Profiler(NoObserver())
-    train(given, profiler)
+    train(given, Taking(turns, profiler))
     profiler.write_profile([output])
 
 
-def ratios(seconds: dict[str, list[float]]) -> dict[str, float]:
-    """Return the median over the pairs of each kind's seconds by the plain training's beside it."""
-    return {
-        kind: round(statistics.median(a / b for a, b in zip(seconds[kind], seconds["plain"], strict=True)), 4)
-        for kind in seconds.keys() - {"plain"}
-    }
+WATCHED: dict[str, Callable[[argparse.Namespace, Path, Turns], None]] = {
+    "debugger": debugged,
+    "profiler": profiled,
+    "plain": lambda given, _, turns: train(given, Taking(turns)),
+}
+
+
+def summary(pairs: list[dict[str, Any]], unit: str) -> dict[str, Any]:
+    """Return the mean of the pairs' ratios and its standard error, None of one pair."""
+    ratios = [pair[unit]["ratio"] for pair in pairs]
+    error = statistics.stdev(ratios) / math.sqrt(len(ratios)) if len(ratios) > 1 else None
+    return {f"{unit}_ratio": round(statistics.mean(ratios), 4), f"{unit}_error": error and round(error, 4)}
 
 
 def saves(tensors: Path) -> dict[str, int]:
     """Return in how many training steps each collection was saved."""
+    from debugger import create_trial, modes  # not before: importing smdebug is part of what is measured
+
     trial = create_trial(str(tensors))
-    names = ("losses", "scalars", "weights", "biases", "gradients", "updates", "activations", "activity", "inputs")
     return {
         name: len(
             {step for one in trial.tensor_names(collection=name) for step in trial.tensor(one).steps(modes.TRAIN)}
         )
-        for name in names
+        for name in COLLECTIONS
     }
 
 
