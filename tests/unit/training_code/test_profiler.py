@@ -9,8 +9,9 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import psutil
 import pytest
 import torch
 from documents import read_document
@@ -32,9 +33,29 @@ class Waiting(Pictures):
             yield batch
 
 
-def profiled(folder: Path, pictures: Pictures | None = None) -> dict[str, Any]:
-    profiler = Profiler(NoObserver(), sample_seconds=0.05)
-    train(profiler, make_network(), pictures or Pictures(), epochs=2)
+class Stalling(Pictures):
+    """A loader that stalls at every 40th batch."""
+
+    served = 0
+
+    def train(self, batches: Sequence[Sequence[int]], *_: Any) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        for batch in super().train(batches):
+            self.served += 1
+            if not self.served % 40:
+                time.sleep(0.1)
+            yield batch
+
+
+def profiled(
+    folder: Path,
+    pictures: Pictures | None = None,
+    *,
+    epochs: int = 2,
+    batch_size: int = 32,
+    sample_seconds: float = 0.05,
+) -> dict[str, Any]:
+    profiler = Profiler(NoObserver(), sample_seconds=sample_seconds)
+    train(profiler, make_network(), pictures or Pictures(), epochs=epochs, batch_size=batch_size)
     folders = [folder / "output", folder]  # as in a job: beside the model, and with the checkpoints
     profiler.write_profile(folders)
     documents = [read_document(one / "profile.json", "profile") for one in folders]
@@ -72,6 +93,39 @@ def test_the_window_does_without_the_compiler_that_torch_profiler_imports(profil
 
 def test_a_loader_that_is_waited_for_is_found(tmp_path: Path) -> None:
     assert found(profiled(tmp_path, Waiting())["findings"]) == {"Dataloader"}
+
+
+def test_steps_that_take_far_longer_than_the_others_are_found(tmp_path: Path) -> None:
+    assert found(profiled(tmp_path / "fault", Stalling(), epochs=25)["findings"]) == {"StepOutlier"}
+    assert found(profiled(tmp_path / "healthy", epochs=25)["findings"]) == set()
+
+
+class Processors(NamedTuple):
+    """Two processors that only this process uses, as psutil tells of a machine's: others' work is left out."""
+
+    user: float
+    idle: float
+
+
+def two_processors() -> Processors:
+    used = time.process_time()
+    return Processors(used, 2 * time.perf_counter() - used)
+
+
+@pytest.mark.parametrize(("batch_size", "epochs", "expected"), [(4, 25, {"BatchSize"}), (640, 1200, set())])
+def test_a_batch_too_small_for_two_processors_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, batch_size: int, epochs: int, expected: set[str]
+) -> None:
+    threads = torch.get_num_threads()
+    monkeypatch.setattr(psutil, "cpu_times", two_processors)
+    torch.set_num_threads(2)
+    try:
+        profile = profiled(tmp_path, batch_size=batch_size, epochs=epochs, sample_seconds=0.004)
+    finally:
+        torch.set_num_threads(threads)
+    judged = next(one for one in profile["findings"] if one["rule"] == "BatchSize")
+    assert "Too few samples" not in judged["message"]
+    assert found(profile["findings"]) == expected
 
 
 HEALTHY = {"cpu_percent": 95.0, "io_wait_percent": 1.0, "gpu_percent": 90.0, "gpu_memory_percent": 80.0}
