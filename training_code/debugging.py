@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,12 +31,17 @@ class TrainingHopeless(TrainingDoomed):
 
 
 def start_debugging(
-    enabled: bool, folders: Sequence[Path], save_interval_steps: int, stopping: Collection[str] = ()
+    enabled: bool,
+    folders: Sequence[Path],
+    save_interval_steps: int,
+    stopping: Collection[str] = (),
+    before_exit: Callable[[], None] = lambda: None,
 ) -> Debugging | NoDebugging:
     """Return what watches a training and judges it. findings.json goes to each folder; tensors go to the last, unless
     debughookconfig.json says where else.
 
-    stopping: rules for whose issues a training is stopped. No folders: nothing is watched and nothing written, as in
+    stopping: rules for whose issues a training is stopped. before_exit: what else is to be done where that is by ending
+    the process, from a thread, as the training hangs. No folders: nothing is watched and nothing written, as in
     all processes of a distributed training but the first; their weights are the same.
     """
     if not enabled or not folders:
@@ -46,9 +51,11 @@ def start_debugging(
         from rules.review import Review
 
         hooks = Hooks(folders[-1], save_interval_steps, debug_hook_configuration())
-        return Debugging(folders, hooks, Review(hooks.trial), None, stopping)
+        return Debugging(folders, hooks, Review(hooks.trial), None, stopping, before_exit)
     except Exception as error:  # noqa: BLE001 - whatever smdebug raises is the finding
-        return Debugging(folders, None, None, f"the hooks could not be set up: {type(error).__name__}: {error}", ())
+        return Debugging(
+            folders, None, None, f"the hooks could not be set up: {type(error).__name__}: {error}", (), before_exit
+        )
 
 
 class NoDebugging(NoObserver):
@@ -75,11 +82,13 @@ class Debugging(NoObserver):
         review: Review | None,
         trouble: str | None,
         stopping: Collection[str],
+        before_exit: Callable[[], None],
     ):
         self._folders = folders
         self._hooks, self._review = hooks, review
         self._trouble = trouble
         self._stopping = frozenset(stopping)
+        self._before_exit = before_exit
         self._curves = Curves()
         self._over = threading.Event()
         if review:
@@ -172,6 +181,7 @@ class Debugging(NoObserver):
                 stalled = TrainingHopeless(finding["rule"], finding["step"] or 0, finding["message"])
                 write_findings(self._concluded(stalled if stops else None), self._folders)
                 if stops:
+                    self._before_exit()
                     fail_at_once(stalled)
                 return
 

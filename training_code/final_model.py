@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import platform
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -28,23 +27,33 @@ from work import Model, Work
 
 @contextmanager
 def watched(options: Options) -> Iterator[Observer]:
-    """Watch a final training, all its phases; leave findings.json and profile.json whatever it comes to."""
+    """Watch a final training, all its phases; leave findings.json and profile.json whatever it comes to.
+
+    SIGTERM, out of memory, data that cannot be read: what was found until then is left too. A training that is taken up
+    again writes its own.
+    """
     given = (options.output_data_dir, options.checkpoint_dir)
     folders = [folder for folder in given if folder]
     stopping = options.debugger_stop_on.split(",")
-    debugging = start_debugging(options.debugger, folders, options.debugger_save_interval_steps, stopping)
-    profiler = Profiler(debugging, options.profiler_window_steps) if options.profiler else None
-    doomed = None
-    try:
-        yield profiler or debugging
-    except TrainingDoomed as error:
-        doomed = error
-        raise
-    finally:
+
+    def leave_profile() -> None:
         if profiler:
             profiler.write_profile(folders)
-        if doomed or sys.exception() is None:
-            debugging.write_findings(doomed)
+
+    interval = options.debugger_save_interval_steps
+    debugging = start_debugging(options.debugger, folders, interval, stopping, before_exit=leave_profile)
+    profiler = Profiler(debugging, options.profiler_window_steps) if options.profiler else None
+    try:
+        yield profiler or debugging
+    except BaseException as ended:
+        leave_profile()
+        try:
+            debugging.write_findings(ended if isinstance(ended, TrainingDoomed) else None)
+        except Exception as trouble:  # noqa: BLE001 - why the training ended is what matters
+            print(f"debugger: no findings: {type(trouble).__name__}: {trouble}", flush=True)
+        raise
+    leave_profile()
+    debugging.write_findings()
 
 
 def leave_model(options: Options, manifest: dict[str, Any], work: Work, training: Training) -> None:

@@ -129,7 +129,7 @@ class Profiler(NoObserver):
             handle.remove()
         seconds = time.perf_counter() - self._started
         utilisation = self._machine.stop()
-        window = self._window.leave(folders) if self._window else None
+        window = self._window.leave(folders) if self._window and self._window.can_end else None
         totals = {name: sum(step[name] for step in self._steps) for name in PHASES}
         totals["evaluation"] = self._evaluation
         totals["other"] = max(0.0, seconds - sum(totals.values()))
@@ -204,9 +204,16 @@ class _Window:
         self._profile: Any = torch.autograd.profiler.profile(use_device=device)
         self._running = ExitStack()
         self._running.enter_context(self._profile)
+        self._thread: int | None = threading.get_ident()
+
+    @property
+    def can_end(self) -> bool:
+        """Whether it has ended, or can be: by the thread that began it, as PyTorch crashes in others."""
+        return self._thread in (None, threading.get_ident())
 
     def stop(self) -> None:
         self._running.close()
+        self._thread = None
 
     def leave(self, folders: Sequence[Path]) -> dict[str, Any]:
         """Write the trace to each folder, and return the hottest operators."""
