@@ -171,6 +171,8 @@ def options_of(script):
 def _trees(script):
     tree = ast.parse((TRAINING_CODE / script).read_text())
     yield tree
+    if any(isinstance(node, ast.ImportFrom) and node.module == "train_options" for node in tree.body):
+        yield from _trees("train_options.py")
     imported = [node for node in tree.body if isinstance(node, ast.ImportFrom) and node.module == "options"]
     names = {alias.name for node in imported for alias in node.names}
     shared = ast.parse((TRAINING_CODE / "options.py").read_text())
