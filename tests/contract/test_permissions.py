@@ -274,9 +274,9 @@ def test_network_interfaces_are_granted_where_a_vpc_is_asked_for_and_only_there(
     services = {"FunctionNetworkPolicy": "lambda.amazonaws.com", "JobNetworkPolicy": "sagemaker.amazonaws.com"}
     for name, resource in resources.items():
         if resource["Type"] == "AWS::IAM::Role":
-            attached = {"Fn::If": ["UsesVpc", [{"Ref": policy}], {"Ref": "AWS::NoValue"}]}
+            attached = {"Fn::If": ["UsesVpc", {"Ref": policy}, {"Ref": "AWS::NoValue"}]}
             (trust,) = resource["Properties"]["AssumeRolePolicyDocument"]["Statement"]
-            has_it = resource["Properties"].get("ManagedPolicyArns") == attached
+            has_it = attached in resource["Properties"].get("ManagedPolicyArns", [])
             assert has_it == (trust["Principal"]["Service"] == services[policy]), name
 
 
@@ -295,12 +295,18 @@ def test_the_function_that_deletes_may_do_so_only_where_the_stack_was_told_to(re
         assert statement.get("Sid") == "WriteLogs" or statement["Fn::If"][0] == "DeletesData"
 
 
-def test_every_function_may_send_its_traces(resources):
-    policy = resources["TracingPolicy"]["Properties"]
-    functions = {name for name, item in resources.items() if item["Type"] == "AWS::Serverless::Function"}
-    assert {f"{role['Ref'].removesuffix('Role')}Function" for role in policy["Roles"]} == functions
-    (statement,) = policy["PolicyDocument"]["Statement"]
-    assert set(statement["Action"]) < TRACING
+def test_every_function_that_traces_may_do_so_by_its_role_alone(template, resources):
+    """A policy that names its roles is made after them, which no function waits for: Lambda refused now and then."""
+    assert template["Globals"]["Function"]["Tracing"] == "Active"
+    functions = [item for item in resources.values() if item["Type"] == "AWS::Serverless::Function"]
+    for function in functions:
+        role, _ = function["Properties"]["Role"]["Fn::GetAtt"]
+        assert {"Ref": "TracingPolicy"} in resources[role]["Properties"]["ManagedPolicyArns"], role
+    policy = resources["TracingPolicy"]
+    assert policy["Type"] == "AWS::IAM::ManagedPolicy"
+    assert "Roles" not in policy["Properties"]
+    (statement,) = policy["Properties"]["PolicyDocument"]["Statement"]
+    assert set(statement["Action"]) == {"xray:PutTraceSegments", "xray:PutTelemetryRecords"}
 
 
 def test_roles_are_passed_to_sagemaker_only(resources):
