@@ -97,7 +97,8 @@ def _describe(
     options: Options, manifest: dict[str, Any], model: Model, training: Training, calibration: Calibration
 ) -> dict[str, Any]:
     best = training.best
-    tuned = ("learning_rate", "eps", "weight_decay", "batch_size", "epochs", "seed", "mode", "weights")
+    rates = ("learning_rate", "learning_rate_scale")
+    given = (*rates, "eps", "weight_decay", "batch_size", "epochs", "seed", "mode", "weights")
     return {
         "version": 1,
         "run_id": options.run_id,
@@ -108,7 +109,7 @@ def _describe(
         "preprocessing": model.preprocessing,
         "temperature": calibration.temperature,
         "confidence_threshold": calibration.confidence_threshold,
-        "hyperparameters": {name: getattr(options, name) for name in tuned},
+        "hyperparameters": {name: getattr(options, name) for name in given},
         "metrics": {
             "valid_accuracy": best.valid_accuracy,
             "valid_loss": best.valid_loss,

@@ -9,7 +9,7 @@ brought on photographs, and what was tried and left out.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 FINE_TUNE_SHARE = 0.1  # of the tuned rate: after the head has learnt, nothing should move as fast again
@@ -114,6 +114,14 @@ def fine_tune_phase(tuned: Tuned, epochs: int, patience: int, image_size_px: int
             "batch_size": f"the tuned one, at most {FINE_TUNE_BATCH}",
         },
     )
+
+
+def scaled(phase: Phase, scale: float) -> Phase:
+    """Return a phase at so many times its learning rate, whatever bounds that was held to: another try at it."""
+    if scale == 1:
+        return phase
+    rule = f"{phase.rules.get('learning_rate', 'learning_rate')}, times learning_rate_scale {scale:g}"
+    return replace(phase, learning_rate=phase.learning_rate * scale, rules={**phase.rules, "learning_rate": rule})
 
 
 def sizes(epochs: int, image_size_px: int) -> tuple[int, ...]:

@@ -34,7 +34,7 @@ from engine import NoObserver, Observer, Surroundings, TrainingStopped, fit
 from history import Training, final_line, write_history
 from job import check_instances, run
 from options import OptionsError
-from recipe import Phase, Tuned, fine_tune_phase, head_phase, values_of, whole_phase
+from recipe import Phase, Tuned, fine_tune_phase, head_phase, scaled, values_of, whole_phase
 from train_options import Options, read_options
 from work import Work, criterion_of, describe_decisions, fine_tuning, on_features, on_images
 
@@ -74,6 +74,7 @@ def _train(options: Options, manifest: dict[str, Any], processes: Processes, sto
         ]
     else:
         phases = [head_phase(tuned, options.epochs, patience)]
+    phases = [scaled(phase, options.learning_rate_scale) for phase in phases]
     smallest = min(phase.batch_size for phase in phases)
     if smallest < processes.number:
         raise OptionsError(
@@ -141,7 +142,7 @@ def _checkpoints(options: Options, manifest: dict[str, Any], phase: Phase) -> Ch
     if options.stage != "final" or options.checkpoint_dir is None:
         return None
     names = ("architecture", "mode", "weights", "hidden_units", "dropout", "image_size_px", "fit", "unfreeze", "seed")
-    also = ("augmentation", "mirror", "class_weights", "head_epochs", "learning_rate")
+    also = ("augmentation", "mirror", "class_weights", "head_epochs", "learning_rate", "learning_rate_scale")
     described = {name: value for name, value in asdict(phase).items() if name != "rules"}
     described["sizes_px"] = list(phase.sizes_px)
     identity = {"data": manifest["digest"], **described, **{name: getattr(options, name) for name in (*names, *also)}}

@@ -30,6 +30,7 @@ class Options:
     hidden_units: int
     dropout: float
     learning_rate: float
+    learning_rate_scale: float
     eps: float
     weight_decay: float
     batch_size: int
@@ -75,6 +76,12 @@ def read_options(arguments: list[str] | None, description: str | None = None) ->
     parser.add_argument("--hidden_units", type=number(int, 1, 8192), default=256, help="of the head (default: 256)")
     parser.add_argument("--dropout", type=number(float, 0, 0.95), default=0.0, help="in the head (default: 0)")
     parser.add_argument("--learning_rate", type=number(float, 0, 1000, above=True), default=1e-3, help="AdamW's (1e-3)")
+    parser.add_argument(
+        "--learning_rate_scale",
+        type=number(float, 0, above=True),
+        default=1.0,
+        help="multiplies the learning rate of every phase, after all rules (default: 1)",
+    )
     parser.add_argument("--eps", type=number(float, 0, 1, above=True), default=1e-8, help="AdamW's (default: 1e-8)")
     parser.add_argument("--weight_decay", type=number(float, 0, 100), default=1e-2, help="AdamW's (default: 1e-2)")
     parser.add_argument("--batch_size", type=number(int, 1, 8192), default=64, help="images a step (default: 64)")

@@ -227,6 +227,7 @@ def _hyperparameters(
                 "head_epochs": tuning["epochs"],
                 "unfreeze": final["unfreeze"],
                 "mirror": final["mirror"],
+                "learning_rate_scale": 1,
                 "early_stopping_epochs": final["early_stopping_epochs"],
                 "tuned": ",".join(sorted(tuning["ranges"])),
                 "debugger": run_input["debugger"]["enabled"],

@@ -13,7 +13,7 @@ CONDEMNING = ("stop", "lower_learning_rate", "raise_learning_rate")
 """After the last attempt an issue with one of these stops the run: the weights are worth nothing. One that asks for
 more regularisation, or for fewer layers, is told, and the gate decides."""
 LESS_UNFROZEN = {"all": "last_stage", "last_stage": "head"}
-HIGHEST_LEARNING_RATE, HIGHEST_WEIGHT_DECAY, HIGHEST_DROPOUT = 1000.0, 100.0, 0.95
+HIGHEST_WEIGHT_DECAY, HIGHEST_DROPOUT = 100.0, 0.95
 """Of train.py's options."""
 
 
@@ -88,10 +88,12 @@ def change(action: str, values: dict[str, str], changes: dict[str, Any]) -> tupl
         }
     else:
         factor = changes["learning_rate_factor"]
-        rate = float(values["learning_rate"]) * (factor if action == "raise_learning_rate" else 1 / factor)
-        texts = {"learning_rate": f"{min(rate, HIGHEST_LEARNING_RATE):.6g}"}
+        # Not learning_rate, of which fine-tuning takes a share within bounds.
+        scale = float(values["learning_rate_scale"]) * (factor if action == "raise_learning_rate" else 1 / factor)
+        texts = {"learning_rate_scale": f"{scale:.6g}"}
     said = " and ".join(f"{name} {text} (was {_short(values[name])})" for name, text in texts.items())
-    return texts, f"with {said}"
+    of_all = ", which multiplies the learning rate of every phase" if "learning_rate_scale" in texts else ""
+    return texts, f"with {said}{of_all}"
 
 
 def _short(value: str) -> str:

@@ -106,7 +106,7 @@ def misleading(stack: Stack, picture: Callable[[str, int], bytes]) -> str:
 def put_dataset(stack: Stack, picture: Callable[[str, int], bytes], taught: dict[str, str], mistakes: int) -> str:
     """taught: from what an image shows to what it is called, except in test/."""
     s3, bucket, prefix = stack.client("s3"), stack.outputs["Bucket"], f"datasets/tests-{os.urandom(4).hex()}"
-    model = {"mistakes": mistakes, "serves": "right", "explodes": 0}
+    model = {"mistakes": mistakes, "serves": "right", "explodes_above": 1}
     s3.put_object(Bucket=bucket, Key=f"{prefix}/.model.json", Body=json.dumps(model).encode())
     for label in LABELS:
         number = 0

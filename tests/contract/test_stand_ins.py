@@ -22,7 +22,7 @@ def folder(tmp_path):
             image = tmp_path / "dataset" / split / label / f"{number}.png"
             image.parent.mkdir(parents=True, exist_ok=True)
             image.write_text(f"{split} {label} {number}")
-    (tmp_path / "dataset" / ".model.json").write_text('{"mistakes": 1, "serves": "right", "explodes": 0}')
+    (tmp_path / "dataset" / ".model.json").write_text('{"mistakes": 1, "serves": "right", "explodes_above": 1}')
     return tmp_path
 
 

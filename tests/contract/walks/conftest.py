@@ -180,7 +180,7 @@ RETRAIN = {"attempt": 2, "job": "k9-0123-train-2", "checkpoints": "s3://b/runs/0
 
 def retrain(state):
     """What a review says that asks for another training, and what the next one says."""
-    following = {**RETRAIN, "hyperparameters": {"learning_rate": "0.000123"}}
+    following = {**RETRAIN, "hyperparameters": {"learning_rate_scale": "0.1"}}
     asks = {"verdict": "retrain", "reason": "r", "attempts": [{"attempt": 1}], "next": following}
     accepts = {"verdict": "accept", "reason": "fine", "attempts": [{"attempt": 1}, {"attempt": 2}], "next": None}
     if state == "ReviewFailedTraining":

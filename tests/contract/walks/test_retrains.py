@@ -16,7 +16,7 @@ def test_another_training_has_a_name_and_checkpoints_of_its_own(walk, results, p
     one, other = run.requests["TrainModel"]
     assert (one["TrainingJobName"], other["TrainingJobName"]) == (plan["names"]["train"], RETRAIN["job"])
     assert other["CheckpointConfig"]["S3Uri"] == RETRAIN["checkpoints"] != one["CheckpointConfig"]["S3Uri"]
-    assert other["HyperParameters"]["learning_rate"] == "0.000123"
+    assert other["HyperParameters"]["learning_rate_scale"] == "0.1"
     assert [review["Payload"]["attempts"] for review in run.requests["ReviewDebugger"]][-1] == [{"attempt": 1}]
     assert run.output["attempts"] == [{"attempt": 1}, {"attempt": 2}]
 
@@ -42,7 +42,7 @@ def test_a_redriven_run_trains_again_under_a_name_that_no_job_has(redriven, resu
     steering = load_function_module("review_debugger", "steering")
     training = steering.Attempt(**again(results).requests["ReviewDebugger"][0]["Payload"]["training"])
     asks, accepts = retrain("ReviewDebugger")["ReviewDebugger"]
-    asks["Payload"]["next"] = vars(steering._next(training, {"learning_rate": "0.000123"}))
+    asks["Payload"]["next"] = vars(steering._next(training, {"learning_rate_scale": "0.1"}))
     run = again({**results, "ReviewDebugger": [asks, accepts]})
     assert run.status == "SUCCEEDED"
     assert [request["TrainingJobName"][-8:] for request in run.requests["TrainModel"]] == [

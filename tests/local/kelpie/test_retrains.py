@@ -37,7 +37,7 @@ def test_a_training_that_explodes_is_trained_again_at_a_lower_rate_and_deployed(
     first, second = review_of(session, outputs, document)["attempts"]
     assert (first["verdict"], second["verdict"]) == ("retrain", "accept")
     assert "WeightUpdateRatio" in first["reason"]
-    assert float(second["hyperparameters"]["learning_rate"]) < 0.02
+    assert second["hyperparameters"]["learning_rate_scale"] == "0.001"
     mended = session.client("sagemaker").describe_endpoint(EndpointName="kelpie-mended")
     assert mended["EndpointStatus"] == "InService"
     session.client("sagemaker").delete_endpoint(EndpointName="kelpie-mended")

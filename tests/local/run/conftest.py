@@ -45,14 +45,14 @@ class LocalStack(Stack):
 
     cloud: LocalCloud
 
-    def dataset(self, mistakes: int = 0, serves: str = "right", images: int = 40, explodes: int = 0) -> str:
+    def dataset(self, mistakes: int = 0, serves: str = "right", images: int = 40, explodes_above: float = 1) -> str:
         """Put a data set whose model makes so many mistakes on as many test images; return its URI.
 
-        explodes: how many of its final trainings explode.
+        explodes_above: the highest learning rate at which its fine-tuning does not explode.
         """
         prefix = f"datasets/{os.urandom(4).hex()}"
         s3, bucket = self.client("s3"), self.outputs["Bucket"]
-        model = json.dumps({"mistakes": mistakes, "serves": serves, "explodes": explodes})
+        model = json.dumps({"mistakes": mistakes, "serves": serves, "explodes_above": explodes_above})
         s3.put_object(Bucket=bucket, Key=f"{prefix}/.model.json", Body=model.encode())
         for split, count in (("train", 4), ("valid", 4), ("test", images)):
             for number in range(count):

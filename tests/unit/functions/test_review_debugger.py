@@ -49,7 +49,14 @@ def decide(app, training, plan):
     ):
         document = findings(*entries) | {"stopped": stopped}
         attempted = app.Attempt(**{**training, "attempt": attempt, "job": f"k-0123-train-{attempt}"})
-        given = {"dropout": "0.1", "mode": mode, "unfreeze": unfreeze, "epochs": "6", "head_epochs": "15"}
+        given = {
+            "learning_rate_scale": "1",
+            "dropout": "0.1",
+            "mode": mode,
+            "unfreeze": unfreeze,
+            "epochs": "6",
+            "head_epochs": "15",
+        }
         return app.review(document, managed, attempted, list(before), {**plan["input"]["debugger"], **policy}, given)
 
     return decide
@@ -88,12 +95,12 @@ def test_the_review_is_left_in_s3_with_what_follows(app, event, context, put, ge
     review = app.handler(event | {"failed": True}, context)
     assert review["verdict"] == "retrain"
     assert "The loss became NaN at step 40" in review["reason"]
-    assert "learning_rate 0.01 (was 0.1)" in review["reason"]
+    assert "learning_rate_scale 0.1 (was 1), which multiplies the learning rate of every phase" in review["reason"]
     assert review["next"] == {
         "attempt": 2,
         "job": training["job"][:-1] + "2",
         "checkpoints": training["checkpoints"].replace(training["job"], training["job"][:-1] + "2"),
-        "hyperparameters": {**training["hyperparameters"], "learning_rate": "0.01"},
+        "hyperparameters": {**training["hyperparameters"], "learning_rate_scale": "0.1"},
     }
     assert get(f"s3://{plan['bucket']}/{plan['prefix']}/debugger_review.json") == review
 
@@ -138,7 +145,12 @@ def test_a_job_that_failed_for_another_reason_fails_the_run(app, event, context,
         ([finding("Hooks", "Error", "Nothing was written.")], True, "accept", "Nothing was written."),
         ([finding("ExplodingTensor", "Error", "No tensors.")], True, "accept", "warnings"),
         ([finding("DeadRelu", message="They are dead.")], True, "accept", "They are dead."),
-        ([finding("ExplodingTensor", message="NaN.")], True, "retrain", "NaN. Training again with learning_rate 0.01"),
+        (
+            [finding("ExplodingTensor", message="NaN.")],
+            True,
+            "retrain",
+            "NaN. Training again with learning_rate_scale 0.1",
+        ),
         ([finding("Overfit")], True, "retrain", "weight_decay 0.1 (was 0.01) and dropout 0.3 (was 0.1)"),
         ([finding("ShuffledLabels", message="Guessed.")], True, "stop", "Guessed."),
         ([finding("Overfit"), finding("ShuffledLabels")], True, "stop", "ShuffledLabels"),
@@ -159,7 +171,14 @@ def test_the_worst_issue_decides_by_the_table(decide, entries, enabled, verdict,
 
 def test_the_table_can_be_overridden(decide):
     review = decide(finding("ExplodingTensor"), actions={"ExplodingTensor": "raise_learning_rate"})
-    assert review["next"]["hyperparameters"]["learning_rate"] == "1"
+    assert review["next"]["hyperparameters"]["learning_rate_scale"] == "10"
+
+
+def test_a_rate_that_was_lowered_is_lowered_further(decide, training):
+    training["hyperparameters"]["learning_rate_scale"] = "0.1"
+    review = decide(finding("ExplodingTensor"), attempt=2, max_retrains=2)
+    assert review["next"]["hyperparameters"]["learning_rate_scale"] == "0.01"
+    assert "learning_rate_scale 0.01 (was 0.1)" in review["reason"]
 
 
 @pytest.mark.parametrize(

@@ -110,6 +110,31 @@ def test_fine_tuning_goes_on_from_the_tuned_head(
     assert np.array_equal(saved[FIRST], given[FIRST]) != (fine_tuned and unfreeze == "all")
 
 
+def test_another_try_at_a_lower_rate_lowers_both_phases_and_takes_up_no_checkpoint(
+    frozen: dict[str, Any],
+    arguments: Arguments,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    frozen |= {"unfreeze": "last_stage", "head_epochs": 2, "epochs": 1, "augmentation": "cut", "debugger": "false"}
+    frozen |= {"checkpoint_dir": tmp_path / "checkpoints", "tuned": "learning_rate"}
+    with monkeypatch.context() as patched:
+        steps = iter(range(7))
+        patched.setattr(train_script, "_stop_on_sigterm", lambda: lambda: next(steps) == 6)
+        with pytest.raises(TrainingStopped, match="stopped in epoch 3"):
+            train(arguments(**frozen))
+    train(arguments(**frozen | {"learning_rate_scale": 0.1}))
+
+    assert "is of another training, starting anew" in capsys.readouterr().out
+    history = read_document(tmp_path / "output/training_history.json", "training_history")
+    rates = [(one["phase"], one["value"]) for one in history["values"] if one["name"] == "learning_rate"]
+    assert rates == [("head", pytest.approx(0.0003)), ("fine_tune", pytest.approx(0.00003))]
+    assert all(epoch["learning_rate"] < 0.0003 for epoch in history["epochs"])
+    hyperparameters = read_document(tmp_path / "model/model.json", "model")["hyperparameters"]
+    assert (hyperparameters["learning_rate"], hyperparameters["learning_rate_scale"]) == (0.003, 0.1)
+
+
 def test_fine_tuning_that_was_interrupted_ends_as_if_it_had_not_been(
     frozen: dict[str, Any], arguments: Arguments, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

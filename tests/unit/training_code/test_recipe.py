@@ -7,7 +7,7 @@ import pytest
 from augmentation import chance_of, crop_box, cut, gentle, mirrored
 from batches import augmentation_of
 from PIL import Image
-from recipe import Tuned, class_weights, fine_tune_phase, head_phase, sizes
+from recipe import Tuned, class_weights, fine_tune_phase, head_phase, scaled, sizes, values_of
 
 PREPROCESSING = {"image_size_px": 24, "mean": [0.5] * 3}
 
@@ -19,6 +19,20 @@ def test_the_rate_of_fine_tuning_is_a_tenth_of_the_heads_within_bounds(tuned: fl
     assert phase.learning_rate == pytest.approx(derived)
     assert (phase.eps, phase.weight_decay, phase.batch_size) == (1e-9, 0.03, 32)
     assert set(phase.rules) == {"learning_rate", "batch_size"}
+
+
+def test_a_scale_multiplies_the_rate_after_its_bounds_and_is_told() -> None:
+    tuned = Tuned(4e-3, 1e-9, 0.03, 128)
+    head, fine_tune = (scaled(one, 0.1) for one in (head_phase(tuned, 5), fine_tune_phase(tuned, 10, 0, 224)))
+
+    assert (head.learning_rate, fine_tune.learning_rate) == pytest.approx((4e-4, 4e-5))
+    rates = [one for one in values_of([head, fine_tune], ["learning_rate"]) if one["name"] == "learning_rate"]
+    assert [(one["origin"], one["rule"]) for one in rates] == [
+        ("derived", "learning_rate, times learning_rate_scale 0.1"),
+        ("derived", "0.1 of the tuned one, between 0.0003 and 0.0005, times learning_rate_scale 0.1"),
+    ]
+    assert fine_tune.rules["batch_size"] == "the tuned one, at most 32"
+    assert values_of([scaled(head_phase(tuned, 5), 1)], ["learning_rate"])[0]["origin"] == "tuned"
 
 
 def test_training_images_grow_and_stay_below_what_serving_sees() -> None:

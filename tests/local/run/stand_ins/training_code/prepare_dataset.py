@@ -18,3 +18,4 @@ images = {
     for split in ("train", "valid", "test")
 }
 Path(os.environ["SM_MODEL_DIR"], "manifest.json").write_text(json.dumps(images))
+Path(os.environ["SM_CHECKPOINT_DIR"], "features").touch()
