@@ -1,7 +1,8 @@
 """VerifyEndpoint: the live endpoint gives the answers that the evaluation gave; only then does the champion move.
 
 Event: {"plan_uri": ..., "model_data": s3:// URI of model.tar.gz, "model_package_arn": ...}. Answer: the verification,
-contracts/verification.schema.json. Called again after the champion has moved, it answers what it had found then.
+contracts/verification.schema.json. Called again after the champion has moved, it answers what it found then, lock or no
+lock: the run may have been stopped, cleaned up after and redriven.
 """
 
 import hashlib
@@ -56,10 +57,10 @@ def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
     champion_uri = f"s3://{plan['bucket']}/endpoints/{plan['names']['endpoint']}/champion.json"
     evaluation = documents.read(s3, plan["locations"]["evaluation"], "evaluation")
     log(plan["execution_arn"], context).info("verifying", extra={"endpoint": plan["names"]["endpoint"]})
-    check_lock(s3, plan)
     check_live_config(client("sagemaker"), plan["names"])
     if is_champion(s3, champion_uri, plan):
         return documents.read(s3, verification_uri, "verification")
+    check_lock(s3, plan)
     images = golden(evaluation, plan) + sampled(evaluation, plan)
     answers = [ask(s3, client("sagemaker-runtime"), plan, evaluation["variant"], image) for image in images]
     milliseconds = [answer["milliseconds"] for answer in answers]
@@ -84,7 +85,7 @@ def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
 
 
 def is_champion(s3: Any, champion_uri: str, plan: dict[str, Any]) -> bool:
-    """Return whether this run's model is the champion already: an earlier call moved it, and its reply was lost."""
+    """Return whether this run's model is the champion already: an earlier call moved it."""
     try:
         found = documents.read(s3, champion_uri, "champion")
     except documents.DocumentMissing:

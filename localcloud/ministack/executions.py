@@ -33,9 +33,13 @@ class ExecutionEnded(Exception):
 
 
 def take_faults_of(faults: Faults) -> None:
-    """Let the faults of this cloud end executions."""
+    """Let the faults of this cloud end executions, and lose replies of functions."""
     global _faults
     _faults = faults
+
+
+def loses_reply_of(function: str) -> bool:
+    return _faults.loses_reply_of(function)
 
 
 def is_running(execution: dict[str, Any], redrives: int) -> bool:

@@ -71,7 +71,15 @@ async def _serve(home: Path, port: int) -> None:
     from ministack.app import _build_persistence_save_dict, app
     from ministack.core.persistence import save_all
 
-    from localcloud.ministack import auto_scaling, executions, function_packages, lambdas, recorded_calls, repairs
+    from localcloud.ministack import (
+        auto_scaling,
+        executions,
+        function_packages,
+        lambdas,
+        recorded_calls,
+        repairs,
+        s3_tasks,
+    )
     from localcloud.ministack.administration import Administration
     from localcloud.ministack.sagemaker import register, sagemaker_on
     from localcloud.ministack.web_pages import NoWebPages
@@ -84,6 +92,7 @@ async def _serve(home: Path, port: int) -> None:
     sagemaker = sagemaker_on(home / "sagemaker", port)
     register(sagemaker)
     auto_scaling.register(sagemaker)
+    s3_tasks.register()
     executions.take_faults_of(sagemaker.faults)
 
     stop = asyncio.Event()

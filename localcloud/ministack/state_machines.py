@@ -18,7 +18,7 @@ from ministack.core.responses import error_response_json
 from ministack.services import lambda_svc, stepfunctions
 
 from localcloud.ministack import identities
-from localcloud.ministack.executions import ExecutionEnded, is_running
+from localcloud.ministack.executions import ExecutionEnded, is_running, loses_reply_of
 from localcloud.ministack.repairs import Repair
 
 STATES_PRINCIPAL = "states.amazonaws.com"
@@ -187,7 +187,7 @@ def _apply_output_path(original: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _call_lambda(original: Callable[..., Any]) -> Callable[..., Any]:
-    """The state machine's role decides, as on AWS."""
+    """The state machine's role decides, as on AWS; and the reply may be lost."""
 
     @functools.wraps(original)
     def call_lambda(function: str, event: Any) -> Any:
@@ -199,7 +199,10 @@ def _call_lambda(original: Callable[..., Any]) -> Callable[..., Any]:
                 refused = str(error)
             if refused:
                 raise stepfunctions._ExecutionError("Lambda.AWSLambdaException", refused)
-        return original(function, event)
+        result = original(function, event)
+        if config is not None and loses_reply_of(config["FunctionName"]):
+            raise stepfunctions._ExecutionError("Lambda.SdkClientException", "Unable to execute HTTP request")
+        return result
 
     return call_lambda
 

@@ -23,6 +23,8 @@ from localcloud.sagemaker.errors import ServiceError, resource_limit_exceeded, v
 from localcloud.sagemaker.validation import operation
 
 INVOKE_ENDPOINT = "InvokeEndpoint"
+INVOKE_FUNCTION = "Invoke"
+"""Lambda's, by a state machine."""
 CHOICES = {"Reply": ("Error", "Closed"), "Status": ("ABORTED", "FAILED", "TIMED_OUT")}
 STOP_GRACE_SECONDS = 120.0  # between the notice of a spot interruption and its end, as on AWS
 
@@ -45,7 +47,7 @@ FIELDS: dict[str, dict[str, Any]] = {
 - ClosedToDebugger: the account is one that is closed to the Debugger: a training job that asks for it is refused, until
   the fault is removed.
 - LostReply: the request is carried out, but its reply does not arrive: Error is a status 500, Closed a connection that
-  ends after the headers.
+  ends after the headers. With the Action Invoke, it is a state machine that gets no reply of a function, by its name.
 - InsufficientCapacity: a training job or a new fleet of an endpoint fails with AWS's reason.
 - StartDelay: a training job or a new fleet of an endpoint waits before anything of it starts.
 - SpotInterruption: a job of managed spot training that has run for AfterSeconds gets SIGTERM, SIGKILL GraceSeconds
@@ -132,6 +134,10 @@ class Faults:
         if fault := self.take("LostReply", _resource_name(action, parameters), _of(action)):
             raise LostReply(fault.options["Reply"] == "Closed")
 
+    def loses_reply_of(self, function: str) -> bool:
+        """Whether a state machine gets no reply of a function that has run."""
+        return self.take("LostReply", function, lambda options: options["Action"] == INVOKE_FUNCTION) is not None
+
     def _count(self, fault: Fault) -> None:
         fault.happened += 1
         if fault.remaining is not None:
@@ -181,7 +187,7 @@ def _parsed(document: object) -> Fault:
 
 
 def _check_action(kind: str, action: object) -> None:
-    if action is None or action == INVOKE_ENDPOINT:
+    if action is None or action == INVOKE_ENDPOINT or (kind == "LostReply" and action == INVOKE_FUNCTION):
         return
     if not isinstance(action, str):
         raise validation_error(f"Action is {action!r}; it must be the name of an action")

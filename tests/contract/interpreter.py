@@ -5,6 +5,7 @@ An expression without a result is an error, as in Step Functions; waits take no 
 
 import copy
 import hashlib
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -93,6 +94,7 @@ def evaluate(expression: str, bindings: dict[str, Any], clock_seconds: float = 0
     text = expression.removeprefix("{%").removesuffix("%}").strip()
     parsed = jsonata.Jsonata.jsonata(text)
     parsed.register_lambda("hash", lambda value, algorithm: _hash(value, algorithm))
+    parsed.register_lambda("parse", json.loads)
     parsed.register_lambda("millis", lambda: int(clock_seconds * 1000))
     try:
         value = parsed.evaluate(None, {key: _bound(value) for key, value in bindings.items()})

@@ -190,6 +190,7 @@ def test_the_state_machine_is_granted_what_its_states_call_and_no_more(resources
             called |= SYNC[action] | SYNC_ALWAYS
         if action in PASSES_A_ROLE:
             called.add("iam:PassRole")
+    called |= MISSING_OR_DENIED
     assert granted(resources, "TrainAndDeployRole") | scaling_of(resources, "TrainAndDeployRole") == called | SCALES
 
 

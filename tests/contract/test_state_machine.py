@@ -14,6 +14,7 @@ ADOPTED = {
     ("IsModelOurs", "CreateEndpointConfig"),
     ("IsEndpointConfigOurs", "FindScaling"),
     ("IsDeployOurs", "WaitForEndpoint"),
+    ("IsChampionOurs", "IsScalingAskedFor"),
     ("TryAgain", "PrepareDataset"),
     ("TryAgain", "TuneHyperparameters"),
     ("TryAgain", "TrainModel"),
@@ -70,6 +71,7 @@ TRANSIENT = re.compile(
     # Throttling has no class of its own in SageMaker's model, so that it comes under the base class's name.
     r"|SageMaker\.(AmazonSageMakerException|SageMakerException|SdkClientException|ResourceLimitExceededException|ConflictException)"
     r"|ApplicationAutoScaling\.(ApplicationAutoScaling|ConcurrentUpdate|InternalService|SdkClient)Exception"
+    r"|S3\.(S3Exception|SdkClientException)"
     r"|EventBridge\.(FailedEntry|AmazonEventBridgeException)"
 )
 

@@ -207,3 +207,26 @@ def start_again(machines, execution, text):
     states = machines.session.client("stepfunctions")
     arn = states.describe_execution(executionArn=execution)["stateMachineArn"]
     return states.start_execution(stateMachineArn=arn, input=text)
+
+
+def test_a_state_reads_an_object_if_its_role_may(session, machines):
+    s3, bucket = session.client("s3"), f"read-{time.monotonic_ns()}"
+    s3.create_bucket(Bucket=bucket)
+    s3.put_object(Bucket=bucket, Key="folder/it.json", Body=b'{"is": 7}')
+
+    def read(key, *actions):
+        resource = [f"arn:aws:s3:::{bucket}", f"arn:aws:s3:::{bucket}/*"]
+        task = {
+            "Type": "Task",
+            "Resource": "arn:aws:states:::aws-sdk:s3:getObject",
+            "Arguments": {"Bucket": bucket, "Key": key},
+            "Output": "{% $parse($states.result.Body).is %}",
+            "End": True,
+        }
+        statements = [{"Effect": "Allow", "Action": list(actions), "Resource": resource}]
+        return machines.run(machine({"Read": task}), statements=statements)
+
+    assert read("folder/it.json", "s3:GetObject")["output"] == "7"
+    assert read("folder/it.json", "s3:ListBucket")["error"] == "S3.S3Exception"
+    assert read("folder/other.json", "s3:GetObject", "s3:ListBucket")["error"] == "S3.NoSuchKeyException"
+    assert read("folder/other.json", "s3:GetObject")["error"] == "S3.S3Exception"

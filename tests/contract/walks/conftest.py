@@ -1,5 +1,7 @@
 """The state machine walked with given results: what every task answers in a run that goes well."""
 
+import json
+
 import pytest
 
 FAILED_DESCRIPTION = {
@@ -124,6 +126,7 @@ def answers(plan):
         "ReadModel": {"PrimaryContainer": {"ModelDataUrl": model_data}},
         "ReadEndpointConfig": {"ProductionVariants": [{"ModelName": names["model"]}]},
         "ReadDeploy": {"EndpointStatus": "Creating", "EndpointConfigName": config},
+        "ReadChampion": {"Body": json.dumps({"endpoint_config": "former"})},
         "ExplainTrials": {"Payload": {"job": "t", "objective": 0.9, "hyperparameters": chosen}},
         "WriteFailureReport": {"Payload": {**report, "error": "NamedError", "cause": "a sentence"}},
         "AnnounceFailure": {"FailedEntryCount": 0},

@@ -1,5 +1,7 @@
 """From the lock to the verified endpoint, and back: who may deploy, what is waited for, what is restored."""
 
+import json
+
 import pytest
 
 from tests.contract.walks.conftest import LOCKED, TAKEN, report_of, scaled_plan
@@ -207,6 +209,37 @@ def test_a_restored_configuration_that_does_not_come_back_is_told_and_not_tried_
     assert len(run.requests["RestoreEndpoint"]) == 1
     assert report_of(run)["Error"] == "EndpointAnswersDiffer"
     assert config in report_of(run)["RollBack"]
+
+
+def test_a_verification_whose_reply_is_lost_once_the_champion_has_moved_is_not_taken_back(
+    walk, updating, make_plan, task_error
+):
+    plan = scaled_plan(make_plan)
+    updating["PlanRun"]["Payload"]["plan"] = plan
+    champion = {"Body": json.dumps({"endpoint_config": plan["names"]["endpoint_config"]})}
+    for error in ("Lambda.SdkClientException", "States.Timeout", "LockLost"):
+        run = walk({**updating, "VerifyEndpoint": task_error(error), "ReadChampion": champion})
+        assert run.status == "SUCCEEDED"
+        assert "RollBackEndpoint" not in run.path
+        assert run.path[run.path.index("IsChampionOurs") + 1 :][:2] == ["IsScalingAskedFor", "RegisterScaling"]
+    (request,) = run.requests["ReadChampion"]
+    assert request == {"Bucket": plan["bucket"], "Key": f"endpoints/{plan['names']['endpoint']}/champion.json"}
+
+
+def test_a_champion_whose_endpoint_somebody_has_changed_is_neither_taken_back_nor_green(
+    walk, updating, plan, task_error
+):
+    champion = {"Body": json.dumps({"endpoint_config": plan["names"]["endpoint_config"]})}
+    run = walk({**updating, "VerifyEndpoint": task_error("EndpointConfigMismatch"), "ReadChampion": champion})
+    assert report_of(run)["Error"] == "EndpointConfigMismatch"
+    assert "RollBackEndpoint" not in run.path
+
+
+@pytest.mark.parametrize("error", ["S3.NoSuchKeyException", "S3.S3Exception", "States.Timeout"])
+def test_a_champion_that_cannot_be_read_did_not_move(walk, updating, task_error, error):
+    run = walk({**updating, "VerifyEndpoint": task_error("LockLost", "why"), "ReadChampion": task_error(error)})
+    assert report_of(run)["Error"] == "LockLost"
+    assert "RollBackEndpoint" in run.path
 
 
 @pytest.mark.parametrize("name", ["CheckRollBack", "RestoreEndpoint", "DeleteEndpoint"])

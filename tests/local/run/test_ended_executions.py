@@ -31,7 +31,7 @@ def part(first: str, last: str) -> list[str]:
 
 ON_THE_WAY = part(AFTER_LOCK, "UnlockEndpoint")
 ADOPTING = part("ReadModel", "ReadDeploy")
-ROLLING_BACK = part("RollBackEndpoint", "DeleteEndpoint")
+ROLLING_BACK = ["ReadChampion", *part("RollBackEndpoint", "DeleteEndpoint")]
 CREATING = {"CreateEndpoint", "DeleteEndpoint"}
 MOVED = ON_THE_WAY[ON_THE_WAY.index("VerifyEndpoint") :]
 """When these are over, the run's own model is the champion."""
@@ -163,6 +163,22 @@ def test_whatever_ends_in_a_state_of_an_update_leaves_the_champion(endings, faul
         assert stack.lock()["owner"] is None
         assert stack.capacity() == (1, 2)
         assert stack.paid_jobs(executions[status]) == []
+    assert faulty.cloud.faults() == []
+
+
+def test_a_champion_whose_verification_brings_no_reply_is_not_taken_back(entered_late, faulty):
+    """Neither an update nor a first deploy, which would leave the pointer without an endpoint."""
+    stack = dataclasses.replace(entered_late, endpoint_name=f"{entered_late.name}-mute")
+    for _ in ("a first deploy", "an update"):
+        faulty.cloud.inject("LostReply", Action="Invoke", Name=f"{stack.name}-verify-endpoint", Times=4)
+        execution = enter(stack, f"mute-{os.urandom(4).hex()}")
+        ended = stack.end_of(execution)
+        assert ended["status"] == "SUCCEEDED", f"{ended.get('error')}: {ended.get('cause')}"
+        assert "ReadChampion" in stack.states(execution)
+        assert stack.pointer()["execution_arn"] == execution
+        assert serving(stack) == stack.pointer()["weights_sha256"]
+        assert stack.lock()["owner"] is None
+        assert stack.capacity() == (1, 2)
     assert faulty.cloud.faults() == []
 
 

@@ -64,3 +64,16 @@ def test_a_run_that_lost_its_lock_is_not_deployed_and_pays_nothing_more(ours):
     assert len(ours.paid_jobs(execution)) == PAID_JOBS
     assert ours.endpoint()["EndpointConfigName"] == ours.pointer()["endpoint_config"]
     assert ours.pointer()["execution_arn"] != execution
+
+
+def test_a_run_that_was_stopped_once_its_champion_had_moved_ends_well(faulty):
+    """On a first deploy, whose way back would delete the endpoint that serves."""
+    first = dataclasses.replace(faulty, endpoint_name=f"{faulty.name}-verified")
+    first.cloud.inject("ExecutionEnds", State="VerifyEndpoint", Status="ABORTED")
+    execution = first.start(first.dataset())
+    assert first.end_of(execution)["status"] == "ABORTED"
+    first.wait_until_recovered(execution)
+    redrive(first, execution)
+    first.end_of(execution)
+    first.assert_deployed(execution)
+    assert len(first.paid_jobs(execution)) == PAID_JOBS

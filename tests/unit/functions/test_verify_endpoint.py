@@ -118,6 +118,14 @@ def test_a_call_whose_reply_was_lost_is_answered_again_whatever_the_endpoint_ans
     assert champion() == moved
 
 
+def test_a_champion_that_has_given_its_lock_back_is_one_still(verify, plan, put, example):
+    """The run was stopped once the champion had moved, cleaned up after, and redriven."""
+    endpoint = Endpoint(plan["names"]["endpoint_config"], RIGHT)
+    first = verify(endpoint)
+    put(f"s3://{plan['bucket']}/endpoints/kelpie/lock.json", example("lock") | {"owner": None})
+    assert verify(endpoint) == first
+
+
 def assert_refused(verify, champion, error, endpoint, *said):
     with pytest.raises(error) as caught:
         verify(endpoint)
