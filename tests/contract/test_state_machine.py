@@ -144,6 +144,16 @@ def test_every_task_has_a_time_limit_a_retry_on_transient_errors_and_a_catch_of_
             assert all(TRANSIENT.fullmatch(error) for error in retried), name
 
 
+def test_a_job_waits_a_quarter_of_an_hour_for_a_quota_that_others_have_used_up(states):
+    """An instance counts for minutes after its job's end, and trials of another run for as long as they take."""
+    for name, state in states.items():
+        if state.get("Resource", "").endswith(".sync"):
+            limited = "SageMaker.ResourceLimitExceededException"
+            (retrier,) = [one for one in state["Retry"] if limited in one["ErrorEquals"]]
+            assert retrier["ErrorEquals"] == [limited], name
+            assert (retrier["IntervalSeconds"] * retrier["MaxAttempts"], retrier["BackoffRate"]) == (900, 1), name
+
+
 def test_the_optimized_integration_of_sagemaker_is_there_to_wait_for_jobs_alone(states):
     """It refuses members that it does not know, at run time: "The field ... is not supported by Step Functions".
 
