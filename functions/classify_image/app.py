@@ -19,7 +19,7 @@ from botocore.exceptions import ClientError
 from content import ContentRejected, type_of
 from endpoint import Endpoint
 from invocation import client
-from messages import Arrival, Delivery, NotNow, Queues, in_order, parse, spoken_of
+from messages import IN_THE_WAY, Arrival, Delivery, NotNow, Queues, in_order, parse, spoken_of
 from photograph import body_of
 from results import Results, described, is_by, unanswered
 
@@ -58,7 +58,7 @@ class Inbox:
 def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
     inbox = open_inbox()
     again: list[str] = []
-    trouble: NotNow | None = None
+    trouble: Exception | None = None
     for delivery in in_order([parse(record) for record in event["Records"]]):
         if context.get_remaining_time_in_millis() < (INVOKE_SECONDS + RESERVE_SECONDS) * 1000:
             trouble = trouble or NotNow("no time left in this invocation")
@@ -93,7 +93,7 @@ def open_inbox() -> Inbox:
     )
 
 
-def answer_message(delivery: Delivery, inbox: Inbox) -> NotNow | None:
+def answer_message(delivery: Delivery, inbox: Inbox) -> Exception | None:
     """Answer every object that a message speaks of, or give it up, unless something is in the way: then return that.
 
     Raises what should bring the message again.
@@ -101,7 +101,7 @@ def answer_message(delivery: Delivery, inbox: Inbox) -> NotNow | None:
     try:
         for arrival in spoken_of(delivery):
             answer(arrival, delivery, inbox)
-    except NotNow as trouble:
+    except IN_THE_WAY as trouble:
         return trouble
     except Exception as error:
         if delivery.receives < inbox.most_tries and not isinstance(error, GivenUp):
@@ -114,7 +114,7 @@ def answer_message(delivery: Delivery, inbox: Inbox) -> NotNow | None:
 def answer(arrival: Arrival, delivery: Delivery, inbox: Inbox) -> None:
     """Classify or reject one object, write the result where there is none yet, and announce it.
 
-    Raises NotNow if no image can be answered now, GivenUp after the last try.
+    Raises one of IN_THE_WAY if no image can be answered now, GivenUp after the last try.
     """
     if delivery.came_before and (earlier := inbox.results.earlier(arrival)):
         if not is_by(delivery, earlier):
@@ -167,7 +167,7 @@ def outcome_of(stored: dict[str, Any], started: float, delivery: Delivery, inbox
     }
 
 
-def give_up(delivery: Delivery, error: Exception, inbox: Inbox) -> NotNow | None:
+def give_up(delivery: Delivery, error: Exception, inbox: Inbox) -> Exception | None:
     """Make the reason the result and bury the message, unless something is in the way: then return that.
 
     SQS would bury it by itself, but only at a receive later, at which nobody could say whether the event was published.
@@ -177,7 +177,7 @@ def give_up(delivery: Delivery, error: Exception, inbox: Inbox) -> NotNow | None
             reason = unanswered("failed", type(error).__name__, str(error))
             result = described(arrival, delivery, inbox.endpoint.name) | reason
             inbox.results.conclude(arrival, delivery, result)
-    except NotNow as trouble:
+    except IN_THE_WAY as trouble:
         return trouble
     inbox.queues.bury(delivery)
     return None

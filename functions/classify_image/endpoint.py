@@ -4,7 +4,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from botocore.exceptions import ClientError, HTTPClientError
+from botocore.exceptions import ClientError
 from content import ContentRejected
 from messages import NotNow
 
@@ -39,7 +39,7 @@ class Endpoint:
     def classify(self, image: bytes, content_type: str, last: bool) -> dict[str, Any]:
         """Return the outcome of an image. last: a server error is no more taken for trouble that passes.
 
-        Raises ContentRejected if the model refuses it, EndpointInTrouble if it is not the image that is at fault; any
+        Raises ContentRejected if the model refuses it, one of IN_THE_WAY if it is not the image that is at fault; any
         other error comes again.
         """
         try:
@@ -47,8 +47,6 @@ class Endpoint:
                 EndpointName=self.name, ContentType=content_type, Accept="application/json", Body=image
             )
             body = json.loads(response["Body"].read())
-        except HTTPClientError as error:
-            raise EndpointInTrouble(str(error)) from error
         except ClientError as error:
             if error.response.get("OriginalStatusCode") in REFUSED_BY_MODEL:
                 raise _refusal(error.response) from error

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote_plus
 
+import botocore.exceptions
 from aws_lambda_powertools import Logger
 
 SHORTEST_DELAY_SECONDS, LONGEST_DELAY_SECONDS = 4, 900
@@ -14,6 +15,12 @@ SHORTEST_DELAY_SECONDS, LONGEST_DELAY_SECONDS = 4, 900
 
 class NotNow(Exception):
     """Nothing is wrong with the message: it is held back until what is in its way has passed."""
+
+
+IN_THE_WAY = (NotNow, botocore.exceptions.ConnectionError, botocore.exceptions.HTTPClientError)
+"""botocore's two, of which neither is the other: no connection came about, by a name that is not found, a closed port
+or a certificate; or one broke or stayed silent. Whichever service it is, no image can be answered.
+"""
 
 
 @dataclass(frozen=True)
@@ -100,7 +107,7 @@ class Queues:
     inbox_url: str
     dead_letters_url: str
 
-    def hold(self, delivery: Delivery, why: NotNow) -> None:
+    def hold(self, delivery: Delivery, why: Exception) -> None:
         """Send the message again with a delay that grows; this one is then done with. If that fails there are two."""
         delay = min(SHORTEST_DELAY_SECONDS * 2**delivery.held, LONGEST_DELAY_SECONDS)
         Logger().warning("held back", extra={"message_id": delivery.origin, "held": delivery.held, "why": str(why)})

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import documents
-from botocore.exceptions import ClientError, HTTPClientError
+from botocore.exceptions import ClientError
 from messages import Arrival, Delivery, NotNow
 from tags import tag
 
@@ -70,7 +70,7 @@ class Results:
             return None
 
     def conclude(self, arrival: Arrival, delivery: Delivery, result: dict[str, Any]) -> None:
-        """Write the result unless there is one, and announce it if it is this message's. Raises EventNotPublished."""
+        """Write the result unless there is one, and announce it if it is this message's. Raises IN_THE_WAY."""
         if self._write_once(arrival, result):
             self.announce(arrival, result)
         elif (earlier := self.earlier(arrival)) and is_by(delivery, earlier):
@@ -79,7 +79,7 @@ class Results:
     def announce(self, arrival: Arrival, result: dict[str, Any]) -> None:
         """Tell of a result that is written: by the object's tags where they are asked for, and by an event.
 
-        The event's id is stable, so that whoever gets it twice can tell. Raises EventNotPublished.
+        The event's id is stable, so that whoever gets it twice can tell. Raises one of IN_THE_WAY.
         """
         if self.tags_objects:
             tag(self.s3, result, arrival.version_id)
@@ -90,7 +90,7 @@ class Results:
         }
         try:
             response = self.events.put_events(Entries=[entry])
-        except (ClientError, HTTPClientError) as error:
+        except ClientError as error:
             raise EventNotPublished(f"{result['key']}: {error}") from error
         if response["FailedEntryCount"]:
             raise EventNotPublished(f"{result['key']}: {response['Entries'][0]}")

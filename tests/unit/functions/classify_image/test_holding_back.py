@@ -3,9 +3,22 @@
 import json
 
 import pytest
-from botocore.exceptions import ClientError, ReadTimeoutError
+from botocore.exceptions import (
+    ClientError,
+    ConnectTimeoutError,
+    EndpointConnectionError,
+    ReadTimeoutError,
+    SSLError,
+)
 
 JPEG = b"\xff\xd8\xff\xe0 rest"
+
+NO_CONNECTION = [
+    ConnectTimeoutError(endpoint_url="https://away"),
+    EndpointConnectionError(endpoint_url="https://away"),
+    SSLError(endpoint_url="https://away", error="certificate"),
+    ReadTimeoutError(endpoint_url="https://away"),
+]
 
 
 def model_error(status, message):
@@ -21,7 +34,7 @@ TROUBLE = [
     ClientError({"Error": {"Code": "ValidationError", "Message": "Endpoint kelpie not found"}}, "InvokeEndpoint"),
     ClientError({"Error": {"Code": "ThrottlingException"}}, "InvokeEndpoint"),
     ClientError({"Error": {"Code": "ServiceUnavailable"}}, "InvokeEndpoint"),
-    ReadTimeoutError(endpoint_url="https://runtime"),
+    *NO_CONNECTION,
 ]
 
 
@@ -78,7 +91,7 @@ def test_a_queue_that_takes_nothing_brings_the_message_itself_again(drop, handle
 
 BUS_TROUBLE = [
     ClientError({"Error": {"Code": "ThrottlingException"}}, "PutEvents"),
-    ReadTimeoutError(endpoint_url="https://events"),
+    *NO_CONNECTION,
 ]
 
 
@@ -96,6 +109,20 @@ def test_while_no_event_can_be_published_the_message_waits_and_the_result_is_the
     assert (len(results()), endpoint.events) == (1, [])
     handle_sent()
     assert (len(endpoint.events), len(endpoint.asked), endpoint.sent) == (1, 1, [])
+
+
+@pytest.mark.parametrize("error", NO_CONNECTION)
+def test_while_the_bucket_is_out_of_reach_messages_wait(drop, handle, handle_sent, result, app, s3, monkeypatch, error):
+    def refuse(**_):
+        raise error
+
+    dropped = drop("inbox/a.jpg", JPEG)
+    with monkeypatch.context() as away:
+        away.setattr(s3, "get_object", refuse)
+        for receives in (1, 4, 5):
+            assert handle(dropped, receives=receives) == []
+    handle_sent()
+    assert result(dropped)["status"] == "classified"
 
 
 def test_an_event_that_is_not_taken_is_published_later(drop, handle, handle_sent, endpoint):
