@@ -12,7 +12,7 @@ import os
 from typing import Any
 
 import documents
-from botocore.exceptions import ClientError
+from botocore.exceptions import BotoCoreError, ClientError
 from failure import Failure, explain
 from history import Course, read_course
 from invocation import client, log
@@ -28,7 +28,7 @@ def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
     uris: dict[str, str | None] = {"report": None, "summary": None}
     try:
         uris |= report(client("s3"), client("stepfunctions"), client("sagemaker"), client("logs"), event, failure)
-    except (ClientError, documents.DocumentInvalid):
+    except (BotoCoreError, ClientError, documents.DocumentInvalid):
         # A run that failed still ends with its own failure, readable, where no page can be written.
         if failure is None:
             raise

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import documents
-from botocore.exceptions import ClientError
+from botocore.exceptions import BotoCoreError, ClientError
 from failure import Failure
 from jobs import Job, jobs_of
 from wording import counted
@@ -96,6 +96,9 @@ def _read(left: Left, s3: Any, name: str, uri: str, contract: str | None = None)
         if error.response["Error"]["Code"] not in ("NoSuchKey", "404"):
             left.problems.append(f"{uri} could not be read: {error}")
         return
+    except BotoCoreError as error:
+        left.problems.append(f"{uri} could not be read: {error}")
+        return
     except ValueError as error:
         left.problems.append(f"{uri} is not JSON: {error}")
         return
@@ -109,7 +112,7 @@ def _read(left: Left, s3: Any, name: str, uri: str, contract: str | None = None)
 def _read_jobs(left: Left, sagemaker: Any, plan: dict[str, Any]) -> None:
     try:
         left.jobs = list(jobs_of(sagemaker, plan))
-    except (ClientError, KeyError) as error:
+    except (BotoCoreError, ClientError, KeyError) as error:
         left.problems.append(f"What the jobs cost is not known: {type(error).__name__}: {error}")
 
 
@@ -158,7 +161,7 @@ def _picture(s3: Any, uri: str) -> bytes:
     bucket, key = documents.split_uri(uri)
     try:
         content: bytes = s3.get_object(Bucket=bucket, Key=key)["Body"].read(LARGEST_PICTURE_BYTES + 1)
-    except ClientError:
+    except (BotoCoreError, ClientError):
         return b""
     return content
 
@@ -187,6 +190,9 @@ def _last_words(logs: Any, failure: Failure, left: Left) -> Log | None:
     except ClientError as error:
         if error.response["Error"]["Code"] != "ResourceNotFoundException":
             left.problems.append(f"The log {group} could not be read: {error}")
+        return None
+    except BotoCoreError as error:
+        left.problems.append(f"The log {group} could not be read: {error}")
         return None
     return Log(group, stream, telling(event["message"] for event in found["events"]))
 

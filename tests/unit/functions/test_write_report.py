@@ -7,7 +7,7 @@ from types import SimpleNamespace
 from unittest import mock
 
 import pytest
-from botocore.exceptions import ClientError
+from botocore.exceptions import ClientError, EndpointConnectionError
 
 from tests.unit.functions.test_failures_told import DESCRIPTION
 
@@ -182,12 +182,46 @@ def test_the_lineage_names_the_jobs_that_the_model_came_from(app, context, jobs,
     assert train not in lineage.replace(f"checkpoints/{train}/", "")
 
 
+NO_CONNECTION = EndpointConnectionError(endpoint_url="https://away")
+
+
+@pytest.mark.parametrize(
+    "error", [ClientError({"Error": {"Code": "ThrottlingException", "Message": "slow"}}, "Describe"), NO_CONNECTION]
+)
 @pytest.mark.usefixtures("left")
-def test_a_report_is_written_where_sagemaker_does_not_tell_what_jobs_took(app, context, jobs, plan, page):
+def test_a_report_is_written_where_sagemaker_does_not_tell_what_jobs_took(app, context, jobs, plan, page, error):
     jobs[plan["names"]["train"]] = (1, 60)
-    refused = ClientError({"Error": {"Code": "ThrottlingException", "Message": "slow"}}, "DescribeTrainingJob")
-    app.client("sagemaker").describe_training_job = mock.Mock(side_effect=refused)
-    assert "What the jobs cost is not known: ClientError" in page(app.handler({"execution_arn": ARN}, context))
+    app.client("sagemaker").describe_training_job = mock.Mock(side_effect=error)
+    html = page(app.handler({"execution_arn": ARN}, context))
+    assert f"What the jobs cost is not known: {type(error).__name__}" in html
+
+
+@pytest.mark.usefixtures("left")
+def test_what_no_connection_came_about_for_costs_the_report_nothing_else(app, context, s3, plan, page, monkeypatch):
+    """The leaderboard, every picture, and the log of what failed."""
+    read = s3.get_object
+
+    def get_object(**asked):
+        if asked["Key"].endswith((".jpg", "leaderboard.json")):
+            raise NO_CONNECTION
+        return read(**asked)
+
+    monkeypatch.setattr(app.client("logs"), "describe_log_streams", mock.Mock(side_effect=NO_CONNECTION))
+    failure = {"State": "TrainModel", "Error": "States.TaskFailed", "Cause": json.dumps(DESCRIPTION)}
+    with monkeypatch.context() as away:
+        away.setattr(s3, "get_object", get_object)
+        answer = app.handler({"execution_arn": ARN, "failure": failure}, context)
+    html = page(answer)
+    assert "leaderboard.json could not be read" in html
+    assert "The log /aws/sagemaker/TrainingJobs could not be read" in html
+    assert plan["run_id"] in html
+
+
+def test_a_failure_is_told_though_nothing_can_be_asked(app, context, s3, monkeypatch):
+    monkeypatch.setattr(s3, "put_object", mock.Mock(side_effect=NO_CONNECTION))
+    failure = {"State": "TrainModel", "Error": "States.TaskFailed", "Cause": json.dumps(DESCRIPTION)}
+    answer = app.handler({"execution_arn": ARN, "failure": failure}, context)
+    assert (answer["report"], answer["error"]) == (None, "TrainModelFailed")
 
 
 def test_a_run_that_failed_before_it_left_anything(app, context, get, page):
