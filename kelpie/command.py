@@ -2,18 +2,18 @@
 
 Exit codes: 0 done; 1 the run failed or has left no report, an image got no label, a rule found an issue, an endpoint
 answers nothing, or the doctor misses something; 2 an option, a setting, a file or a data set cannot be used, and
-nothing was started; 3 no cloud is up, it is up already, a port is in use, or it does not answer; 130 interrupted by
-Ctrl-C.
+nothing was started; 3 no cloud is up, it is up already, a port is in use, or it does not answer or refuses; 130
+interrupted by Ctrl-C.
 """
 
 from __future__ import annotations
 
-import botocore.exceptions
 import typer
 
 from kelpie.commands import checks, cloud, images, pages, reviews, runs
 from kelpie.commands.terminal import INTERRUPTED, fail
-from kelpie.errors import CloudUnavailable, KelpieError, RunFailed
+from kelpie.errors import CloudUnavailable, KelpieError
+from kelpie.stack import AWS_ERRORS, what_is_wrong
 
 application = typer.Typer(
     no_args_is_help=True,
@@ -22,7 +22,7 @@ application = typer.Typer(
     help="From a folder of labelled images to a classified inbox.",
     epilog="Exit codes: 0 done; 1 the run failed or has left no report, an image got no label, a rule found an issue, "
     "an endpoint answers nothing, or the doctor misses something; 2 wrong usage or input, nothing was started; 3 no "
-    "cloud is up, it is up already, a port is in use, or it does not answer; 130 interrupted.",
+    "cloud is up, it is up already, a port is in use, or it does not answer or refuses; 130 interrupted.",
 )
 application.command(name="up")(cloud.up)
 application.command(name="env")(cloud.env)
@@ -46,12 +46,7 @@ def main() -> None:
         application()
     except KelpieError as error:
         fail(str(error), error.exit_code)
-    except botocore.exceptions.HTTPClientError as error:
-        fail(
-            f"the cloud stopped answering ({error}): see `kelpie status`, or run `kelpie up`",
-            CloudUnavailable.exit_code,
-        )
-    except botocore.exceptions.ClientError as error:
-        fail(f"the cloud refused: {error}", RunFailed.exit_code)
+    except AWS_ERRORS as error:
+        fail(f"{what_is_wrong(error)}: see `kelpie doctor`, of an account with --stack", CloudUnavailable.exit_code)
     except KeyboardInterrupt:
         fail("interrupted", INTERRUPTED)

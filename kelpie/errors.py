@@ -2,7 +2,7 @@
 
 KelpieError
 ├── InvalidInput     2   an option, a setting, a file or a data set cannot be used; nothing was started
-├── CloudUnavailable 3   no cloud is up, it is up already, it does not answer, or it lacks the stack
+├── CloudUnavailable 3   no cloud is up, it is up already, it does not answer, it refuses, or it lacks the stack
 └── RunFailed        1   the run ended, but not with a model in service; or it could not be followed to its end
 """
 

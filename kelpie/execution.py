@@ -7,13 +7,15 @@ import hashlib
 import json
 import re
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from kelpie.errors import InvalidInput
 from kelpie.stack import Stack
 
+MOST_EVENTS, NEW_EVENTS = 1000, 50
+"""A request of GetExecutionHistory: the most that it takes, and enough for what happens between two looks."""
 EPOCH = re.compile(r"^epoch (?P<epoch>\d+)/(?P<epochs>\d+) (?P<values>.*)$")
 
 
@@ -122,13 +124,28 @@ def seconds_by_state(visits: list[StateVisit], ended: datetime.datetime) -> list
     return [{"name": name, "seconds": round(value, 1)} for name, value in seconds.items()]
 
 
-def history(stack: Stack, arn: str) -> list[dict[str, Any]]:
+def history(stack: Stack, arn: str, known: Sequence[dict[str, Any]] = ()) -> list[dict[str, Any]]:
+    """Return the events of an execution in their order. known: those of an earlier call, which are not asked for again.
+
+    They are read from the end, since a history cannot be asked for what came after an event.
+    """
+    last_known = known[-1]["id"] if known else 0
     pages = (
         stack.client("stepfunctions")
         .get_paginator("get_execution_history")
-        .paginate(executionArn=arn, includeExecutionData=False, PaginationConfig={"PageSize": 1000})
+        .paginate(
+            executionArn=arn,
+            includeExecutionData=False,
+            reverseOrder=True,
+            PaginationConfig={"PageSize": NEW_EVENTS if known else MOST_EVENTS},
+        )
     )
-    return [event for page in pages for event in page["events"]]
+    new: list[dict[str, Any]] = []
+    for page in pages:
+        new += [event for event in page["events"] if event["id"] > last_known]
+        if any(event["id"] <= last_known for event in page["events"]):
+            break
+    return [*known, *reversed(new)]
 
 
 def definition(stack: Stack, arn: str) -> dict[str, Any]:

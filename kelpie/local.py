@@ -67,7 +67,7 @@ def up(port: int, on_progress: Callable[[str], None]) -> Stack:
     try:
         localcloud.deploy(local.session(), TEMPLATE, STACK_NAME, _function_platform(), on_progress)
         wait_for_endpoints(local.session(), on_progress)
-        return Stack.read(local.session(), STACK_NAME, REMEDY)
+        return Stack.read(local.session(), STACK_NAME, REMEDY, is_local=True)
     except (localcloud.DeploymentFailed, localcloud.PackagingFailed) as error:
         local.stop()
         raise RunFailed(f"{error}. The local cloud was stopped again") from error
@@ -120,7 +120,7 @@ def require_up() -> localcloud.LocalCloud:
 
 def connect() -> Stack:
     """Return the stack on the running cloud. Raises CloudUnavailable."""
-    return Stack.read(require_up().session(), STACK_NAME, REMEDY)
+    return Stack.read(require_up().session(), STACK_NAME, REMEDY, is_local=True)
 
 
 def environments_built() -> dict[str, bool]:

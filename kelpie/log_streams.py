@@ -30,15 +30,17 @@ class JobLogs:
         self._logs = stack.client("logs")
         self._prefix = f"{job}/"
         self._tokens: dict[str, str] = {}
+        self._unread: list[LogLine] = []
+        """By whoever follows: more than none only where reading was cut short."""
 
     def read(self) -> list[LogLine]:
         """Return the new lines by time. A log group that does not exist yet has none."""
-        streams = _streams(self._logs, TRAINING_JOBS_LOG_GROUP, logStreamNamePrefix=self._prefix)
-        lines = [line for stream in streams for line in self._read_stream(stream["logStreamName"])]
+        for stream in _streams(self._logs, TRAINING_JOBS_LOG_GROUP, logStreamNamePrefix=self._prefix):
+            self._read_stream(stream["logStreamName"])
+        lines, self._unread = self._unread, []
         return sorted(lines, key=lambda line: line.at)
 
-    def _read_stream(self, stream: str) -> list[LogLine]:
-        lines: list[LogLine] = []
+    def _read_stream(self, stream: str) -> None:
         while True:
             token = self._tokens.get(stream)
             page = self._logs.get_log_events(
@@ -47,10 +49,10 @@ class JobLogs:
                 startFromHead=True,
                 **({"nextToken": token} if token else {}),
             )
-            lines += _lines(stream, page)
+            self._unread += _lines(stream, page)
             self._tokens[stream] = page["nextForwardToken"]
             if page["nextForwardToken"] == token:
-                return lines
+                return
 
 
 def newest(stack: Stack, log_group: str, prefix: str, count: int) -> list[LogLine]:

@@ -63,13 +63,17 @@ class Progress:
 
 
 class Follower:
-    """Reads one execution again and again. What has ended is not read anew, unless it is redriven."""
+    """Reads one execution again and again. What has ended is not read anew, unless it is redriven.
+
+    A `read` that is cut short by an error of AWS's clients loses nothing: the next one goes on where it was.
+    """
 
     def __init__(self, stack: Stack, arn: str):
         self.run = execution.run_id(arn)
         self._stack = stack
         self._arn = arn
         self._definition: dict[str, Any] | None = None
+        self._events: list[dict[str, Any]] = []
         self._logs: dict[str, JobLogs] = {}
         self._epochs: dict[str, list[Epoch]] = {}
         self._trials: list[Trial] = []
@@ -81,7 +85,8 @@ class Follower:
         described = self._stack.client("stepfunctions").describe_execution(executionArn=self._arn)
         if self._last is not None and self._last.over and described["status"] == self._last.status:
             return self._last
-        visits = execution.state_visits(execution.history(self._stack, self._arn))
+        self._events = execution.history(self._stack, self._arn, self._events)
+        visits = execution.state_visits(self._events)
         running = self._read_jobs()
         self._read_trials(visits)
         self._last = Progress(
@@ -120,8 +125,8 @@ class Follower:
         """Read the trials while they run and once after; before and after that nothing of them changes."""
         tuning = [visit for visit in visits if visit.name == TUNING_STATE]
         if tuning and not (self._tuned and tuning[-1].left):
-            self._tuned = tuning[-1].left is not None
             self._trials = execution.trials(self._stack, self.run)
+            self._tuned = tuning[-1].left is not None
 
     def _read_findings(self, job: str) -> list[dict[str, Any]]:
         uri = f"s3://{self._stack.bucket}/runs/{self.run}/checkpoints/{job}/findings.json"

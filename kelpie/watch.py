@@ -13,9 +13,10 @@ from rich.tree import Tree
 from kelpie.execution import Trial
 from kelpie.graph import Node
 from kelpie.progress import TUNING_STATE, Epoch, Follower, Progress, is_final_training
-from kelpie.stack import Stack
+from kelpie.stack import AWS_ERRORS, Stack, passes, what_is_wrong
 
-POLL_SECONDS = 1.0
+PATIENCE_SECONDS = 120.0
+"""With an account: a laptop that wakes, or changes its network, finds its way by then."""
 MOST_TRIALS = 6
 MOST_EPOCHS = 4
 MOST_BEFORE = 5
@@ -27,12 +28,17 @@ STYLES = {"done": "green", "now": "bold cyan", "failed": "bold red", "ahead": "d
 def follow(stack: Stack, arns: Sequence[str], console: Console) -> list[Progress]:
     """Show the executions until all have ended, and return what they came to, in the given order.
 
-    KeyboardInterrupt passes through: the executions go on.
+    KeyboardInterrupt passes through: the executions go on. So do errors of AWS's clients: at once what will not pass,
+    and what a local cloud does not answer; the rest after PATIENCE_SECONDS.
     """
     followers = [Follower(stack, arn) for arn in arns]
     if console.is_terminal:
         with Live(console=console, auto_refresh=False, vertical_overflow="ellipsis") as live:
-            return _until_over(followers, lambda readings: live.update(Group(*map(tree, readings)), refresh=True))
+
+            def draw_trees(readings: list[Progress]) -> None:
+                live.update(Group(*map(tree, readings)), refresh=True)
+
+            return _until_over(stack, followers, draw_trees, console)
     news = [News(arn.rpartition(":")[2] if len(arns) > 1 else "") for arn in arns]
 
     def print_lines(readings: list[Progress]) -> None:
@@ -40,16 +46,30 @@ def follow(stack: Stack, arns: Sequence[str], console: Console) -> list[Progress
             for line in one.lines(reading):
                 console.print(line, soft_wrap=True)
 
-    return _until_over(followers, print_lines)
+    return _until_over(stack, followers, print_lines, console)
 
 
-def _until_over(followers: list[Follower], show: Callable[[list[Progress]], None]) -> list[Progress]:
+def _until_over(
+    stack: Stack, followers: list[Follower], show: Callable[[list[Progress]], None], console: Console
+) -> list[Progress]:
+    trouble_since: float | None = None
     while True:
-        readings = [follower.read() for follower in followers]
-        show(readings)
-        if all(reading.over for reading in readings):
-            return readings
-        time.sleep(POLL_SECONDS)
+        try:
+            readings = [follower.read() for follower in followers]
+        except AWS_ERRORS as error:
+            if stack.is_local or not passes(error):
+                raise
+            if trouble_since is None:
+                trouble_since = time.monotonic()
+                console.print(f"{what_is_wrong(error)}; it is asked again", soft_wrap=True)
+            elif time.monotonic() - trouble_since > PATIENCE_SECONDS:
+                raise
+        else:
+            trouble_since = None
+            show(readings)
+            if all(reading.over for reading in readings):
+                return readings
+        time.sleep(stack.poll_seconds)
 
 
 class News:

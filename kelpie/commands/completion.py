@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import botocore.exceptions
 import typer
 
 from kelpie import execution, settings
 from kelpie.commands.terminal import connect
 from kelpie.errors import KelpieError
+from kelpie.stack import AWS_ERRORS
 
 MOST_NAMES = 20
 
@@ -16,7 +16,7 @@ def execution_names(context: typer.Context, incomplete: str) -> list[tuple[str, 
     """Return the newest executions' names with the status of each."""
     try:
         recent = execution.recent(connect(context.params.get("stack_name")), MOST_NAMES)
-    except (KelpieError, botocore.exceptions.BotoCoreError, botocore.exceptions.ClientError):
+    except (KelpieError, *AWS_ERRORS):
         return []
     return [(one["name"], one["status"]) for one in recent if one["name"].startswith(incomplete)]
 

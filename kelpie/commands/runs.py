@@ -7,7 +7,6 @@ import shlex
 from pathlib import Path
 from typing import Annotated
 
-import botocore.exceptions
 import typer
 
 from kelpie import execution, launch, local, status, summary, watch
@@ -25,7 +24,7 @@ from kelpie.commands.terminal import (
     result_console,
 )
 from kelpie.errors import CloudUnavailable, InvalidInput, RunFailed
-from kelpie.stack import Stack
+from kelpie.stack import AWS_ERRORS, Stack, what_is_wrong
 
 
 def run(
@@ -56,18 +55,21 @@ def run(
         raise InvalidInput("kelpie run needs a data set, or --attach with an execution, and not both")
     stack, arn = _attach(attach, stack_name) if attach else _start(dataset or "", assignments or [], stack_name)
     console = progress_console()
+    name = arn.rpartition(":")[2] + (f" --stack {shlex.quote(stack_name)}" if stack_name else "")
     try:
         (progress,) = watch.follow(stack, [arn], console)
     except KeyboardInterrupt:
-        name = arn.rpartition(":")[2] + (f" --stack {shlex.quote(stack_name)}" if stack_name else "")
         fail(
             f"detached: the run goes on. Follow it: kelpie run --attach {name}. Stop it: kelpie stop {name}",
             INTERRUPTED,
         )
-    except botocore.exceptions.HTTPClientError as error:
-        raise CloudUnavailable(
-            f"the cloud stopped answering while it was followed ({error}): run `kelpie up`, then `kelpie status`"
-        ) from error
+    except AWS_ERRORS as error:
+        what_to_do = (
+            "run `kelpie up`, then `kelpie status`"
+            if stack.is_local
+            else f"the run goes on. Follow it: kelpie run --attach {name}"
+        )
+        raise CloudUnavailable(f"{what_is_wrong(error)} while the run was followed: {what_to_do}") from error
     document = summary.summarise(stack, progress.described)
     if as_json:
         print_json(document)

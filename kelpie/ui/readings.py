@@ -12,23 +12,23 @@ from kelpie import execution, letters, status
 from kelpie.progress import Follower, Progress
 from kelpie.stack import Stack
 
-FRESH_SECONDS = 1.0
 MOST_FOLLOWED = 16
 Value = TypeVar("Value")
 
 
 class Fresh(Generic[Value]):
-    """A reading that is made again only once it is older than FRESH_SECONDS, by one thread at a time."""
+    """A reading that is made again only once it is older than so many seconds, by one thread at a time."""
 
-    def __init__(self, read: Callable[[], Value]):
+    def __init__(self, read: Callable[[], Value], seconds: float):
         self._read = read
+        self._seconds = seconds
         self._lock = threading.Lock()
         self._value: Value | None = None
         self._read_at = float("-inf")
 
     def get(self) -> Value:
         with self._lock:
-            if self._value is None or time.monotonic() - self._read_at > FRESH_SECONDS:
+            if self._value is None or time.monotonic() - self._read_at > self._seconds:
                 self._value = self._read()
                 self._read_at = time.monotonic()
             return self._value
@@ -37,8 +37,8 @@ class Fresh(Generic[Value]):
 class Readings:
     def __init__(self, stack: Stack, home: str | None):
         self.stack = stack
-        self._status = Fresh(lambda: status.read(stack, home))
-        self._waiting = Fresh(lambda: letters.waiting(stack))
+        self._status = Fresh(lambda: status.read(stack, home), stack.poll_seconds)
+        self._waiting = Fresh(lambda: letters.waiting(stack), stack.poll_seconds)
         self._lock = threading.Lock()
         self._runs: OrderedDict[str, Fresh[Progress]] = OrderedDict()
 
@@ -53,7 +53,7 @@ class Readings:
         with self._lock:
             followed = self._runs.get(name)
         if followed is None:
-            followed = Fresh(Follower(self.stack, execution.find(self.stack, name)).read)
+            followed = Fresh(Follower(self.stack, execution.find(self.stack, name)).read, self.stack.poll_seconds)
         with self._lock:
             followed = self._runs.setdefault(name, followed)
             self._runs.move_to_end(name)

@@ -6,7 +6,6 @@ import socket
 from collections.abc import Callable
 from pathlib import Path
 
-import botocore.exceptions
 import uvicorn
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -16,7 +15,7 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from kelpie.errors import CloudUnavailable, InvalidInput, KelpieError
-from kelpie.stack import Stack
+from kelpie.stack import AWS_ERRORS, Stack
 from kelpie.ui.actions import Actions
 from kelpie.ui.guard import Guard, Keys
 from kelpie.ui.pages import Pages
@@ -82,9 +81,7 @@ def application(readings: Readings, port: int, keys: Keys) -> Guard:
         routes=routes,
         exception_handlers={
             HTTPException: not_found,
-            KelpieError: said,
-            botocore.exceptions.BotoCoreError: said,
-            botocore.exceptions.ClientError: said,
+            **dict.fromkeys((KelpieError, *AWS_ERRORS), said),
         },
     )
     return Guard(served, port, keys)

@@ -112,7 +112,7 @@ def test_while_no_event_can_be_published_the_message_waits_and_the_result_is_the
 
 
 @pytest.mark.parametrize("error", NO_CONNECTION)
-def test_while_the_bucket_is_out_of_reach_messages_wait(drop, handle, handle_sent, result, app, s3, monkeypatch, error):
+def test_while_the_bucket_is_out_of_reach_messages_wait(drop, handle, handle_sent, result, s3, monkeypatch, error):
     def refuse(**_):
         raise error
 

@@ -82,7 +82,7 @@ def test_many_windows_share_one_reading_until_it_is_old(monkeypatch):
         return len(readings)
 
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
-    fresh = Fresh(read)
+    fresh = Fresh(read, 1.0)
     with ThreadPoolExecutor(8) as pool:
         assert set(pool.map(lambda _: fresh.get(), range(32))) == {1}
     now[0] += 5
