@@ -19,6 +19,8 @@ ENDPOINT_INSTANCES = 2
 """An update runs the old and the new fleet side by side."""
 TRAINING_INSTANCES = 2
 """The default of tuning.max_parallel_jobs."""
+OPTIMIZING_INSTANCES = 1
+"""OptimizeModel measures where the model will serve: a training job on the endpoint's instance type."""
 PATCHED_UNTIL: dict[str, datetime.date | None] = {
     # https://aws.github.io/deep-learning-containers/reference/support_policy, and the data that it is made of, docs/src
     # in https://github.com/aws/deep-learning-containers: a version's patches end after 12 months.
@@ -101,6 +103,7 @@ def check_quotas(quotas: dict[str, float], types: tuple[set[str], str]) -> list[
     """quotas: Service Quotas' values by name. Many of SageMaker's begin at 0 in a new account."""
     jobs, endpoint = types
     needed = {f"{instance} for training job usage": TRAINING_INSTANCES for instance in sorted(jobs)}
+    needed.setdefault(f"{endpoint} for training job usage", OPTIMIZING_INSTANCES)
     needed[f"{endpoint} for endpoint usage"] = ENDPOINT_INSTANCES
     return [_check_quota(name, quotas.get(name), count) for name, count in needed.items()]
 

@@ -98,10 +98,21 @@ def test_quotas_are_held_against_what_kelpie_uses():
     types = ({"ml.m5.xlarge", "ml.g5.xlarge"}, "ml.m5.large")
     values = {"ml.m5.xlarge for training job usage": 1.0, "ml.g5.xlarge for training job usage": 0.0}
     checks = account.check_quotas(values, types)
-    assert verdicts(checks) == ["missing", "warning", "unknown"]
+    assert verdicts(checks) == ["missing", "warning", "unknown", "unknown"]
     assert "ml.g5.xlarge for training job usage: 0 of 2" in checks[0].found
     enough = dict.fromkeys([*values, "ml.m5.large for endpoint usage"], 2.0)
-    assert verdicts(account.check_quotas(enough, types)) == ["ok", "ok", "ok"]
+    enough["ml.m5.large for training job usage"] = 1.0
+    assert verdicts(account.check_quotas(enough, types)) == ["ok", "ok", "ok", "ok"]
+
+
+def test_the_job_that_optimises_takes_the_endpoints_type_and_no_more_than_another_job_needs_of_it():
+    said = [check.found for check in account.check_quotas({}, ({"ml.m5.large"}, "ml.m5.large"))]
+    assert [line.partition(":")[0] for line in said] == [
+        "ml.m5.large for training job usage",
+        "ml.m5.large for endpoint usage",
+    ]
+    alone = account.check_quotas({"ml.c5.large for training job usage": 0.0}, ({"ml.m5.large"}, "ml.c5.large"))
+    assert alone[1].found.startswith("ml.c5.large for training job usage: 0 of 1")
 
 
 def test_the_worst_verdict_counts():
