@@ -25,12 +25,16 @@ USED = {
 
 @dataclass(frozen=True)
 class Profile:
-    """What a profiler saw: milliseconds of each step, seconds of each phase and of all, samples by name."""
+    """What a profiler saw: milliseconds of each step, seconds of each phase and of all, samples by name.
+
+    samples: as many of each name, or none where the machine does not tell.
+    """
 
     step_milliseconds: list[float]
     phase_seconds: dict[str, float]
     seconds: float
     samples: dict[str, list[float]]
+    gpus: int = 0
 
 
 def judge(profile: Profile) -> list[Finding]:
@@ -58,8 +62,8 @@ def batch_size(
         "gpu_percent": gpu_threshold_p95,
         "gpu_memory_percent": gpu_memory_threshold_p95,
     }
-    if few := _too_few("BatchSize", profile, patience, parameters):
-        return few
+    if untold := _untold("BatchSize", profile, patience, parameters):
+        return untold
     highest = {name: float(np.percentile(profile.samples[name], 95)) for name in limits if profile.samples[name]}
     if all(value < limits[name] for name, value in highest.items()):
         said = ", ".join(f"{name} {value:.0f}" for name, value in highest.items())
@@ -79,10 +83,10 @@ def cpu_bottleneck(
         "cpu_threshold": cpu_threshold,
         "patience": patience,
     }
-    if not profile.samples["gpu_percent"]:
+    if not profile.gpus:
         return _nothing("CPUBottleneck", "There is no GPU that would wait for the CPU.", {}, parameters)
-    if few := _too_few("CPUBottleneck", profile, patience, parameters):
-        return few
+    if untold := _untold("CPUBottleneck", profile, patience, parameters):
+        return untold
     pairs = list(zip(profile.samples["cpu_percent"], profile.samples["gpu_percent"], strict=True))
     share = 100 * sum(cpu > cpu_threshold and gpu < gpu_threshold for cpu, gpu in pairs) / len(pairs)
     if share > threshold:
@@ -113,8 +117,8 @@ def io_bottleneck(
         "io_threshold": io_threshold,
         "patience": patience,
     }
-    if few := _too_few("IOBottleneck", profile, patience, parameters):
-        return few
+    if untold := _untold("IOBottleneck", profile, patience, parameters):
+        return untold
     waits = profile.samples["io_wait_percent"]
     gpus = profile.samples["gpu_percent"] or [0.0] * len(waits)
     share = (
@@ -162,8 +166,10 @@ def overall_system_usage(profile: Profile) -> Finding:
     return _nothing("OverallSystemUsage", f"In use, median: {', '.join(said) or 'no sample was taken'}.", values, {})
 
 
-def _too_few(rule: str, profile: Profile, patience: int, parameters: dict[str, Any]) -> Finding | None:
-    samples = len(profile.samples["seconds"])
+def _untold(rule: str, profile: Profile, patience: int, parameters: dict[str, Any]) -> Finding | None:
+    if profile.gpus and not profile.samples["gpu_percent"]:
+        return _nothing(rule, "Nothing is known of the GPU's use: nvidia-ml-py tells it.", {}, parameters)
+    samples = len(profile.samples["cpu_percent"])
     if samples >= patience:
         return None
     return _nothing(rule, f"Too few samples to judge: {samples} of {patience}.", {}, parameters)

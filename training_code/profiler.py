@@ -1,8 +1,7 @@
 """Where a training's time goes: the phases of each step, what the machine does meanwhile, and the hottest operators.
 
-Phases are wall time between what the training loop tells: on a GPU, what the CPU spent on each. The machine is sampled
-by psutil every SAMPLE_SECONDS in a thread; torch.profiler looks at a few steps of each network that is trained, of
-which those of the last are kept.
+Phases are wall time between what the training loop tells: on a GPU, what the CPU spent on each. PyTorch's profiler
+looks at a few steps of each network that is trained, of which those of the last are kept.
 """
 
 from __future__ import annotations
@@ -23,11 +22,10 @@ from batches import Batches
 from documents import write_document
 from engine import NoObserver, Observer
 from job import job_name
+from machine import SAMPLE_SECONDS, Machine
 from profile_rules import Profile, judge
 from torch import nn
 
-SAMPLE_SECONDS = 0.5
-"""AWS's default ProfilingIntervalInMilliseconds."""
 WARM_UP_STEPS, WINDOW_STEPS = 12, 3
 OPERATORS = 20
 POINTS = 500
@@ -52,7 +50,7 @@ class Profiler(NoObserver):
         self._waited: Callable[[], float] = lambda: 0.0
         self._registered: list[Any] = []
         self._window: _Window | None = None
-        self._machine = _Machine(sample_seconds)
+        self._machine = Machine(sample_seconds)
 
     def start(self, network: nn.Module, criterion: nn.Module, batches: Batches, steps: int) -> None:
         """Watch a network and its loss, and no others any more."""
@@ -134,7 +132,7 @@ class Profiler(NoObserver):
         totals["evaluation"] = self._evaluation
         totals["other"] = max(0.0, seconds - sum(totals.values()))
         milliseconds = [1000 * sum(step.values()) for step in self._steps]
-        profile = Profile(milliseconds, totals, seconds, utilisation)
+        profile = Profile(milliseconds, totals, seconds, utilisation, torch.cuda.device_count())
         spent = sum(milliseconds) / 1000
         every = -(-len(milliseconds) // POINTS) or 1
         document = {
@@ -247,56 +245,6 @@ class _Window:
                 for name, calls, cpu, gpu in hottest
             ],
         }
-
-
-class _Machine:
-    """Samples of the machine, taken by a thread: the last one at the end, so that the shortest training has one."""
-
-    def __init__(self, sample_seconds: float):
-        self._sample_seconds = sample_seconds
-        self._samples: list[dict[str, float]] = []
-        self._over = threading.Event()
-        self._started = time.perf_counter()
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self._thread.start()
-
-    def stop(self) -> dict[str, list[float]]:
-        """Return the samples by name."""
-        self._over.set()
-        self._thread.join()
-        names = (
-            *("seconds", "cpu_percent", "process_memory_bytes", "memory_percent"),
-            *("disk_read_bytes_per_second", "disk_write_bytes_per_second", "io_wait_percent"),
-            *("gpu_percent", "gpu_memory_percent"),
-        )
-        return {name: [sample[name] for sample in self._samples if name in sample] for name in names}
-
-    def _run(self) -> None:
-        process = psutil.Process()
-        times, disk, at = psutil.cpu_times(), psutil.disk_io_counters(), time.perf_counter()
-        over = False
-        while not over:
-            over = self._over.wait(self._sample_seconds)
-            now_times, now_disk, now = psutil.cpu_times(), psutil.disk_io_counters(), time.perf_counter()
-            total = sum(now_times) - sum(times) or 1e-9
-            waited = getattr(now_times, "iowait", 0.0) - getattr(times, "iowait", 0.0)
-            busy = total - (now_times.idle - times.idle) - waited
-            sample = {
-                "seconds": round(now - self._started, 3),
-                "cpu_percent": round(min(100.0, max(0.0, 100 * busy / total)), 2),
-                "io_wait_percent": round(min(100.0, max(0.0, 100 * waited / total)), 2),
-                "process_memory_bytes": process.memory_info().rss,
-                "memory_percent": psutil.virtual_memory().percent,
-            }
-            for name in ("read", "write"):
-                moved = getattr(now_disk, f"{name}_bytes", 0) - getattr(disk, f"{name}_bytes", 0)
-                sample[f"disk_{name}_bytes_per_second"] = round(moved / (now - at))
-            if torch.cuda.is_available():
-                free, memory = torch.cuda.mem_get_info()
-                sample["gpu_percent"] = float(torch.cuda.utilization())
-                sample["gpu_memory_percent"] = round(100 * (1 - free / memory), 2)
-            self._samples.append(sample)
-            times, disk, at = now_times, now_disk, now
 
 
 def _thinned(samples: dict[str, list[float]]) -> dict[str, list[float]]:

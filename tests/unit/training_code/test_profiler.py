@@ -135,7 +135,7 @@ def profile_of(steps: list[float] | None = None, data_wait: float = 1.0, **sampl
     values = {**HEALTHY, "memory_percent": 30.0, "seconds": 1.0, **samples}
     many = {name: [value] * 1000 for name, value in values.items()}
     phases = dict.fromkeys(PHASES, 10.0) | {"data_wait": data_wait}
-    return Profile(steps or [100.0] * 600, phases, 60.0, many)
+    return Profile(steps or [100.0] * 600, phases, 60.0, many, gpus=1)
 
 
 @pytest.mark.parametrize(
