@@ -16,6 +16,7 @@ from curves import Curves
 from engine import NoObserver, TrainingDiverged, TrainingDoomed
 from findings import Finding, empty_document, line, make_finding, of_hooks, write_findings
 from job import debug_hook_configuration, fail_at_once
+from recipe import Phase
 from torch import nn
 
 if TYPE_CHECKING:
@@ -94,7 +95,12 @@ class Debugging(NoObserver):
         if review:
             threading.Thread(target=self._watch, args=(review.stalled,), daemon=True).start()
 
-    def start(self, network: nn.Module, criterion: nn.Module, batches: Batches, steps: int) -> None:
+    @property
+    def seconds(self) -> float:
+        """How long hooks and rules have taken so far."""
+        return self._hooks.seconds if self._hooks else 0.0
+
+    def start(self, network: nn.Module, criterion: nn.Module, batches: Batches, phase: Phase, steps: int) -> None:  # noqa: ARG002 - the profiler's
         """Hook a network and its loss, until another is started."""
         if self._hooks:
             self._hooks.start(network, criterion, steps, batches.valid_images)
@@ -135,7 +141,7 @@ class Debugging(NoObserver):
         write_findings(document, self._folders)
         for finding in document["findings"]:
             print(line(finding), flush=True)
-        spent = f"{self._hooks.seconds:.1f} s in hooks and rules, " if self._hooks else ""
+        spent = f"{self.seconds:.1f} s in hooks and rules, " if self._hooks else ""
         print(
             f"debugger: {document['tensors_saved']} tensors of {document['steps']} steps; {spent}"
             f"{time.monotonic() - started:.1f} s at the end",

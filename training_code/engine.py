@@ -56,7 +56,11 @@ class TrainingStopped(Exception):
 class Observer(Protocol):
     """What watches a training: the debugger's hooks, the profiler, or nothing. `step` and `evaluated` may end it."""
 
-    def start(self, network: nn.Module, criterion: nn.Module, batches: Batches, steps: int) -> None:
+    @property
+    def seconds(self) -> float:
+        """How long it has taken so far, the hooks included that it has in the network."""
+
+    def start(self, network: nn.Module, criterion: nn.Module, batches: Batches, phase: Phase, steps: int) -> None:
         """Hear what is about to be trained for so many steps."""
 
     def mode(self, training: bool) -> None:
@@ -83,7 +87,12 @@ class Observer(Protocol):
 class NoObserver:
     """Watches nothing."""
 
-    def start(self, network: nn.Module, criterion: nn.Module, batches: Batches, steps: int) -> None:
+    @property
+    def seconds(self) -> float:
+        """Return 0."""
+        return 0.0
+
+    def start(self, network: nn.Module, criterion: nn.Module, batches: Batches, phase: Phase, steps: int) -> None:
         """Do nothing."""
 
     def mode(self, training: bool) -> None:
@@ -243,7 +252,7 @@ class _Run:
         self.progress = _Progress()
         self.steps = len(cut_batches(batches.train_images, phase.batch_size, torch.Generator()))
         self.wrapped = around.processes.wrap(network)
-        around.observer.start(network, criterion, batches, self.steps * phase.epochs)
+        around.observer.start(network, criterion, batches, phase, self.steps * phase.epochs)
         self._saved_at = time.monotonic()
 
     def one_epoch(self) -> Epoch:

@@ -27,10 +27,11 @@ USED = {
 class Profile:
     """What a profiler saw: milliseconds of each step, seconds of each phase and of all, samples by name.
 
-    samples: as many of each name, or none where the machine does not tell.
+    step_milliseconds: of each part of the training, with its name. samples: as many of each name, or none where the
+    machine does not tell.
     """
 
-    step_milliseconds: list[float]
+    step_milliseconds: list[tuple[str, list[float]]]
     phase_seconds: dict[str, float]
     seconds: float
     samples: dict[str, list[float]]
@@ -98,7 +99,7 @@ def cpu_bottleneck(
 def dataloader(profile: Profile, threshold: float = 50) -> Finding:
     """Steps wait for data for more than threshold percent of the time."""
     waited = profile.phase_seconds["data_wait"]
-    spent = sum(profile.step_milliseconds) / 1000
+    spent = sum(sum(times) for _, times in profile.step_milliseconds) / 1000
     share = 100 * waited / spent if spent else 0.0
     values, parameters = {"share_percent": share}, {"threshold": threshold}
     if share > threshold:
@@ -136,22 +137,28 @@ def io_bottleneck(
 def step_outlier(profile: Profile, stddev: float = 3, n_outliers: int = 10) -> Finding:
     """More than n_outliers steps took longer than the mean by stddev standard deviations, and twice the median.
 
-    The second is ours: steps that save tensors, or share the machine, are a little longer than others.
+    The second is ours: steps that save tensors, or share the machine, are a little longer than others. Steps are
+    compared within a part of the training: those of a whole network are no outliers among those of its head.
     """
     parameters = {"stddev": stddev, "n_outliers": n_outliers}
-    times = np.array(profile.step_milliseconds)
-    if len(times) < 2:
-        return _nothing("StepOutlier", "Too few steps to judge.", {}, parameters)
-    limit = max(times.mean() + stddev * times.std(), 2 * float(np.median(times)))
-    outliers = np.flatnonzero(times > limit)
-    values = {"outliers": len(outliers), "median_ms": float(np.median(times)), "longest_ms": float(times.max())}
-    if len(outliers) > n_outliers:
-        said = (
-            f"{len(outliers)} of {len(times)} steps took longer than {limit:.0f} ms, the median is "
-            f"{values['median_ms']:.0f} ms: look at what happens at these steps, and at the disk and the memory."
-        )
-        return _finding("StepOutlier", said, values, parameters, int(outliers[0]))
-    return _nothing("StepOutlier", f"{len(outliers)} of {len(times)} steps took unusually long.", values, parameters)
+    found: list[Finding] = []
+    steps = outliers = 0
+    for part, milliseconds in profile.step_milliseconds:
+        times = np.array(milliseconds)
+        median = float(np.median(times))
+        limit = max(times.mean() + stddev * times.std(), 2 * median)
+        long = np.flatnonzero(times > limit)
+        if len(long) > n_outliers:
+            said = (
+                f"{len(long)} of {len(times)} steps of {part} took longer than {limit:.0f} ms, the median is "
+                f"{median:.0f} ms: look at what happens at these steps, and at the disk and the memory."
+            )
+            values = {"outliers": len(long), "median_ms": median, "longest_ms": float(times.max())}
+            found.append(_finding("StepOutlier", said, values, parameters, steps + int(long[0])))
+        steps += len(times)
+        outliers += len(long)
+    told = f"{outliers} of {steps} steps took unusually long."
+    return found[-1] if found else _nothing("StepOutlier", told, {"outliers": outliers}, parameters)
 
 
 def overall_system_usage(profile: Profile) -> Finding:

@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +25,29 @@ from engine import NoObserver, Observer
 from job import job_name
 from machine import SAMPLE_SECONDS, Machine
 from profile_rules import Profile, judge
+from recipe import Phase
 from torch import nn
 
 WARM_UP_STEPS, WINDOW_STEPS = 12, 3
 OPERATORS = 20
 POINTS = 500
-PHASES = ("data_wait", "host_to_device", "forward", "backward", "optimizer", "hooks")
+OF_STEPS = ("data_wait", "host_to_device", "forward", "backward", "optimizer", "hooks")
+PHASES = (*OF_STEPS, "evaluation", "other")
 TRACE, DOCUMENT = "profile_trace.json.gz", "profile.json"
+
+
+@dataclass
+class _Part:
+    """A part of the training, one network's: seconds of each phase, step by step."""
+
+    name: str
+    batch_size: int
+    first_step: int
+    steps: list[dict[str, float]] = field(default_factory=list)
+
+    def milliseconds(self) -> list[float]:
+        """Return how long each step took."""
+        return [1000 * sum(step.values()) for step in self.steps]
 
 
 class Profiler(NoObserver):
@@ -40,36 +57,40 @@ class Profiler(NoObserver):
         """window_steps: how many steps torch.profiler looks at; 0 for none."""
         self._inner = inner
         self._window_steps = window_steps
-        self._window_begins: int | None = None
-        self._steps: list[dict[str, float]] = []
-        self._step = dict.fromkeys(PHASES, 0.0)
-        self._evaluation = 0.0
+        self._parts: list[_Part] = []
+        self._step = _nothing_spent()
+        self._between = _nothing_spent()
         self._training = False
         self._started = self._mark = time.perf_counter()
-        self._batch_size = 0
+        self._hooked = 0.0
         self._waited: Callable[[], float] = lambda: 0.0
         self._registered: list[Any] = []
         self._window: _Window | None = None
         self._machine = Machine(sample_seconds)
 
-    def start(self, network: nn.Module, criterion: nn.Module, batches: Batches, steps: int) -> None:
+    @property
+    def seconds(self) -> float:
+        """How long the other observer has taken so far."""
+        return self._inner.seconds
+
+    def start(self, network: nn.Module, criterion: nn.Module, batches: Batches, phase: Phase, steps: int) -> None:
         """Watch a network and its loss, and no others any more."""
         for handle in self._registered:
             handle.remove()
         self._registered = [
-            network.register_forward_pre_hook(lambda *_: self._lap("other")),
-            criterion.register_forward_hook(lambda *_: self._lap("forward")),
+            network.register_forward_pre_hook(lambda *_: self._passes("other")),
+            criterion.register_forward_hook(lambda *_: self._passes("forward")),
         ]
         self._waited = lambda: batches.waited_seconds
         self._stop_window()
-        self._window_begins = len(self._steps) + WARM_UP_STEPS if self._window_steps else None
-        self._timed(self._inner.start, network, criterion, batches, steps)
+        self._parts.append(_Part(phase.name, phase.batch_size, sum(len(part.steps) for part in self._parts)))
+        self._inner.start(network, criterion, batches, phase, steps)
 
     def mode(self, training: bool) -> None:
         """Tell training from evaluation."""
         self._training = training
-        self._mark = time.perf_counter()
-        self._timed(self._inner.mode, training)
+        self._inner.mode(training)
+        self._lap(self._between, "other")
 
     def batches(
         self, batches: Iterator[tuple[torch.Tensor, torch.Tensor]]
@@ -77,43 +98,47 @@ class Profiler(NoObserver):
         """Pass on an epoch's batches, and time how long each is waited for and prepared."""
         inner = iter(self._inner.batches(batches))
         while True:
-            self._mark, waited = time.perf_counter(), self._waited()
+            self._lap(self._between, "other")
+            waited = self._waited()
             batch = next(inner, None)
             if batch is None:
                 return
-            wait = self._waited() - waited
-            self._step["data_wait"] += wait
-            self._step["host_to_device"] += max(0.0, time.perf_counter() - self._mark - wait)
-            self._batch_size = len(batch[1])
-            self._mark = time.perf_counter()
+            self._lap(self._step, "host_to_device")
+            wait = min(self._waited() - waited, self._step["host_to_device"])
+            self._step["data_wait"] = wait
+            self._step["host_to_device"] -= wait
             yield batch
 
     def before_update(self) -> None:
         """End the backward pass."""
-        self._lap("backward")
-        self._timed(self._inner.before_update)
+        self._lap(self._step, "backward")
+        self._inner.before_update()
+        self._lap(self._step, "other")
 
     def after_update(self) -> None:
         """End the optimiser's turn."""
-        self._lap("optimizer")
-        self._timed(self._inner.after_update)
+        self._lap(self._step, "optimizer")
+        self._inner.after_update()
 
     def step(self, loss: float, accuracy: float, learning_rate: float) -> None:
         """End a step."""
         try:
-            self._timed(self._inner.step, loss, accuracy, learning_rate)
+            self._inner.step(loss, accuracy, learning_rate)
         finally:
-            self._steps.append(self._step)
-            self._step = dict.fromkeys(PHASES, 0.0)
-            if len(self._steps) == self._window_begins:
-                self._window = _Window(self._window_begins, self._window_steps)
-            elif self._window and len(self._steps) == self._window.first_step + self._window_steps:
+            self._lap(self._step, "other")
+            part = self._parts[-1]
+            part.steps.append(self._step)
+            self._step = _nothing_spent()
+            if self._window_steps and len(part.steps) == WARM_UP_STEPS:
+                self._window = _Window(part.first_step + WARM_UP_STEPS, self._window_steps)
+            elif len(part.steps) == WARM_UP_STEPS + self._window_steps:
                 self._stop_window()
 
     def evaluated(self, loss: float, accuracy: float) -> None:
         """End an evaluation."""
-        self._evaluation += time.perf_counter() - self._mark
+        self._lap(self._between, "evaluation")
         self._inner.evaluated(loss, accuracy)
+        self._lap(self._between, "other")
 
     def write_profile(self, folders: Sequence[Path]) -> None:
         """Stop watching; leave profile.json and a trace in each folder. Trouble is told, and ends nothing."""
@@ -128,27 +153,29 @@ class Profiler(NoObserver):
         seconds = time.perf_counter() - self._started
         utilisation = self._machine.stop()
         window = self._window.leave(folders) if self._window and self._window.can_end else None
-        totals = {name: sum(step[name] for step in self._steps) for name in PHASES}
-        totals["evaluation"] = self._evaluation
-        totals["other"] = max(0.0, seconds - sum(totals.values()))
-        milliseconds = [1000 * sum(step.values()) for step in self._steps]
-        profile = Profile(milliseconds, totals, seconds, utilisation, torch.cuda.device_count())
-        spent = sum(milliseconds) / 1000
+        spent = [self._between, *(step for part in self._parts for step in part.steps)]
+        totals = {name: sum(one[name] for one in spent) for name in PHASES}
+        totals["other"] += max(0.0, seconds - sum(totals.values()))
+        parts = [part for part in self._parts if part.steps]
+        times = [(part.name, part.milliseconds()) for part in parts]
+        profile = Profile(times, totals, seconds, utilisation, torch.cuda.device_count())
+        milliseconds = [one for _, part in times for one in part]
         every = -(-len(milliseconds) // POINTS) or 1
         document = {
             "version": 1,
             "job": job_name("train.py"),
             "seconds": round(seconds, 3),
-            "steps": len(self._steps),
-            "batch_size": self._batch_size,
-            "images_per_second": round(len(self._steps) * self._batch_size / spent, 1) if spent else 0,
+            "steps": len(milliseconds),
+            "batch_size": parts[-1].batch_size if parts else 0,
+            "images_per_second": _images_per_second(parts),
+            "parts": [_described(part) for part in parts],
             "machine": {
                 "cpus": psutil.cpu_count() or 1,
                 "threads": torch.get_num_threads(),
                 "memory_bytes": psutil.virtual_memory().total,
                 "gpus": [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())],
             },
-            "phases": [self._phase(name, total, seconds) for name, total in totals.items()],
+            "phases": [_phase(name, total, seconds, parts) for name, total in totals.items()],
             "step_times": {
                 "steps": list(range(0, len(milliseconds), every)),
                 "milliseconds": [round(one, 3) for one in milliseconds[::every]],
@@ -166,27 +193,43 @@ class Profiler(NoObserver):
         if self._window:
             self._window.stop()
 
-    def _lap(self, phase: str) -> None:
-        now = time.perf_counter()
-        if self._training and phase in self._step:
-            self._step[phase] += now - self._mark
+    def _passes(self, phase: str) -> None:
+        """Hear of a forward pass, which may be an evaluation's."""
         if self._training:
-            self._mark = now
+            self._lap(self._step, phase)
 
-    def _timed(self, hear: Callable[..., None], *arguments: Any) -> None:
-        started = time.perf_counter()
-        try:
-            hear(*arguments)
-        finally:
-            spent = time.perf_counter() - started
-            self._step["hooks"] += spent
-            self._mark += spent
+    def _lap(self, spent: dict[str, float], phase: str) -> None:
+        """Count the time since the last lap for a phase, but for what the other observer took of it."""
+        now, hooked = time.perf_counter(), self._inner.seconds
+        spent["hooks"] += hooked - self._hooked
+        spent[phase] += now - self._mark - (hooked - self._hooked)
+        self._mark, self._hooked = now, hooked
 
-    def _phase(self, name: str, total: float, seconds: float) -> dict[str, Any]:
-        of_steps = [1000 * step[name] for step in self._steps] if name in PHASES else []
-        p50, p95 = np.percentile(of_steps, [50, 95]).round(3).tolist() if of_steps else (None, None)
-        share = min(1.0, total / seconds) if seconds else 0
-        return {"name": name, "seconds": round(total, 4), "share": round(share, 4), "p50_ms": p50, "p95_ms": p95}
+
+def _nothing_spent() -> dict[str, float]:
+    return dict.fromkeys(PHASES, 0.0)
+
+
+def _images_per_second(parts: Sequence[_Part]) -> float:
+    seconds = sum(sum(part.milliseconds()) for part in parts) / 1000
+    return round(sum(len(part.steps) * part.batch_size for part in parts) / seconds, 1) if seconds else 0
+
+
+def _described(part: _Part) -> dict[str, Any]:
+    return {
+        "name": part.name,
+        "first_step": part.first_step,
+        "steps": len(part.steps),
+        "batch_size": part.batch_size,
+        "images_per_second": _images_per_second([part]),
+    }
+
+
+def _phase(name: str, total: float, seconds: float, parts: Sequence[_Part]) -> dict[str, Any]:
+    of_steps = [1000 * step[name] for step in parts[-1].steps] if parts and name in OF_STEPS else []
+    p50, p95 = np.percentile(of_steps, [50, 95]).round(3).tolist() if of_steps else (None, None)
+    share = min(1.0, total / seconds) if seconds else 0
+    return {"name": name, "seconds": round(total, 4), "share": round(share, 4), "p50_ms": p50, "p95_ms": p95}
 
 
 class _Window:

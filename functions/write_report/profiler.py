@@ -6,7 +6,7 @@ from typing import Any
 
 from charts import Figure, Table, bars, draw, lines
 from run import Run
-from training import curves, gradient_norms, rules
+from training import curves, gradient_norms, parts, rules
 from wording import counted, duration, figures, percent
 
 BYTES_PER_MB = 1e6
@@ -17,14 +17,15 @@ def summary(run: Run) -> dict[str, Any]:
     profile = run.document("profile")
     machine = profile["machine"]
     on = ", ".join(machine["gpus"]) or "no GPU"
-    said = f"{counted(profile['steps'], 'step')} of {counted(profile['batch_size'], 'image')} in "
-    said += f"{duration(profile['seconds'])} on {counted(machine['cpus'], 'core')} and {on}."
+    trained = parts(profile)
+    done = [f"{counted(one['steps'], 'step')} of {counted(one['batch_size'], 'image')}" for one in trained]
+    said = f"{' and '.join(done)} in {duration(profile['seconds'])} on {counted(machine['cpus'], 'core')} and {on}."
     found = [one["rule"] for one in _findings(run) if one["status"] == "IssuesFound"]
     verdict = f"{', '.join(found)} found an issue." if found else "No rule found an issue."
-    steps = [one for one in profile["step_times"]["milliseconds"] if one is not None]
+    steps = [row["ms"] for row in _step_rows(profile) if row["series"] == _name(trained[-1])]
     cores = [one for one in profile["utilisation"]["cpu_percent"] if one is not None]
-    tiles = [("Speed", figures(profile["images_per_second"]), "images a second")]
-    tiles += [("A step", f"{figures(median(steps))}\u00a0ms", "median")] if steps else []
+    tiles = [("Speed", figures(trained[-1]["images_per_second"]), f"images a second{_of_the_last(trained)}")]
+    tiles += [("A step", f"{figures(median(steps))}\u00a0ms", f"median{_of_the_last(trained)}")] if steps else []
     tiles += [("Processors", percent(mean(cores) / 100, 0), "busy on average")] if cores else []
     tiles.append(("Memory", f"{figures(machine['memory_bytes'] / 1e9)}\u00a0GB", "of the machine"))
     return {
@@ -56,8 +57,10 @@ def steps(run: Run) -> dict[str, Any]:
     ]
     breakdown = Figure("Where the time went", description, draw(spec, description))
     return {
-        "figures": [breakdown, *_step_times(profile["step_times"])],
-        "phases": Table(("phase", "time", "share", "ms a step, median", "95 % within ms"), cells),
+        "figures": [breakdown, *_step_times(profile)],
+        "phases": Table(
+            ("phase", "time", "share", f"ms a step{_of_the_last(parts(profile))}", "95 % within ms"), cells
+        ),
     }
 
 
@@ -95,18 +98,35 @@ def _findings(run: Run) -> list[dict[str, Any]]:
     return [*found, *run.document("findings").get("findings", [])]
 
 
-def _step_times(times: dict[str, Any]) -> Iterator[Figure]:
-    rows = [
-        {"step": step, "ms": value, "series": "step"}
+def _name(part: dict[str, Any]) -> str:
+    return str(part["name"]).replace("_", " ")
+
+
+def _of_the_last(trained: list[dict[str, Any]]) -> str:
+    """Return which part of several the figures are of: steps of a head are not to be compared with a network's."""
+    return f", {_name(trained[-1])}" if len(trained) > 1 else ""
+
+
+def _step_rows(profile: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the time of each step, with the part of the training that it belongs to as its series."""
+    times = profile["step_times"]
+    return [
+        {"step": step, "ms": value, "series": _name([one for one in parts(profile) if one["first_step"] <= step][-1])}
         for step, value in zip(times["steps"], times["milliseconds"], strict=False)
         if value is not None
     ]
+
+
+def _step_times(profile: dict[str, Any]) -> Iterator[Figure]:
+    rows = _step_rows(profile)
     if rows:
         slowest = max(rows, key=lambda row: row["ms"])
-        description = f"Time of each step: {figures(median(row['ms'] for row in rows))} ms in the median, "
-        description += f"{figures(slowest['ms'])} ms at the most, at step {slowest['step']}."
-        table = Table(("step", "ms"), [(figures(row["step"]), figures(row["ms"])) for row in rows])
-        spec = lines(rows, "step", "ms", series=["step"], y_axis={"title": "ms"})
+        series = list(dict.fromkeys(row["series"] for row in rows))
+        medians = {one: median(row["ms"] for row in rows if row["series"] == one) for one in series}
+        said = " and ".join(f"{figures(value)} ms in the median of {name}" for name, value in medians.items())
+        description = f"Time of each step: {said}, {figures(slowest['ms'])} ms at the most, at step {slowest['step']}."
+        table = Table(("step", "of", "ms"), [(figures(row["step"]), row["series"], figures(row["ms"])) for row in rows])
+        spec = lines(rows, "step", "ms", series=series, y_axis={"title": "ms"})
         yield Figure("Time of each step", description, draw(spec, description), table)
 
 

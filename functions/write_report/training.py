@@ -172,8 +172,14 @@ def _profile(profile: dict[str, Any]) -> str | None:
     longest = sorted(profile["phases"], key=lambda phase: -phase["share"])[:2]
     shares = " and ".join(f"{percent(phase['share'], 0)} for {phase['name'].replace('_', ' ')}" for phase in longest)
     found = [one["rule"] for one in profile["findings"] if one["status"] == "IssuesFound"]
-    said = f"{figures(profile['images_per_second'])} images a second; {shares}."
+    said = f"{figures(parts(profile)[-1]['images_per_second'])} images a second; {shares}."
     return f"{said} {', '.join(found)} found an issue." if found else said
+
+
+def parts(profile: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the networks that were trained, in order; an older profile tells of all together."""
+    together = {name: profile[name] for name in ("steps", "batch_size", "images_per_second")}
+    return profile.get("parts") or [{"name": "training", "first_step": 0, **together}]
 
 
 def gradient_norms(findings: dict[str, Any]) -> Figure | None:

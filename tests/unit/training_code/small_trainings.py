@@ -101,9 +101,10 @@ def train(
     epochs: int = 8,
     batch_size: int = 32,
     weight_decay: float = 1e-2,
+    name: str = "whole",
 ) -> None:
     """Train with the product's own loop."""
-    phase = Phase("whole", learning_rate, 1e-8, weight_decay, batch_size, epochs)
+    phase = Phase(name, learning_rate, 1e-8, weight_decay, batch_size, epochs)
     trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
     groups = [Group(trained, learning_rate, weight_decay)]
     fit(network, nn.CrossEntropyLoss(), pictures, phase, groups, 0, Surroundings(observer=observer))
