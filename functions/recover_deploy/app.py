@@ -36,6 +36,10 @@ class ChampionNotRestored(Exception):
     """The endpoint does not run, or does not answer as, its champion. The message says what to do."""
 
 
+class FormerConfigGone(ChampionNotRestored):
+    """What was to be restored is deleted. No call can bring it back, so that the lock is given back all the same."""
+
+
 def handler(event: dict[str, Any], context: Any) -> dict[str, str]:
     execution_arn, bucket, s3 = event["detail"]["executionArn"], os.environ["BUCKET"], client("s3")
     run_id = hashlib.sha256(execution_arn.encode()).hexdigest()[:12]
@@ -52,7 +56,11 @@ def handler(event: dict[str, Any], context: Any) -> dict[str, str]:
     if execution_arn not in (lock["owner"], lock["left_by"]):
         return {"outcome": "held no lock"}
     champion, patience = endpoints.read_champion(s3, folder), Patience(context)
-    outcome = recover(s3, plan, champion, patience)
+    try:
+        outcome = recover(s3, plan, champion, patience)
+    except FormerConfigGone:
+        unlock(s3, folder, execution_arn)
+        raise
     if champion:
         restore_scaling(champion, patience)
     unlock(s3, folder, execution_arn)
@@ -108,7 +116,7 @@ def recover(s3: Any, plan: dict[str, Any], champion: dict[str, Any] | None, pati
         return "nothing to restore"
     if champion and champion["endpoint_config"] == ours:
         return "the run's own model is the champion"
-    former = champion["endpoint_config"] if champion else plan["previous_endpoint_config"]
+    former = former_config(plan, champion)
     if former is None:
         with gone_is_as_good():
             sagemaker.delete_endpoint(EndpointName=endpoint)
@@ -118,6 +126,7 @@ def recover(s3: Any, plan: dict[str, Any], champion: dict[str, Any] | None, pati
             f"the endpoint {endpoint} is {live['EndpointStatus']} on {ours} and cannot be updated to {former}: "
             "delete it, and create it with that configuration"
         )
+    check_config(sagemaker, endpoint, former, ours)
     refusal = None
     try:
         sagemaker.update_endpoint(EndpointName=endpoint, EndpointConfigName=former, **plan["scaling"]["retained"])
@@ -135,6 +144,27 @@ def recover(s3: Any, plan: dict[str, Any], champion: dict[str, Any] | None, pati
     if champion:
         check_weights(s3, champion)
     return f"restored {former}"
+
+
+def former_config(plan: dict[str, Any], champion: dict[str, Any] | None) -> str | None:
+    """Return what the endpoint ran before the run, None if it was not there: a champion from before such a plan served
+    on an endpoint that somebody has deleted since."""
+    if champion is None or (plan["previous_endpoint_config"] is None and champion["since"] < plan["created_at"]):
+        return plan["previous_endpoint_config"]
+    return champion["endpoint_config"]
+
+
+def check_config(sagemaker: Any, endpoint: str, former: str, ours: str) -> None:
+    """Raise FormerConfigGone if there is no such configuration any more."""
+    try:
+        sagemaker.describe_endpoint_config(EndpointConfigName=former)
+    except ClientError as error:
+        if error.response["Error"]["Code"] != "ValidationException":  # SageMaker's answer for what is not there
+            raise
+        raise FormerConfigGone(
+            f"the endpoint {endpoint} runs {ours}, of a run that ended before its model was verified, and the "
+            f"configuration {former} that it ran before is gone: start a new run, or delete the endpoint"
+        ) from error
 
 
 def settled(sagemaker: Any, endpoint: str, patience: Patience) -> dict[str, Any] | None:

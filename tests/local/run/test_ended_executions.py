@@ -9,6 +9,8 @@ import hashlib
 import json
 import os
 import re
+import time
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +74,7 @@ def enter(stack, name: str, **evaluated: Any) -> str:
     plan = json.loads(text.replace(f"endpoint/{stack.name}/variant", f"endpoint/{stack.endpoint_name}/variant"))
     plan["locations"]["evaluation"] = evaluation_of(stack, pointer["evaluation"], run_id=run_id, **evaluated)
     plan["names"]["endpoint"] = plan["requests"]["endpoint"]["EndpointName"] = stack.endpoint_name
-    plan["previous_endpoint_config"] = None
+    plan |= {"created_at": now(), "previous_endpoint_config": live_config(stack)}
     plan["scaling"] = scaled(plan["scaling"]["variant"])
     bucket, key = stack.outputs["Bucket"], f"runs/{run_id}/plan.json"
     stack.client("s3").put_object(Bucket=bucket, Key=key, Body=json.dumps(plan).encode())
@@ -83,6 +85,16 @@ def enter(stack, name: str, **evaluated: Any) -> str:
     )
     assert started["executionArn"] == arn
     return arn
+
+
+def now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+def live_config(stack) -> str | None:
+    found = stack.client("sagemaker").list_endpoints(NameContains=stack.endpoint_name)["Endpoints"]
+    there = stack.endpoint_name in [endpoint["EndpointName"] for endpoint in found]
+    return stack.endpoint()["EndpointConfigName"] if there else None
 
 
 def evaluation_of(stack, former: str, **members: Any) -> str:
@@ -197,3 +209,19 @@ def test_whatever_ends_in_a_state_of_a_first_deploy_leaves_no_endpoint(entered_l
         stack.wait_until_recovered(execution)
         assert stack.client("sagemaker").list_endpoints(NameContains=stack.endpoint_name)["Endpoints"] == []
         assert stack.lock()["owner"] is None
+
+
+def test_an_endpoint_that_was_deleted_before_the_run_does_not_come_back_with_its_former_champion(entered_late, faulty):
+    stack = dataclasses.replace(entered_late, endpoint_name=f"{entered_late.name}-saved")
+    assert stack.end_of(enter(stack, f"served-{os.urandom(4).hex()}"))["status"] == "SUCCEEDED"
+    former = stack.pointer()
+    stack.client("sagemaker").delete_endpoint(EndpointName=stack.endpoint_name)
+    stack.wait_until(lambda: live_config(stack) is None, stack.lock)
+    time.sleep(1)  # the pointer's times are whole seconds
+    name = f"stopped-{os.urandom(4).hex()}"
+    faulty.cloud.inject("ExecutionEnds", Name=name, State="CreateEndpoint")
+    execution = enter(stack, name)
+    assert stack.end_of(execution)["status"] == "ABORTED"
+    stack.wait_until_recovered(execution)
+    assert live_config(stack) is None
+    assert stack.pointer() == former

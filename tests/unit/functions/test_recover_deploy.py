@@ -16,6 +16,7 @@ class Endpoint:
     def __init__(self, config, *statuses, weights=WEIGHTS, after_update="InService"):
         self.config, self.statuses, self.weights, self.after_update = config, list(statuses), weights, after_update
         self.deleted = False
+        self.retired: set[str] = set()
         self.stopped = []
         self.execution = "ABORTED"
         self.scaling = {}
@@ -54,6 +55,10 @@ class Endpoint:
     def describe_endpoint(self, EndpointName):  # noqa: ARG002, N803
         status = self.statuses.pop(0) if len(self.statuses) > 1 else self.statuses[0]
         return {"EndpointStatus": status, "EndpointConfigName": self.config}
+
+    def describe_endpoint_config(self, EndpointConfigName):  # noqa: N803
+        if EndpointConfigName in self.retired:
+            raise ClientError({"Error": {"Code": "ValidationException", "Message": "Could not find"}}, "Describe")
 
     def update_endpoint(self, EndpointName, EndpointConfigName, **retained):  # noqa: ARG002, N803
         self.retained = retained
@@ -238,6 +243,30 @@ def test_the_first_endpoint_of_a_name_is_deleted(recover, plan, put, kind):
     endpoint = kind(OURS, "Creating", "Failed")
     assert "deleted" in recover(endpoint)
     assert endpoint.deleted
+
+
+@pytest.mark.parametrize(
+    ("before", "planned", "config"),
+    [
+        (None, "2026-11-22T12:00:00Z", None),
+        (None, "2026-11-21T12:00:00Z", FORMER),
+        (FORMER, "2026-11-22T12:00:00Z", FORMER),
+    ],
+)
+def test_a_champion_whose_endpoint_was_deleted_before_the_run_does_not_come_back(app, before, planned, config):
+    """The second is one of a run that deployed while this one waited for the lock."""
+    plan = {"previous_endpoint_config": before, "created_at": planned}
+    assert app.former_config(plan, {"endpoint_config": FORMER, "since": "2026-11-22T11:00:00Z"}) == config
+
+
+def test_a_configuration_that_is_gone_is_told_and_the_lock_given_back(app, recover, champion, get, lock_uri):
+    champion(FORMER)
+    endpoint = Endpoint(OURS, "InService")
+    endpoint.retired = {FORMER}
+    with pytest.raises(app.FormerConfigGone, match=f"{FORMER} that it ran before is gone"):
+        recover(endpoint)
+    assert endpoint.config == OURS
+    assert get(lock_uri)["owner"] is None
 
 
 def test_no_endpoint_is_nothing_to_restore(recover):
