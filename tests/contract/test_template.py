@@ -277,7 +277,7 @@ def test_events_match_what_the_rule_for_mails_waits_for(resources, definition):
 def test_alarms_watch_what_is_there_and_tell_the_topic(resources, make_plan):
     variant = make_plan()["requests"]["endpoint_config"]["ProductionVariants"][0]["VariantName"]
     alarms = {name: item["Properties"] for name, item in resources.items() if item["Type"] == "AWS::CloudWatch::Alarm"}
-    assert len(alarms) == 9
+    assert len(alarms) == 10
     for name, alarm in alarms.items():
         assert alarm["AlarmActions"] == [{"Ref": "NoticeTopic"}], name
         assert alarm["AlarmName"]["Fn::Sub"].startswith("${NamePrefix}-"), name
