@@ -3,25 +3,17 @@
 Event: {"plan_uri", "training": the attempt (attempt, job, checkpoints, hyperparameters), "attempts": those reviewed
 before it, "failed": whether its job failed, "late": whether managed rules are waited for no more}. Answer: the review,
 contracts/debugger_review.schema.json; or only {"verdict": "failed"} for a job that failed for reasons that no finding
-tells; or {"verdict": "wait"} while managed rules are still being evaluated.
+tells; or {"verdict": "wait"} while managed rules are still being evaluated. Each issue is an event, whatever follows.
 """
 
-import hashlib
-import json
-from collections.abc import Iterator
 from typing import Any
 
 import documents
+from announcements import announce, events_of
+from botocore.config import Config
 from invocation import client, log
 from managed import findings_of, statuses_of
 from steering import Attempt, review
-
-EVENTS_PER_REQUEST = 10
-"""https://docs.aws.amazon.com/eventbridge/latest/APIReference/API_PutEvents.html"""
-
-
-class EventsRefused(Exception):
-    """EventBridge did not take the events of the issues that were found."""
 
 
 def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
@@ -39,41 +31,29 @@ def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
     statuses = statuses_of(client("sagemaker"), training.job) if "DebugRuleConfigurations" in request else []
     if not event["late"] and "InProgress" in [status["status"] for status in statuses]:
         return {"verdict": "wait"}
+    others = [*profiler_findings(s3, training), *findings_of(statuses)]
+    once = Config(connect_timeout=2, read_timeout=5, retries={"total_max_attempts": 1})  # announce tries again
+    events = client("events", once)
     if event["failed"] and not findings["stopped"]:
+        unsent = announce(events, events_of(plan, training.job, "failed", [*findings["findings"], *others]))
+        logger.info("failed for another reason", extra={"unannounced": unsent})
         return {"verdict": "failed"}
     policy, given = plan["input"]["debugger"], request["HyperParameters"]
-    verdict = review(findings, findings_of(statuses), training, event["attempts"], policy, given)
+    verdict = review(findings, others, training, event["attempts"], policy, given)
     logger.info("reviewed", extra={"verdict": verdict["verdict"], "reason": verdict["reason"]})
-    documents.write(s3, f"s3://{plan['bucket']}/{plan['prefix']}/debugger_review.json", "debugger_review", verdict)
-    announce(client("events"), plan, verdict)
+    review_uri = f"s3://{plan['bucket']}/{plan['prefix']}/debugger_review.json"
+    documents.write(s3, review_uri, "debugger_review", verdict)
+    if unsent := announce(events, events_of(plan, training.job, verdict["verdict"], verdict["findings"])):
+        logger.error("events were refused", extra={"unannounced": unsent})
+        verdict["unannounced"] = unsent
+        documents.write(s3, review_uri, "debugger_review", verdict)
     return verdict
 
 
-def announce(events: Any, plan: dict[str, Any], verdict: dict[str, Any]) -> None:
-    """Put an event for each issue. Raises EventsRefused."""
-    entries = list(issue_events(plan, verdict))
-    for start in range(0, len(entries), EVENTS_PER_REQUEST):
-        answer = events.put_events(Entries=entries[start : start + EVENTS_PER_REQUEST])
-        if answer["FailedEntryCount"]:
-            raise EventsRefused(json.dumps(answer["Entries"]))
-
-
-def issue_events(plan: dict[str, Any], verdict: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Yield an event for each IssuesFound; its id is the same however often a review is repeated."""
-    for finding in verdict["findings"]:
-        if finding["status"] == "IssuesFound":
-            named = f"{verdict['job']} {finding['source']} {finding['rule']}"
-            detail = {
-                "id": hashlib.sha256(named.encode()).hexdigest(),
-                "run_id": plan["run_id"],
-                "execution_arn": plan["execution_arn"],
-                "job": verdict["job"],
-                "verdict": verdict["verdict"],
-                **{name: finding[name] for name in ("rule", "source", "step", "tensor", "values", "message")},
-            }
-            yield {
-                "Source": "kelpie",
-                "DetailType": "DebuggerIssueFound",
-                "Resources": [plan["execution_arn"]],
-                "Detail": json.dumps(detail),
-            }
+def profiler_findings(s3: Any, training: Attempt) -> list[dict[str, Any]]:
+    """Return what the profiler's rules found, nothing if it was off."""
+    try:
+        profile = documents.read(s3, f"{training.checkpoints}profile.json", "profile")
+    except documents.DocumentMissing:
+        return []
+    return list(profile["findings"])

@@ -32,7 +32,7 @@ class Attempt:
 
 def review(
     findings: dict[str, Any],
-    managed: Sequence[dict[str, Any]],
+    others: Sequence[dict[str, Any]],
     training: Attempt,
     before: Sequence[dict[str, Any]],
     policy: dict[str, Any],
@@ -40,16 +40,17 @@ def review(
 ) -> dict[str, Any]:
     """Return the review of a training, as contracts/debugger_review.schema.json has it.
 
+    findings: findings.json; others: what the profiler's and the managed rules found;
     before: the attempts of earlier reviews; policy: the execution input's `debugger`; given: the training's other
     hyperparameters, from which a change starts.
     """
-    entries = [*findings["findings"], *managed]
+    entries = [*findings["findings"], *others]
     issues = [entry for entry in entries if entry["status"] == "IssuesFound"]
     action, deciding = _what_follows(issues, policy["actions"], findings["stopped"])
     following = None
     if action in ("warn", "stop"):
         verdict = "accept" if action == "warn" else "stop"
-        reason = _told(deciding) if action == "stop" else _accepted(entries, policy["enabled"])
+        reason = _told(deciding) if action == "stop" else _accepted(findings["findings"], others, policy["enabled"])
     elif training.attempt <= policy["max_retrains"]:
         changed, said = change(action, {**given, **training.hyperparameters}, policy["changes"])
         following = _next(training, changed)
@@ -130,11 +131,17 @@ def _as_issue(stopped: dict[str, Any]) -> dict[str, Any]:
     return {"rule": stopped["rule"], "status": "IssuesFound", "message": stopped["message"]}
 
 
-def _accepted(entries: list[dict[str, Any]], hooks_wanted: bool) -> str:
+def _accepted(debugged: Sequence[dict[str, Any]], others: Sequence[dict[str, Any]], hooks_wanted: bool) -> str:
+    entries = [*debugged, *others]
     told = [entry for entry in entries if entry["status"] != "NoIssuesFound"]
-    if not entries:
-        return "The debugger left no finding, though it was on." if hooks_wanted else "The debugger was off."
-    return f"Accepted with warnings. {_told(told)}" if told else f"{len(entries)} rules ran and found no issue."
+    said = []
+    if not debugged:
+        said.append("The debugger left no finding, though it was on." if hooks_wanted else "The debugger was off.")
+    if told:
+        said.append(f"Accepted with warnings. {_told(told)}")
+    elif entries:
+        said.append(f"{len(entries)} rules ran and found no issue.")
+    return " ".join(said)
 
 
 def _told(entries: list[dict[str, Any]]) -> str:

@@ -54,6 +54,13 @@ def test_every_value_of_a_choice_is_one_of_the_scripts(plan, step):
         assert value in options[name], name
 
 
+def test_every_rule_of_the_profiler_that_finds_issues_may_warn_or_stop():
+    schema = json.loads((TRAINING_CODE.parent / "contracts" / "execution_input.schema.json").read_text())
+    actions = schema["properties"]["debugger"]["properties"]["actions"]["properties"]
+    found = set(re.findall(r'_finding\(\s*"(\w+)"', (TRAINING_CODE / "profile_rules.py").read_text()))
+    assert found == {rule for rule, action in actions.items() if action["enum"] == ["warn", "stop"]}
+
+
 def test_the_toolkits_own_hyperparameters_are_json(plan):
     for step in ("prepare", "tune", "train", "optimize", "evaluate"):
         for name, value in hyperparameters_of(plan, step).items():

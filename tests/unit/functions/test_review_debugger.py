@@ -1,6 +1,10 @@
 import json
 
 import pytest
+from botocore.exceptions import ClientError, ConnectTimeoutError
+
+THROTTLED = ClientError({"Error": {"Code": "ThrottlingException", "Message": "Rate exceeded"}}, "PutEvents")
+UNREACHABLE = ConnectTimeoutError(endpoint_url="https://events")
 
 
 @pytest.fixture
@@ -25,18 +29,30 @@ def event(plan_uri, training):
 
 
 @pytest.fixture
-def published(app, monkeypatch):
-    """The events that EventBridge was given."""
+def refusals():
+    """What EventBridge says to the requests to come: an error of the request, or how many of its entries it refuses."""
+    return []
+
+
+@pytest.fixture
+def published(app, monkeypatch, refusals):
+    """The events that EventBridge took."""
     entries = []
 
     class Events:
         def put_events(self, Entries):  # noqa: N803 - botocore's own name
             assert len(Entries) <= 10
-            entries.extend(Entries)
-            return {"FailedEntryCount": 0, "Entries": []}
+            refusal = refusals.pop(0) if refusals else 0
+            if isinstance(refusal, Exception):
+                raise refusal
+            entries.extend(Entries[refusal:])
+            failed = [{"ErrorCode": "InternalFailure", "ErrorMessage": "Try again"}] * refusal
+            return {"FailedEntryCount": refusal, "Entries": [*failed, *({"EventId": "1"} for _ in Entries[refusal:])]}
 
     original = app.client
-    monkeypatch.setattr(app, "client", lambda service: Events() if service == "events" else original(service))
+    given = {"events": Events()}
+    monkeypatch.setattr(app, "client", lambda service, config=None: given.get(service) or original(service, config))
+    monkeypatch.setattr(app.announce.__globals__["time"], "sleep", lambda _: None)
     return entries
 
 
@@ -45,7 +61,7 @@ def decide(app, training, plan):
     """Review findings under the plan's policy, changed by what is given."""
 
     def decide(
-        *entries, attempt=1, before=(), stopped=None, managed=(), mode="frozen_features", unfreeze="all", **policy
+        *entries, attempt=1, before=(), stopped=None, others=(), mode="frozen_features", unfreeze="all", **policy
     ):
         document = findings(*entries) | {"stopped": stopped}
         attempted = app.Attempt(**{**training, "attempt": attempt, "job": f"k-0123-train-{attempt}"})
@@ -57,7 +73,7 @@ def decide(app, training, plan):
             "epochs": "6",
             "head_epochs": "15",
         }
-        return app.review(document, managed, attempted, list(before), {**plan["input"]["debugger"], **policy}, given)
+        return app.review(document, others, attempted, list(before), {**plan["input"]["debugger"], **policy}, given)
 
     return decide
 
@@ -127,14 +143,72 @@ def test_each_issue_is_an_event_with_an_id_that_stays(app, event, context, put, 
     assert (first["rule"], first["step"], first["verdict"]) == ("ExplodingTensor", 40, "retrain")
 
 
+def test_only_what_eventbridge_refused_is_sent_again(
+    app, event, context, put, get, plan, training, published, refusals
+):
+    put(f"{training['checkpoints']}findings.json", findings(*(finding(f"Rule{letter}") for letter in "ABCDEFGHIJKL")))
+    refusals += [2, UNREACHABLE, 1]
+    review = app.handler(event, context)
+    told = [json.loads(entry["Detail"])["rule"] for entry in published]
+    assert sorted(told) == [f"Rule{letter}" for letter in "ABCDEFGHIJKL"]
+    assert "unannounced" not in review
+    assert get(f"s3://{plan['bucket']}/{plan['prefix']}/debugger_review.json") == review
+
+
+@pytest.mark.parametrize(
+    ("refusal", "said"), [(THROTTLED, "Rate exceeded"), (UNREACHABLE, "timeout"), (1, "InternalFailure: Try again")]
+)
+@pytest.mark.parametrize(("failed", "verdict"), [(False, "accept"), (True, "stop")])
+def test_an_event_that_cannot_be_sent_decides_nothing(
+    app, event, context, put, get, plan, training, published, refusals, failed, verdict, refusal, said
+):
+    found = findings(finding("DeadRelu", message="They are dead."))
+    found["stopped"] = {"rule": "DeadRelu", "step": 3, "message": "They are dead."} if failed else None
+    put(f"{training['checkpoints']}findings.json", found)
+    refusals += [refusal] * 3
+    review = app.handler(event | {"failed": failed}, context)
+    assert (review["verdict"], published) == (verdict, [])
+    assert "They are dead." in review["reason"]
+    (unannounced,) = get(f"s3://{plan['bucket']}/{plan['prefix']}/debugger_review.json")["unannounced"]
+    assert (unannounced["rule"], unannounced["source"]) == ("DeadRelu", "rules")
+    assert said in unannounced["reason"]
+
+
+def test_what_the_profiler_found_is_told_and_only_warns(app, event, context, put, training, example, published):
+    put(f"{training['checkpoints']}findings.json", findings(finding("Hooks", "NoIssuesFound")))
+    profile = example("profile")
+    profile["findings"] = [
+        finding("StepOutlier", message="Some steps are slow."),
+        finding("Dataloader", "NoIssuesFound"),
+    ]
+    put(f"{training['checkpoints']}profile.json", profile)
+    review = app.handler(event, context)
+    assert [one["rule"] for one in review["findings"]] == ["Hooks", "StepOutlier", "Dataloader"]
+    assert review["verdict"] == "accept"
+    assert "Some steps are slow." in review["reason"]
+    assert [json.loads(entry["Detail"])["rule"] for entry in published] == ["StepOutlier"]
+
+
+def test_a_profile_may_stop_a_run(decide):
+    slow = finding("StepOutlier", message="Some steps are slow.")
+    review = decide(finding("Hooks", "NoIssuesFound"), others=[slow], actions={"StepOutlier": "stop"})
+    assert (review["verdict"], "Some steps are slow." in review["reason"]) == ("stop", True)
+
+
 def test_findings_that_are_missing_are_an_error_unless_the_job_failed(app, event, context):
     with pytest.raises(app.documents.DocumentMissing, match=r"findings\.json"):
         app.handler(event, context)
     assert app.handler(event | {"failed": True}, context) == {"verdict": "failed"}
 
 
-def test_a_job_that_failed_for_another_reason_fails_the_run(app, event, context, put, training):
+def test_a_job_that_failed_for_another_reason_fails_the_run_and_its_issues_are_told(
+    app, event, context, put, training, published, refusals
+):
     put(f"{training['checkpoints']}findings.json", findings(finding("Overfit")))
+    assert app.handler(event | {"failed": True}, context) == {"verdict": "failed"}
+    (detail,) = (json.loads(entry["Detail"]) for entry in published)
+    assert (detail["rule"], detail["verdict"]) == ("Overfit", "failed")
+    refusals += [THROTTLED] * 3
     assert app.handler(event | {"failed": True}, context) == {"verdict": "failed"}
 
 
@@ -167,6 +241,17 @@ def test_the_worst_issue_decides_by_the_table(decide, entries, enabled, verdict,
     assert review["findings"] == entries
     assert (review["next"] is not None) == (verdict == "retrain")
     assert [attempt["verdict"] for attempt in review["attempts"]] == [verdict]
+
+
+@pytest.mark.parametrize(
+    ("status", "said"),
+    [
+        ("NoIssuesFound", "The debugger was off. 1 rules ran and found no issue."),
+        ("IssuesFound", "The debugger was off. Accepted with warnings. StepOutlier (IssuesFound): What it means."),
+    ],
+)
+def test_a_debugger_that_was_off_is_told_beside_what_the_profiler_found(decide, status, said):
+    assert decide(others=[finding("StepOutlier", status)], enabled=False)["reason"] == said
 
 
 def test_the_table_can_be_overridden(decide):

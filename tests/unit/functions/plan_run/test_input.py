@@ -26,6 +26,10 @@ from tests.unit.functions.plan_run.conftest import BUCKET, DATASET, FROM_SCRATCH
         ({"dataset": DATASET, "max_unreadable": -1}, ["max_unreadable", "-1", "0 or more"]),
         ({"dataset": DATASET, "training": 3}, ["training", "3", "object"]),
         ({"dataset": DATASET, "debugger": {"enabled": "yes"}}, ["debugger.enabled", '"yes"', "true or false"]),
+        (
+            {"dataset": DATASET, "debugger": {"actions": {"StepOutlier": "regularise"}}},
+            ["debugger.actions.StepOutlier", "regularise", "warn"],
+        ),
         ({"dataset": DATASET, "model": {"weights": "best"}}, ["model.weights", '"best"']),
         (
             {"dataset": DATASET, "tuning": {"ranges": {"eps": {"min": 0}}}},
