@@ -22,7 +22,7 @@ IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
 ARCHIVE_SUFFIX = ".zip"
 LEFT_BY_FILE_MANAGERS = ("thumbs.db", "desktop.ini", "__macosx")
 COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
-MOST_MEMBERS = 250_000
+MOST_FILES = 250_000  # which the memory of PlanRun is for
 LARGEST_RATIO = 20  # of an archive's contents to itself: images hardly shrink
 ALWAYS_ACCEPTED_BYTES = 1 << 30  # of contents, whatever the ratio
 EXPECTED = "<split>/<class>/<image> with train/, valid/ and test/, or <class>/<image>"
@@ -32,7 +32,7 @@ class LayoutError(Exception):
     """The data set cannot be trained on. The message says what was found and what was expected."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class File:
     """path: below the data set's folder or in its archive, with forward slashes."""
 
@@ -40,7 +40,7 @@ class File:
     size_bytes: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class PlacedImage:
     """A file that should be an image."""
 
@@ -65,6 +65,7 @@ def read_layout(where: str, files: Iterable[File]) -> Layout:
     Raises LayoutError for a layout that cannot be trained on.
     """
     listed = sorted(file.path for file in files)
+    refuse_too_many(where, len(listed))
     meant = [path for path in listed if not is_hidden(path)]
     images = [path for path in meant if _is_image(path)]
     if not images:
@@ -90,6 +91,12 @@ def read_layout(where: str, files: Iterable[File]) -> Layout:
         tuple(split for split in SPLITS if split not in {split for split, _, _ in placed}),
         [path for path in listed if path not in used],
     )
+
+
+def refuse_too_many(where: str, files: int) -> None:
+    """Raise LayoutError where there are so many files, or more."""
+    if files > MOST_FILES:
+        raise LayoutError(f"{where} holds more than {MOST_FILES} files: no more are accepted")
 
 
 def refuse_empty_files(where: str, files: Iterable[File]) -> None:
@@ -143,8 +150,7 @@ def read_members(where: str, archive: zipfile.ZipFile, size_bytes: int) -> dict[
     of one name, or contents that are far larger than itself.
     """
     infos = [info for info in archive.infolist() if not info.is_dir()]
-    if len(infos) > MOST_MEMBERS:
-        raise LayoutError(f"{where} holds {len(infos)} files, at most {MOST_MEMBERS} are accepted")
+    refuse_too_many(where, len(infos))
     _refuse(where, [i.filename for i in infos if not _stays_inside(i.filename)], "named so as to lie outside of it")
     _refuse(where, [i.filename for i in infos if stat.S_ISLNK(i.external_attr >> 16)], "linked elsewhere")
     _refuse(where, [i.filename for i in infos if i.flag_bits & 1], "encrypted")

@@ -3,7 +3,7 @@
 import hashlib
 import io
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +19,7 @@ class DatasetError(Exception):
     """The data set cannot be trained on. The message says what was found and what was expected."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ListedObject:
     """path: below the data set's folder."""
 
@@ -29,26 +29,35 @@ class ListedObject:
     size_bytes: int
 
 
+@dataclass(frozen=True)
+class Listing:
+    """What is kept of a folder's objects, which are many."""
+
+    files: list[layout.File]
+    zips: dict[str, ListedObject]
+    """By path."""
+    digest: str
+    bytes: int
+    """Of all that is not hidden."""
+
+
 def survey(s3: Any, uri: str, shares: Mapping[str, float]) -> dict[str, Any]:
     """Return the plan's member `dataset`. shares: of splits that are not given. Raises DatasetError."""
-    objects = sorted(listed(s3, uri), key=lambda item: item.key)
-    files = [layout.File(item.path, item.size_bytes) for item in objects if not item.path.endswith("/")]
     try:
-        archive = layout.find_archive(uri, files)
+        listing = listing_of(uri, listed(s3, uri))
+        files, archive = listing.files, layout.find_archive(uri, listing.files)
         if archive:
-            item = next(item for item in objects if item.path == archive.path)
-            files = members(s3, documents.split_uri(uri)[0], item)
+            files = members(s3, documents.split_uri(uri)[0], listing.zips[archive.path])
         found = layout.read_layout(uri, files)
         layout.refuse_empty_files(uri, files)
         counts = layout.count_by_split(found, shares)
     except layout.LayoutError as error:
         raise DatasetError(str(error)) from error
-    digest = hashlib.sha256("".join(f"{item.key}\t{item.etag}\t{item.size_bytes}\n" for item in objects).encode())
     return {
         "uri": uri,
-        "listing_digest": digest.hexdigest(),
+        "listing_digest": listing.digest,
         "archive": archive.path if archive else None,
-        "bytes": sum(item.size_bytes for item in objects if not layout.is_hidden(item.path)),
+        "bytes": listing.bytes,
         "classes": found.classes,
         "splits": {
             split: {"images": sum(by_class.values()), "images_by_class": by_class} for split, by_class in counts.items()
@@ -56,8 +65,28 @@ def survey(s3: Any, uri: str, shares: Mapping[str, float]) -> dict[str, Any]:
     }
 
 
+def listing_of(uri: str, objects: Iterable[ListedObject]) -> Listing:
+    """Read a listing to its end, or until it is too long: then raises LayoutError."""
+    files: list[layout.File] = []
+    zips: dict[str, ListedObject] = {}
+    digest, size_bytes = hashlib.sha256(), 0
+    for number, item in enumerate(objects, start=1):
+        layout.refuse_too_many(uri, number)
+        digest.update(f"{item.key}\t{item.etag}\t{item.size_bytes}\n".encode())
+        if not layout.is_hidden(item.path):
+            size_bytes += item.size_bytes
+        if not item.path.endswith("/"):
+            files.append(layout.File(item.path, item.size_bytes))
+        if item.path.lower().endswith(layout.ARCHIVE_SUFFIX):
+            zips[item.path] = item
+    return Listing(files, zips, digest.hexdigest(), size_bytes)
+
+
 def listed(s3: Any, uri: str) -> Iterator[ListedObject]:
-    """Yield every object below an s3:// folder, or the archive that it names. Raises DatasetError."""
+    """Yield every object below an s3:// folder by its key, as S3 lists them, or the archive that it names.
+
+    Raises DatasetError.
+    """
     bucket, prefix = documents.split_uri(uri)
     folder = prefix if prefix.endswith("/") or not prefix else prefix.rpartition("/")[0] + "/"
     try:

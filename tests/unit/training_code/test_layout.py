@@ -133,6 +133,11 @@ def test_what_unpacks_to_far_more_than_it_is_is_refused(monkeypatch: pytest.Monk
     monkeypatch.setattr("layout.ALWAYS_ACCEPTED_BYTES", 1000)
     with pytest.raises(LayoutError, match="has 250 bytes and unpacks to 100000, more than 20 times as many"):
         read_members("a.zip", archive, 250)
-    monkeypatch.setattr("layout.MOST_MEMBERS", 0)
-    with pytest.raises(LayoutError, match="holds 1 files, at most 0"):
-        read_members("a.zip", archive, 250)
+
+
+def test_more_files_than_plan_run_has_memory_for_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("layout.MOST_FILES", 1)
+    with pytest.raises(LayoutError, match=r"a\.zip holds more than 1 files"):
+        read_members("a.zip", written("train/1.jpg", "train/2.jpg"), 250)
+    with pytest.raises(LayoutError, match="photos/ holds more than 1 files"):
+        read_layout("photos/", files("a/1.jpg", "b/1.jpg"))

@@ -137,3 +137,21 @@ def test_a_bucket_that_is_not_there_is_a_data_set_that_is_not_there(refused):
     assert name == "DatasetError"
     assert "s3://nobodys-bucket-at-all/dogs/" in message
     assert "NoSuchBucket" in message
+
+
+def test_a_folder_of_too_many_objects_is_refused_and_listed_no_further(load, upload, s3, monkeypatch):
+    dataset = load("plan_run", "dataset")
+    upload(*(f"train/{label}/{n}.jpg" for label in "ab" for n in range(4)))
+    monkeypatch.setattr(dataset.layout, "MOST_FILES", 3)
+    seen = []
+
+    def counted(s3, uri):
+        for item in listed(s3, uri):
+            seen.append(item)
+            yield item
+
+    listed = dataset.listed
+    monkeypatch.setattr(dataset, "listed", counted)
+    with pytest.raises(dataset.DatasetError, match=f"{DATASET}/ holds more than 3 files"):
+        dataset.survey(s3, f"{DATASET}/", {"valid": 0.15, "test": 0.15})
+    assert len(seen) == 4
