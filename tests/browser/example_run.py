@@ -265,11 +265,17 @@ class ExampleRun:
             "disk_write_bytes_per_second": [self.random.expovariate(1 / 4e5) for _ in seconds],
             "io_wait_percent": [self.random.expovariate(1.5) for _ in seconds],
         }
-        times = [412.0, *(self.random.gauss(212, 9) + 160 * (self.random.random() < 0.02) for _ in range(1, steps))]
-        shown = list(range(0, steps, max(1, steps // 400)))
+        head = steps // 2
+        times = [self.random.gauss(31, 2) for _ in range(head)]
+        times += [412.0, *(self.random.gauss(212, 9) + 160 * (self.random.random() < 0.02) for _ in times[1:])]
+        shown = list(range(0, len(times), max(1, steps // 400)))
         document = example | {
             "job": self.plan["names"]["train"],
-            "steps": steps,
+            "steps": len(times),
+            "parts": [
+                {"name": "head", "first_step": 0, "steps": head, "batch_size": 64, "images_per_second": 2064.5},
+                {"name": "fine_tune", "first_step": head, "steps": head, "batch_size": 32, "images_per_second": 150.6},
+            ],
             "step_times": {"steps": shown, "milliseconds": [times[step] for step in shown]},
             "utilisation": utilisation,
         }

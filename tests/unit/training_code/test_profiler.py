@@ -103,6 +103,16 @@ def test_a_loader_that_is_waited_for_is_found(tmp_path: Path) -> None:
     assert found(profiled(tmp_path, Waiting())["findings"]) == {"Dataloader"}
 
 
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """On a busy machine a second one is waited for."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.mark.usefixtures("one_thread")
 def test_steps_that_take_far_longer_than_the_others_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """By the training thread's own clock: on a shared machine others' work would make healthy steps long."""
     monkeypatch.setattr(profiler, "time", SimpleNamespace(perf_counter=time.thread_time))
@@ -145,6 +155,7 @@ class Lasting(Pictures):
             yield from super().train(batches)
 
 
+@pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize(("processors", "expected"), [(2, {"BatchSize"}), (1, set())])
 def test_a_batch_too_small_for_two_processors_is_found(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, processors: int, expected: set[str]
