@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import tempfile
 from collections.abc import Sequence
@@ -15,16 +16,21 @@ from rich.table import Table
 from kelpie.errors import InvalidInput, RunFailed
 
 REVIEW_SCRIPT = Path(__file__).parents[1] / "training_code" / "review_tensors.py"
+FINDINGS = "findings.json"
+"""What the last training left beside its tensors; it says which they are."""
 HOOKS_FOLDER = "smdebug"
-"""Where a training's hooks write below its output and its checkpoints."""
+"""Where a training's hooks write below its output and its checkpoints; the next training's to smdebug-2, and so on."""
 PARTS = ("collections", "events", "index")
 """What smdebug writes: a folder without the first holds no tensors."""
 PARALLEL_REQUESTS = 16
 
 
 def find(folder: Path) -> Path:
-    """Return the tensors' folder: this one, or the hooks' below it. Raises InvalidInput if there is neither."""
-    for candidate in (folder, folder / HOOKS_FOLDER):
+    """Return the tensors' folder: this one, or the last training's below it. Raises InvalidInput if there is none."""
+    findings = folder / FINDINGS
+    named = _named(findings.read_bytes()) if findings.is_file() else []
+    below = [found.name for found in folder.glob(f"{HOOKS_FOLDER}*")]
+    for candidate in (folder, *(folder / name for name in (*named, *_latest_first(below)))):
         if (candidate / PARTS[0]).is_dir():
             return candidate
     raise _missing(str(folder))
@@ -34,7 +40,11 @@ def fetch(s3: Any, uri: str, folder: Path) -> Path:
     """Copy the tensors below a prefix to `folder`, which is returned. Raises InvalidInput if there are none."""
     bucket, _, path = uri.removeprefix("s3://").partition("/")
     root = f"{path.rstrip('/')}/" if path else ""
-    for prefix in (root, f"{root}{HOOKS_FOLDER}/"):
+    findings = _keys(s3, bucket, f"{root}{FINDINGS}")
+    named = _named(s3.get_object(Bucket=bucket, Key=findings[0])["Body"].read()) if findings else []
+    listed = s3.list_objects_v2(Bucket=bucket, Prefix=f"{root}{HOOKS_FOLDER}", Delimiter="/").get("CommonPrefixes", [])
+    below = [one["Prefix"].removeprefix(root).rstrip("/") for one in listed]
+    for prefix in (root, *(f"{root}{name}/" for name in (*named, *_latest_first(below)))):
         keys = [key for part in PARTS for key in _keys(s3, bucket, f"{prefix}{part}/")]
         if any(key.startswith(f"{prefix}{PARTS[0]}/") for key in keys):
             _download(s3, bucket, prefix, keys, folder)
@@ -61,6 +71,21 @@ def table(findings: Sequence[dict[str, Any]]) -> Table:
         step = "-" if found["step"] is None else str(found["step"])
         rows.add_row(found["rule"], found["status"], step, found["message"])
     return rows
+
+
+def _named(findings: bytes) -> list[str]:
+    """Return the folder of tensors that findings.json names, if it does: it may be another tool's."""
+    try:
+        named = json.loads(findings)["tensors"]
+    except (ValueError, KeyError, TypeError):
+        return []
+    return [named] if isinstance(named, str) else []
+
+
+def _latest_first(names: Sequence[str]) -> list[str]:
+    """Return the hooks' folders among others, that of the last training first."""
+    matches = [re.fullmatch(rf"{HOOKS_FOLDER}(?:-(\d+))?", name) for name in names]
+    return [found[0] for found in sorted(filter(None, matches), key=lambda found: -int(found[1] or 1))]
 
 
 def _keys(s3: Any, bucket: str, prefix: str) -> list[str]:

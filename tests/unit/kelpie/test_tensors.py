@@ -28,6 +28,35 @@ def test_the_tensors_alone_are_fetched_from_a_jobs_checkpoints_or_their_own_pref
     assert all(path.read_text() == name for name, path in fetched.items())
 
 
+LAST = [
+    ({"findings.json": '{"tensors": "smdebug-2"}'}, "smdebug-2"),
+    ({"findings.json": '{"tensors": null}'}, "smdebug-10"),
+    ({"findings.json": '{"tensors": "/opt/ml/output/tensors"}'}, "smdebug-10"),
+    ({"findings.json": "of another tool"}, "smdebug-10"),
+    ({}, "smdebug-10"),
+]
+"""What lies beside the tensors of three trainings, and which are reviewed."""
+
+
+@pytest.mark.parametrize(("beside", "expected"), LAST)
+def test_of_several_trainings_the_last_ones_tensors_are_fetched(s3, tmp_path, beside, expected):
+    for name in ("smdebug", "smdebug-2", "smdebug-10", "smdebug-rules"):
+        put(s3, f"job/{name}/")
+        s3.put_object(Bucket="bucket", Key=f"job/{name}/collections/name", Body=name.encode())
+    for name, text in beside.items():
+        s3.put_object(Bucket="bucket", Key=f"job/{name}", Body=text.encode())
+    assert (tensors.fetch(s3, "s3://bucket/job/", tmp_path) / "collections/name").read_text() == expected
+
+
+@pytest.mark.parametrize(("beside", "expected"), LAST)
+def test_of_several_trainings_the_last_ones_folder_is_found(tmp_path, beside, expected):
+    for name in ("smdebug", "smdebug-2", "smdebug-10", "smdebug-rules"):
+        (tmp_path / name / "collections").mkdir(parents=True)
+    for name, text in beside.items():
+        (tmp_path / name).write_text(text)
+    assert tensors.find(tmp_path) == tmp_path / expected
+
+
 def test_a_prefix_without_tensors_is_refused(s3, tmp_path):
     put(s3, "job/", ["checkpoint.pt", "events/other"])
     for uri in ("s3://bucket/job/", "s3://bucket"):
