@@ -143,9 +143,9 @@ class Taking:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._inner, name)
 
-    def step(self, loss: float, accuracy: float, learning_rate: float) -> None:
+    def step(self, loss: float, plain_loss: float, accuracy: float, learning_rate: float) -> None:
         """End a step."""
-        self._inner.step(loss, accuracy, learning_rate)
+        self._inner.step(loss, plain_loss, accuracy, learning_rate)
         self._turns.stepped()
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from saved import ACCURACY, GRADIENTS, LEARNING_RATE, LOSSES, SCALARS, SavedStep
+from saved import ACCURACY, GRADIENTS, LEARNING_RATE, SCALARS, SavedStep
 
 POINTS = 500
 COLUMNS = 100
@@ -25,12 +25,11 @@ class Curves:
         if saved.training:
             self._training_step = saved.step
         mode = "train" if saved.training else "eval"
-        for name, collection, tensor in (
-            ("loss", LOSSES, None),
-            ("accuracy", SCALARS, ACCURACY),
-            ("learning_rate", SCALARS, LEARNING_RATE),
+        for name, value in (
+            ("loss", saved.plain_loss()),
+            ("accuracy", saved.scalar(SCALARS, ACCURACY)),
+            ("learning_rate", saved.scalar(SCALARS, LEARNING_RATE)),
         ):
-            value = saved.scalar(collection, tensor)
             if value is not None:
                 self._curves.setdefault((name, mode), _Series(POINTS)).add(self._training_step, value)
         norms = {name: one.l2 for name, one in saved.reduced(GRADIENTS).items() if name.endswith("weight")}

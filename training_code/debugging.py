@@ -120,10 +120,10 @@ class Debugging(NoObserver):
         if self._hooks:
             self._hooks.after_update()
 
-    def step(self, loss: float, accuracy: float, learning_rate: float) -> None:
+    def step(self, loss: float, plain_loss: float, accuracy: float, learning_rate: float) -> None:
         """Hear of the end of a step. Raises TrainingHopeless."""
         if self._hooks:
-            self._judge(self._hooks.step(loss, accuracy, learning_rate))
+            self._judge(self._hooks.step(loss, plain_loss, accuracy, learning_rate))
 
     def evaluated(self, loss: float, accuracy: float) -> None:
         """Hear of an evaluation's end. Raises TrainingHopeless."""

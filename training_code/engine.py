@@ -21,6 +21,7 @@ from optimizer import AdamW, Group
 from recipe import Phase
 from stages import train_unfrozen
 from torch import nn
+from torch.nn import functional
 
 WARM_UP = 0.2  # of all steps
 CHECKPOINT_SECONDS = 120
@@ -77,8 +78,8 @@ class Observer(Protocol):
     def after_update(self) -> None:
         """Hear that the optimiser is done."""
 
-    def step(self, loss: float, accuracy: float, learning_rate: float) -> None:
-        """Hear what a step came to."""
+    def step(self, loss: float, plain_loss: float, accuracy: float, learning_rate: float) -> None:
+        """Hear what a step came to. plain_loss: without smoothing or weights, as an evaluation's."""
 
     def evaluated(self, loss: float, accuracy: float) -> None:
         """Hear what a validation came to."""
@@ -110,7 +111,7 @@ class NoObserver:
     def after_update(self) -> None:
         """Do nothing."""
 
-    def step(self, loss: float, accuracy: float, learning_rate: float) -> None:
+    def step(self, loss: float, plain_loss: float, accuracy: float, learning_rate: float) -> None:
         """Do nothing."""
 
     def evaluated(self, loss: float, accuracy: float) -> None:
@@ -220,7 +221,7 @@ def schedule(step: int, steps: int) -> float:
 
 @dataclass
 class _Progress:
-    """How far the current epoch of the phase is, from 1, and its sums so far."""
+    """How far the current epoch of the phase is, from 1, and its sums so far; loss is the plain one."""
 
     epoch: int = 1
     step: int = 0
@@ -306,13 +307,15 @@ class _Run:
         self.around.observer.after_update()
         self.average.update()
         right = int((logits.detach().argmax(1) == labels).sum())
-        total, all_right = processes.total(float(loss.detach()) * len(labels), right)
+        plain = _plain_loss(self.criterion, logits.detach(), labels, loss.detach())
+        images = len(labels)
+        total, plain_total, all_right = processes.total(float(loss.detach()) * images, float(plain) * images, right)
         size, rate = phase.batch_size, max(group.learning_rate for group in self.groups)
-        self.around.observer.step(total / size, float(all_right) / size, share * rate)
+        self.around.observer.step(total / size, plain_total / size, float(all_right) / size, share * rate)
         if not math.isfinite(total):
             raise TrainingDiverged(step, progress.epoch, total / phase.batch_size, phase.learning_rate)
         progress.step += 1
-        progress.loss += total
+        progress.loss += plain_total
         progress.right += int(all_right)
         progress.images += phase.batch_size
         return share
@@ -366,6 +369,15 @@ class _Run:
                 "random": torch.get_rng_state(),
             }
         )
+
+
+def _plain_loss(
+    criterion: nn.CrossEntropyLoss, logits: torch.Tensor, labels: torch.Tensor, loss: torch.Tensor
+) -> torch.Tensor:
+    """Return the loss without smoothing or weights, which is comparable with what `evaluate` returns."""
+    if not criterion.label_smoothing and criterion.weight is None:
+        return loss
+    return functional.cross_entropy(logits, labels)
 
 
 def _rank(epoch: Epoch) -> tuple[float, float]:

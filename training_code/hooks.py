@@ -24,6 +24,7 @@ from saved import (
     GRADIENTS,
     INPUTS,
     LEARNING_RATE,
+    PLAIN_LOSS,
     UPDATES,
     WEIGHTS,
     SavedStep,
@@ -85,9 +86,10 @@ class Hooks:
         """Save what the optimiser has added to the weights."""
         self._guarded(self._after_update)
 
-    def step(self, loss: float, accuracy: float, learning_rate: float) -> int | None:
+    def step(self, loss: float, plain_loss: float, accuracy: float, learning_rate: float) -> int | None:
         """End a training step; return its number if it was saved."""
-        return self._end(modes.TRAIN, {ACCURACY: accuracy, LEARNING_RATE: learning_rate}, loss)
+        scalars = {PLAIN_LOSS: plain_loss, ACCURACY: accuracy, LEARNING_RATE: learning_rate}
+        return self._end(modes.TRAIN, scalars, loss)
 
     def evaluated(self, loss: float, accuracy: float) -> int | None:
         """Save an evaluation; return the number of its step."""

@@ -120,10 +120,10 @@ class Profiler(NoObserver):
         self._lap(self._step, "optimizer")
         self._inner.after_update()
 
-    def step(self, loss: float, accuracy: float, learning_rate: float) -> None:
+    def step(self, loss: float, plain_loss: float, accuracy: float, learning_rate: float) -> None:
         """End a step."""
         try:
-            self._inner.step(loss, accuracy, learning_rate)
+            self._inner.step(loss, plain_loss, accuracy, learning_rate)
         finally:
             self._lap(self._step, "other")
             part = self._parts[-1]

@@ -43,10 +43,15 @@ class SavedStep:
         value = saved.get(name) if name else next(iter(saved.values()), None)
         return None if value is None else float(np.mean(value))
 
+    def plain_loss(self) -> float | None:
+        """Return the loss without smoothing or weights: losses of training and validation are comparable by it."""
+        plain = self.scalar(SCALARS, PLAIN_LOSS)
+        return self.scalar(LOSSES) if plain is None else plain
+
 
 LOSSES, SCALARS, WEIGHTS, BIASES, GRADIENTS = "losses", "scalars", "weights", "biases", "gradients"
 UPDATES, ACTIVATIONS, ACTIVITY, INPUTS = "updates", "activations", "activity", "inputs"
-ACCURACY, LEARNING_RATE = "scalar/accuracy", "scalar/learning_rate"
+ACCURACY, LEARNING_RATE, PLAIN_LOSS = "scalar/accuracy", "scalar/learning_rate", "scalar/plain_loss"
 LABEL_COUNTS, RIGHT_COUNTS = "inputs/label_counts", "inputs/right_counts"
 CHANNEL_MEAN, CHANNEL_MIN, CHANNEL_MAX = "inputs/channel_mean", "inputs/channel_min", "inputs/channel_max"
 SEPARATION, VALID_IMAGES = "inputs/separation", "inputs/valid_images"

@@ -72,7 +72,7 @@ class LossNotDecreasing(ReviewRule):
 
 
 class _Evaluations(ReviewRule):
-    """A rule on evaluations, each beside the mean training loss since the last."""
+    """A rule on evaluations, each beside the mean training loss since the last: both without smoothing or weights."""
 
     def __init__(self, trial: Any, **parameters: float):
         super().__init__(trial, **parameters)
@@ -81,7 +81,7 @@ class _Evaluations(ReviewRule):
         self._accuracies: list[float] = []
 
     def look(self, saved: SavedStep) -> None:
-        loss = saved.scalar(LOSSES)
+        loss = saved.plain_loss()
         if loss is None:
             return
         if saved.training:

@@ -44,7 +44,7 @@ def test_the_time_that_hooks_take_counts_once(tmp_path: Path, monkeypatch: pytes
     loss(network(torch.zeros(4, 3, 8, 8)), torch.zeros(4, dtype=torch.int64)).backward()
     watched.before_update()
     watched.after_update()
-    watched.step(1.0, 0.5, 0.1)
+    watched.step(1.0, 1.0, 0.5, 0.1)
     assert watched.trouble is None
     assert watched.seconds == now > 3
 

@@ -38,16 +38,18 @@ def train(
     batches: FeatureBatches | None = None,
     averaging: float = 0.9,
     patience: int = 0,
+    criterion: torch.nn.CrossEntropyLoss | None = None,
+    dropout: float = 0.2,
 ) -> tuple[torch.nn.Module, Training]:
     torch.manual_seed(5)
-    network = build_head(6, 8, 3, dropout=0.2)
+    network = build_head(6, 8, 3, dropout)
     share = 0.25 if averaging else 0.0
     phase = Phase(
         "head", learning_rate, 1e-8, 1e-2, 16, epochs, averaging=averaging, start_share=share, patience=patience
     )
     groups = [Group(list(network.parameters()), phase.learning_rate, phase.weight_decay)]
     around = Surroundings(checkpoints, stopping=stopping)
-    criterion = torch.nn.CrossEntropyLoss()
+    criterion = criterion or torch.nn.CrossEntropyLoss()
     training = fit(network, criterion, batches or make_batches(), phase, groups, 5, around)
     return network, training
 
@@ -63,6 +65,14 @@ def test_it_learns_and_keeps_the_best_epoch() -> None:
     assert best is not None
     assert best.valid_accuracy == max(epoch.valid_accuracy for epoch in training.history) > 0.7
     assert torch.equal(network.state_dict()["output.bias"], training.best_state["output.bias"])
+
+
+def test_training_and_validation_losses_are_comparable() -> None:
+    split = torch.randn(48, 6, generator=torch.Generator().manual_seed(0)), torch.arange(48) % 3
+    same = FeatureBatches(split, split, CPU)
+    criterion = torch.nn.CrossEntropyLoss(torch.tensor([1.0, 3.0, 9.0]), label_smoothing=0.5)
+    (epoch,) = train(1, None, learning_rate=1e-12, batches=same, criterion=criterion, dropout=0)[1].history
+    assert epoch.train_loss == pytest.approx(epoch.valid_loss, rel=1e-5)
 
 
 def test_the_same_seed_gives_the_same_training() -> None:
