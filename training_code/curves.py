@@ -18,12 +18,9 @@ class Curves:
     def __init__(self) -> None:
         self._curves: dict[tuple[str, str], _Series] = {}
         self._norms = _Series(COLUMNS)
-        self._training_step = 0
 
     def look(self, saved: SavedStep) -> None:
         """Take in a saved step."""
-        if saved.training:
-            self._training_step = saved.step
         mode = "train" if saved.training else "eval"
         for name, value in (
             ("loss", saved.plain_loss()),
@@ -31,7 +28,7 @@ class Curves:
             ("learning_rate", saved.scalar(SCALARS, LEARNING_RATE)),
         ):
             if value is not None:
-                self._curves.setdefault((name, mode), _Series(POINTS)).add(self._training_step, value)
+                self._curves.setdefault((name, mode), _Series(POINTS)).add(saved.step, value)
         norms = {name: one.l2 for name, one in saved.reduced(GRADIENTS).items() if name.endswith("weight")}
         if norms:
             self._norms.add(saved.step, norms)

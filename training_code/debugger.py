@@ -25,7 +25,9 @@ from saved import (
     GRADIENTS,
     INPUTS,
     LOSSES,
+    PHASE_START,
     SCALARS,
+    TRAINING_STEP,
     UPDATES,
     VALID_IMAGES,
     WEIGHTS,
@@ -134,6 +136,7 @@ class Hook(smd.Hook):
         """Save the outputs of these layers, if activations are configured."""
         if self._should_collection_be_saved(ACTIVATIONS) and names:
             self.get_collection(ACTIVATIONS).include(names)
+            self.exported_collections = False  # the next step that is saved says it again, with these
 
     def close(self) -> None:
         """Write what is left and the end marker."""
@@ -267,6 +270,7 @@ def _default_hook(folder: Path, tensorboard: Path) -> Hook:
     hook.get_collection(BIASES).include_regex = [r"^(?!gradient/|update/).*\.?bias$"]
     for name, pattern in ((UPDATES, "^update/"), (SCALARS, "^scalar/"), (ACTIVITY, "_activity$"), (INPUTS, "^inputs/")):
         hook.get_collection(name).include(pattern)
+    hook.get_collection(INPUTS).include(f"^{PHASE_START}$")  # with every step that is saved, whichever of the two is
     for collection in hook.get_collections().values():
         collection.save_histogram = False
     return hook
@@ -283,7 +287,7 @@ def _fresh(output: Path, name: str) -> Path:
 class FolderTrial:
     """What hooks wrote to a folder, these or others of smdebug's: reductions, or whole tensors, which are reduced."""
 
-    total_steps: int | None = None
+    phase_end: int | None = None
     valid_images: int | None = None
     logger = logging.getLogger(__name__)  # smdebug's Rule asks a trial for it
 
@@ -293,6 +297,7 @@ class FolderTrial:
         self._trial.loaded_all_steps = True  # of a training that was killed, an end would be waited for without end
         self.names = self._trial.tensor_names()
         self._latest: tuple[int, SavedStep] | None = None
+        self._training_step = self._phase_start = 0
         if VALID_IMAGES in self.names:
             counted = self._trial.tensor(VALID_IMAGES)
             self.valid_images = int(counted.value(counted.steps()[0]))
@@ -316,7 +321,19 @@ class FolderTrial:
         for collection in REDUCED:
             for name in self._names(step, collection):
                 saved.reductions.setdefault(collection, {})[name] = self._reductions(name, step)
+        self._place(saved)
         return saved
+
+    def _place(self, saved: SavedStep) -> None:
+        """Say at which training step of which phase it was saved, as far as it holds that itself."""
+        told = saved.scalar(INPUTS, TRAINING_STEP)
+        if saved.training:
+            self._training_step = saved.step
+        elif told is not None:
+            self._training_step = int(told)
+        begun = saved.scalar(INPUTS, PHASE_START)
+        self._phase_start = self._phase_start if begun is None else int(begun)
+        saved.step, saved.phase_start = self._training_step, self._phase_start
 
     def _names(self, step: int, collection: str) -> list[str]:
         return self._trial.tensor_names(step=step, collection=collection)

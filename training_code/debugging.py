@@ -100,10 +100,18 @@ class Debugging(NoObserver):
         """How long hooks and rules have taken so far."""
         return self._hooks.seconds if self._hooks else 0.0
 
-    def start(self, network: nn.Module, criterion: nn.Module, batches: Batches, phase: Phase, steps: int) -> None:  # noqa: ARG002 - the profiler's
+    def start(
+        self,
+        network: nn.Module,
+        criterion: nn.Module,
+        batches: Batches,
+        phase: Phase,  # noqa: ARG002 - the profiler's
+        steps: range,
+        done: int,
+    ) -> None:
         """Hook a network and its loss, until another is started."""
         if self._hooks:
-            self._hooks.start(network, criterion, steps, batches.valid_images)
+            self._hooks.start(network, criterion, steps, done, batches.valid_images)
 
     def mode(self, training: bool) -> None:
         """Tell the hooks whether the next forward passes train or validate."""

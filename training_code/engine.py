@@ -61,8 +61,10 @@ class Observer(Protocol):
     def seconds(self) -> float:
         """How long it has taken so far, the hooks included that it has in the network."""
 
-    def start(self, network: nn.Module, criterion: nn.Module, batches: Batches, phase: Phase, steps: int) -> None:
-        """Hear what is about to be trained for so many steps."""
+    def start(
+        self, network: nn.Module, criterion: nn.Module, batches: Batches, phase: Phase, steps: range, done: int
+    ) -> None:
+        """Hear what is about to be trained. steps: the phase's, of the whole training; done: what a checkpoint held."""
 
     def mode(self, training: bool) -> None:
         """Hear whether the next forward passes train or validate."""
@@ -93,7 +95,9 @@ class NoObserver:
         """Return 0."""
         return 0.0
 
-    def start(self, network: nn.Module, criterion: nn.Module, batches: Batches, phase: Phase, steps: int) -> None:
+    def start(
+        self, network: nn.Module, criterion: nn.Module, batches: Batches, phase: Phase, steps: range, done: int
+    ) -> None:
         """Do nothing."""
 
     def mode(self, training: bool) -> None:
@@ -153,6 +157,7 @@ def fit(
     earlier = len(training.history)
     run = _Run(network, criterion, batches, phase, groups, seed, around, training, earlier)
     run.resume()
+    around.observer.start(network, criterion, batches, phase, run.numbers, run.done)
     epochs = earlier + phase.epochs + epochs_after
     while run.progress.epoch <= phase.epochs and not training.stopped_early:
         started = time.monotonic()
@@ -171,6 +176,7 @@ def fit(
             print(f"stopped early: no better epoch since {since_best}", flush=True)
         run.progress = _Progress(run.progress.epoch + 1)
         run.save_if_due()
+    training.steps += run.done
     network.load_state_dict(training.best_state)
     network.eval()
     return training
@@ -252,9 +258,14 @@ class _Run:
         self.average = MovingAverage(network, phase.averaging, phase.start_share)
         self.progress = _Progress()
         self.steps = len(cut_batches(batches.train_images, phase.batch_size, torch.Generator()))
+        self.numbers = range(training.steps, training.steps + self.steps * phase.epochs)
         self.wrapped = around.processes.wrap(network)
-        around.observer.start(network, criterion, batches, phase, self.steps * phase.epochs)
         self._saved_at = time.monotonic()
+
+    @property
+    def done(self) -> int:
+        """Steps of the phase that were taken."""
+        return (self.progress.epoch - 1) * self.steps + self.progress.step
 
     def one_epoch(self) -> Epoch:
         """Train for what is left of the current epoch, then validate."""
@@ -295,8 +306,7 @@ class _Run:
     def _step(self, inputs: torch.Tensor, labels: torch.Tensor) -> float:
         """Take a step; return the share of the learning rates that it was taken at."""
         phase, progress, processes = self.phase, self.progress, self.around.processes
-        step = (progress.epoch - 1) * self.steps + progress.step
-        share = schedule(step, self.steps * phase.epochs)
+        share = schedule(self.done, len(self.numbers))
         self.optimizer.zero_grad()
         with computing_in(self.around.precision, inputs.device):
             logits = self.wrapped(inputs).float()
@@ -313,7 +323,8 @@ class _Run:
         size, rate = phase.batch_size, max(group.learning_rate for group in self.groups)
         self.around.observer.step(total / size, plain_total / size, float(all_right) / size, share * rate)
         if not math.isfinite(total):
-            raise TrainingDiverged(step, progress.epoch, total / phase.batch_size, phase.learning_rate)
+            epoch = self.earlier + progress.epoch
+            raise TrainingDiverged(self.numbers[self.done], epoch, total / phase.batch_size, phase.learning_rate)
         progress.step += 1
         progress.loss += plain_total
         progress.right += int(all_right)

@@ -36,6 +36,8 @@ class Training:
     best: Epoch | None = None
     best_state: dict[str, torch.Tensor] = field(default_factory=dict)
     stopped_early: bool = False
+    steps: int = 0
+    """Of the phases that are over."""
 
 
 def epoch_line(epoch: Epoch, epochs: int, seconds_left: float) -> str:

@@ -24,7 +24,9 @@ from saved import (
     GRADIENTS,
     INPUTS,
     LEARNING_RATE,
+    PHASE_START,
     PLAIN_LOSS,
+    TRAINING_STEP,
     UPDATES,
     WEIGHTS,
     SavedStep,
@@ -59,16 +61,20 @@ class Hooks:
 
     @property
     def steps(self) -> int:
-        """Training steps that the hooks saw."""
+        """Training steps so far."""
         return self._hook.mode_steps.get(modes.TRAIN, -1) + 1
 
-    def start(self, network: nn.Module, criterion: nn.Module, total_steps: int, images: int) -> None:
-        """Watch a network and its loss, and no others any more, for so many steps, validated on so many images."""
+    def start(self, network: nn.Module, criterion: nn.Module, steps: range, done: int, images: int) -> None:
+        """Watch a network and its loss, and no others any more, validated on so many images.
+
+        steps: of the whole training, of which so many were done before a training went on from a checkpoint.
+        """
         while self._registered:
             self._registered.pop().remove()
         if not self._configured:
-            self._hook.save_every(self._save_interval_steps or -(-total_steps // SAVES))
-        self.trial.total_steps = self.steps + total_steps
+            self._hook.save_every(self._save_interval_steps or -(-len(steps) // SAVES))
+        self._hook.mode_steps[modes.TRAIN] = steps.start + done - 1
+        self._phase_start, self.trial.phase_end = steps.start, steps.stop
         self.trial.valid_images = images
         self._guarded(self._register, network, criterion)
 
@@ -92,7 +98,7 @@ class Hooks:
         return self._end(modes.TRAIN, scalars, loss)
 
     def evaluated(self, loss: float, accuracy: float) -> int | None:
-        """Save an evaluation; return the number of its step."""
+        """Save an evaluation; return the number of the last training step."""
         self._guarded(self._begin, modes.EVAL)
         return self._end(modes.EVAL, {ACCURACY: accuracy}, loss)
 
@@ -130,7 +136,7 @@ class Hooks:
 
     def _begin(self, mode: Any) -> None:
         self._hook.begin(mode)
-        self.trial.current = SavedStep(self._hook.mode_steps[mode], mode == modes.TRAIN)
+        self.trial.current = SavedStep(self.steps - 1, mode == modes.TRAIN, self._phase_start)
         if self._hook.saves(WEIGHTS, BIASES):
             for name, parameter in self._trained:
                 self._save(name, parameter)
@@ -160,11 +166,15 @@ class Hooks:
 
     def _save_small(self, mode: Any, scalars: dict[str, float], loss: float) -> None:
         self._save(self._loss_name, np.float32(loss))
+        self._save(PHASE_START, np.float32(self._phase_start))
         for name, value in scalars.items():
             self._save(name, np.float32(value))
         self._activations.detach()
         if self._hook.saves(INPUTS):
-            observed = self._inputs.of_training() if mode == modes.TRAIN else self._inputs.of_evaluation()
+            if mode == modes.TRAIN:
+                observed = self._inputs.of_training()
+            else:
+                observed = {**self._inputs.of_evaluation(), TRAINING_STEP: np.float32(self.steps - 1)}
             for name, tensor in observed.items():
                 self._save(name, tensor)
 
@@ -196,7 +206,7 @@ class Hooks:
 class LiveTrial:
     """The step that is being saved, as rules see it while the training runs."""
 
-    total_steps: int | None = None
+    phase_end: int | None = None
     valid_images: int | None = None
     logger = logging.getLogger(__name__)  # smdebug's Rule asks a trial for it
 

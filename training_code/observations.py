@@ -151,7 +151,7 @@ def _activity(values: torch.Tensor, limits: tuple[float, float]) -> torch.Tensor
 
 
 class Inputs:
-    """Facts of images and labels, summed up over a training."""
+    """Facts of images and labels, summed up over a network's training."""
 
     def __init__(self) -> None:
         self._counts: torch.Tensor | None = None
@@ -161,7 +161,8 @@ class Inputs:
         self._separation: _Separation | None = None
 
     def begin(self) -> None:
-        """Begin with a network whose inputs may be others; labels are counted on."""
+        """Begin with a network whose inputs may be others."""
+        self._counts = self._right = None
         self._latest, self._evaluating, self._separation = None, False, _Separation()
 
     def evaluate(self) -> None:
@@ -189,7 +190,7 @@ class Inputs:
             self._right += counts[1]
 
     def of_training(self) -> dict[str, Observed]:
-        """Return how often each label came and was right since the start, and the latest images' channels."""
+        """Return how often each label came and was right since the network's start, and the latest images' channels."""
         found: dict[str, Observed] = {}
         if self._counts is not None and self._right is not None:
             found |= {LABEL_COUNTS: self._counts.clone(), RIGHT_COUNTS: self._right.clone()}

@@ -73,7 +73,9 @@ class Profiler(NoObserver):
         """How long the other observer has taken so far."""
         return self._inner.seconds
 
-    def start(self, network: nn.Module, criterion: nn.Module, batches: Batches, phase: Phase, steps: int) -> None:
+    def start(
+        self, network: nn.Module, criterion: nn.Module, batches: Batches, phase: Phase, steps: range, done: int
+    ) -> None:
         """Watch a network and its loss, and no others any more."""
         for handle in self._registered:
             handle.remove()
@@ -84,7 +86,7 @@ class Profiler(NoObserver):
         self._waited = lambda: batches.waited_seconds
         self._stop_window()
         self._parts.append(_Part(phase.name, phase.batch_size, sum(len(part.steps) for part in self._parts)))
-        self._inner.start(network, criterion, batches, phase, steps)
+        self._inner.start(network, criterion, batches, phase, steps, done)
 
     def mode(self, training: bool) -> None:
         """Tell training from evaluation."""

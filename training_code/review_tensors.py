@@ -48,8 +48,7 @@ def review_tensors(folder: Path) -> dict[str, Any]:
         saved = trial.at(step)
         curves.look(saved)
         review.invoke(step)
-        if saved.training:
-            document["steps"] = saved.step + 1
+        document["steps"] = saved.step + 1
     document["tensors"], document["tensors_saved"] = str(folder), len(trial.names)
     document["findings"] = [of_hooks(None, len(trial.names)), *review.conclude()]
     document["curves"], document["gradient_norms"] = curves.curves(), curves.gradient_norms()

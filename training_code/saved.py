@@ -24,8 +24,9 @@ class Reductions:
 class SavedStep:
     """One saved step: by collection and tensor, reductions of what is large and values of what is small."""
 
-    step: int  # of its mode, from 0
+    step: int  # of the whole training, from 0; of an evaluation, the last before it
     training: bool
+    phase_start: int = 0  # the first step of the network that is being trained
     reductions: dict[str, dict[str, Reductions]] = field(default_factory=dict)
     values: dict[str, dict[str, np.ndarray]] = field(default_factory=dict)
 
@@ -54,4 +55,5 @@ UPDATES, ACTIVATIONS, ACTIVITY, INPUTS = "updates", "activations", "activity", "
 ACCURACY, LEARNING_RATE, PLAIN_LOSS = "scalar/accuracy", "scalar/learning_rate", "scalar/plain_loss"
 LABEL_COUNTS, RIGHT_COUNTS = "inputs/label_counts", "inputs/right_counts"
 CHANNEL_MEAN, CHANNEL_MIN, CHANNEL_MAX = "inputs/channel_mean", "inputs/channel_min", "inputs/channel_max"
+PHASE_START, TRAINING_STEP = "scalar/phase_start", "inputs/training_step"
 SEPARATION, VALID_IMAGES = "inputs/separation", "inputs/valid_images"

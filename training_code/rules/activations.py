@@ -37,15 +37,17 @@ class _Activity(ReviewRule):
                 inactive = 100 * float((activity * 100 < self._threshold_inactivity).mean())
                 self._inactive.setdefault(name, []).append((saved.step, inactive))
                 del self._inactive[name][:-2]
+                if len(self._inactive[name]) == 2:
+                    self.seen = True
 
-    def conclude(self) -> Finding:
+    def verdict(self) -> Finding:
         worst = [
             (min(share for _, share in latest), latest[-1][0], name)
             for name, latest in self._inactive.items()
             if len(latest) == 2
         ]
-        if not worst or max(worst)[0] <= self._threshold_layer:
-            return self.nothing(self.healthy if worst else "No layer of this kind was saved twice.")
+        if max(worst)[0] <= self._threshold_layer:
+            return self.nothing(self.healthy)
         share, step, name = max(worst)
         layer = name.rpartition("_activity")[0]
         bad = sum(one > self._threshold_layer for one, _, _ in worst)
@@ -57,6 +59,7 @@ class DeadRelu(_Activity):
     __doc__ = _Activity.__doc__
 
     layers = r".*ReLU6?_\d+_activity"
+    needs = "layer of ReLUs twice"
     healthy = "Every layer of ReLUs answers."
     advice = (
         "are zero for nearly every image: they learn nothing any more. Lower the learning rate, or use another "
@@ -68,6 +71,7 @@ class SaturatedActivation(_Activity):
     __doc__ = _Activity.__doc__
 
     layers = r".*(Tanh|Sigmoid)_\d+_activity"
+    needs = "layer of tanh or sigmoid twice"
     healthy = "No layer of tanh or sigmoid is saturated."
     advice = (
         "are at the end of their range for nearly every image: no gradient passes. Lower the learning rate, initialise "

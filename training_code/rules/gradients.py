@@ -18,11 +18,14 @@ LOWER_RATE = "lower the learning rate, and look for images that normalisation tu
 class ExplodingTensor(ReviewRule):
     """A tensor holds NaN or an infinity. only_nan: leave infinities alone."""
 
+    needs = "tensors"
+
     def __init__(self, trial: Any, only_nan: bool = False):
         super().__init__(trial, only_nan=only_nan)
         self._only_nan = only_nan
 
     def look(self, saved: SavedStep) -> None:
+        self.seen = True
         for collection in saved.reductions.values():
             for name, one in collection.items():
                 self._judge(saved.step, name, _seen(one))
@@ -31,8 +34,8 @@ class ExplodingTensor(ReviewRule):
                 if not np.isfinite(array).all():
                     self._judge(saved.step, name, array.ravel().tolist())
 
-    def conclude(self) -> Finding:
-        return self.finding or self.nothing("No tensor holds NaN or an infinity.")
+    def verdict(self) -> Finding:
+        return self.nothing("No tensor holds NaN or an infinity.")
 
     def _judge(self, step: int, name: str, values: Iterable[float]) -> None:
         for value in values:
@@ -48,6 +51,8 @@ class VanishingGradient(ReviewRule):
     wants them at every saved step, of which there must be two.
     """
 
+    needs = "gradients of a weight twice"
+
     def __init__(self, trial: Any, threshold: float = 1e-7):
         super().__init__(trial, threshold=threshold)
         self._threshold = threshold
@@ -59,8 +64,10 @@ class VanishingGradient(ReviewRule):
                 steps, largest = self._largest.get(name, (0, 0.0))
                 size = one.absolute_mean if math.isfinite(one.absolute_mean) else math.inf
                 self._largest[name] = steps + 1, max(largest, size)
+                if steps:
+                    self.seen = True
 
-    def conclude(self) -> Finding:
+    def verdict(self) -> Finding:
         vanished = [
             (largest, name)
             for name, (steps, largest) in self._largest.items()

@@ -33,6 +33,8 @@ class ClassImbalance(ReviewRule):
     too, while of all labels at most half as many are: before that, a network knows little of any.
     """
 
+    needs = "labels"
+
     def __init__(
         self,
         trial: Any,
@@ -52,13 +54,14 @@ class ClassImbalance(ReviewRule):
     def look(self, saved: SavedStep) -> None:
         values = saved.values.get(INPUTS, {})
         if LABEL_COUNTS in values and RIGHT_COUNTS in values:
+            self.seen = True
             self._seen.append((saved.step, values[LABEL_COUNTS], values[RIGHT_COUNTS]))
             latest = self._seen[-1][1].sum()
             while len(self._seen) > 2 and latest - self._seen[1][1].sum() >= self._samples:
                 self._seen.popleft()
 
-    def conclude(self) -> Finding:
-        if not self._seen or self._seen[-1][1].sum() < self._samples:
+    def verdict(self) -> Finding:
+        if self._seen[-1][1].sum() < self._samples:
             return self.nothing(f"Too few labels to judge: {self._samples} are needed.")
         step, counts, right = self._seen[-1]
         most, fewest = int(counts.argmax()), int(counts.argmin())
@@ -95,13 +98,13 @@ class CheckInputImages(ReviewRule):
     """
 
     FURTHEST = 10.0
+    needs = "images, but features"
 
     def __init__(self, trial: Any, threshold_mean: float = 0.2, threshold_samples: int = 500):
         super().__init__(trial, threshold_mean=threshold_mean, threshold_samples=threshold_samples)
         self._threshold, self._samples = threshold_mean, threshold_samples
         self._means: list[np.ndarray] = []
-        self._low: np.ndarray | None = None
-        self._high: np.ndarray | None = None
+        self._low, self._high = np.array(math.inf), np.array(-math.inf)
         self._images = 0.0
         self._step = 0
 
@@ -110,14 +113,12 @@ class CheckInputImages(ReviewRule):
         if LABEL_COUNTS in values:
             self._images, self._step = float(values[LABEL_COUNTS].sum()), saved.step
         if CHANNEL_MEAN in values:
-            low, high = values[CHANNEL_MIN], values[CHANNEL_MAX]
+            self.seen = True
             self._means.append(values[CHANNEL_MEAN])
-            self._low = low if self._low is None else np.minimum(self._low, low)
-            self._high = high if self._high is None else np.maximum(self._high, high)
+            self._low = np.minimum(self._low, values[CHANNEL_MIN])
+            self._high = np.maximum(self._high, values[CHANNEL_MAX])
 
-    def conclude(self) -> Finding:
-        if self._low is None or self._high is None:
-            return self.nothing("No images were fed: features are not judged.")
+    def verdict(self) -> Finding:
         if self._images < self._samples:
             return self.nothing(f"Too few images to judge: {self._images:.0f} of {self._samples}.")
         means = np.mean(self._means, axis=0)
@@ -140,6 +141,8 @@ class ShuffledLabels(ReviewRule):
     commonest label, and validation accuracy within two standard errors of it.
     """
 
+    needs = "accuracies of both splits with the labels' counts"
+
     def __init__(self, trial: Any, evaluations: int = 3, margin: float = 0.2):
         super().__init__(trial, evaluations=evaluations, margin=margin)
         self._evaluations, self._margin = evaluations, margin
@@ -159,6 +162,7 @@ class ShuffledLabels(ReviewRule):
             self._training.append(accuracy)
             return
         learned = sum(self._training) / len(self._training) if self._training else 0.0
+        self.seen = True
         images = self.base_trial.valid_images or 1000
         chance = self._majority + 2 * math.sqrt(self._majority * (1 - self._majority) / images)
         guessed = learned > self._majority + self._margin and accuracy <= chance
@@ -174,7 +178,7 @@ class ShuffledLabels(ReviewRule):
             if self._in_a_row >= 2 * self._evaluations:
                 self.settle(self._latest)
 
-    def conclude(self) -> Finding:
+    def verdict(self) -> Finding:
         return self._latest or self.nothing("What is learned from one split holds in the other.")
 
 
@@ -186,15 +190,17 @@ class LeakingLabels(ReviewRule):
     for the label.
     """
 
+    needs = "validation images, or too few"
+
     def __init__(self, trial: Any, threshold: float = 0.99):
         super().__init__(trial, threshold=threshold)
         self._threshold = threshold
-        self._highest: float | None = None
+        self._highest = 0.0
 
     def look(self, saved: SavedStep) -> None:
         separation = saved.scalar(INPUTS, SEPARATION)
-        if separation is not None and self.finding is None:
-            self._highest = separation
+        if separation is not None:
+            self.seen, self._highest = True, separation
             if separation > self._threshold:
                 message = (
                     f"{separation:.1%} of what one spot of the images varies by depends on the class alone: a mark, a "
@@ -202,7 +208,5 @@ class LeakingLabels(ReviewRule):
                 )
                 self.settle(self.issue(message, saved.step, SEPARATION, separation=separation))
 
-    def conclude(self) -> Finding:
-        if self._highest is None:
-            return self.nothing("Too few validation images to judge.")
-        return self.finding or self.nothing("No single spot tells the class.", separation=self._highest)
+    def verdict(self) -> Finding:
+        return self.nothing("No single spot tells the class.", separation=self._highest)

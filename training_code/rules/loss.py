@@ -3,76 +3,83 @@
 from __future__ import annotations
 
 import math
-from collections import deque
 from typing import Any
 
 from findings import Finding
-from saved import ACCURACY, LOSSES, SavedStep
+from saved import ACCURACY, SavedStep
 
 from rules.rule import ReviewRule
+from rules.training_losses import TrainingLosses, fell, mean
 
 
 class LossNotDecreasing(ReviewRule):
-    """The training loss did not fall by diff_percent between the first and the last num_steps steps.
+    """From its first num_steps steps to its end the training loss did not fall by diff_percent and more than by noise.
 
     AWS's rule compares steps num_steps apart all through the training, which a training that has converged breaks too:
-    this one compares the means of the first and of the last num_steps training steps, at the end, and once half of the
-    steps are over and the loss has never been lower than at first.
+    this one compares the mean of the first num_steps with that of the last third, which is num_steps at least; and once
+    half of the phase's steps are over, with that of every num_steps so far. What gets nine of ten training images right
+    is left alone: a fine-tuning may begin with what its head has learned, and find little to add.
     """
+
+    LEARNED = 0.9
+    needs = "training losses"
 
     def __init__(self, trial: Any, num_steps: int = 10, diff_percent: float = 0.1):
         super().__init__(trial, num_steps=num_steps, diff_percent=diff_percent)
         self._num_steps = num_steps
-        self._share = 1 - diff_percent / 100
-        self._first: list[float] = []
-        self._first_step: int | None = None
-        self._recent: deque[tuple[int, float]] = deque()
-        self._lowest = math.inf
+        self._share = diff_percent / 100
+        self._losses = TrainingLosses()
+        self._was_lower = False
 
     def look(self, saved: SavedStep) -> None:
-        loss = saved.scalar(LOSSES)
-        if not saved.training or loss is None:
+        if not self._losses.add(saved):
             return
-        if self._first_step is None:
-            self._first_step = saved.step
-        if saved.step < self._first_step + self._num_steps:
-            self._first.append(loss)
-        self._recent.append((saved.step, loss))
-        while self._recent[0][0] <= saved.step - self._num_steps:
-            self._recent.popleft()
-        if self._judged():
-            self._lowest = min(self._lowest, self._last())
-            total = self.base_trial.total_steps
-            if total and saved.step >= total / 2 and self._lowest > _mean(self._first) * self._share:
-                self.settle(self._found(f"half of the {total} steps are over"))
+        self.seen = True
+        if not self._enough():
+            return
+        latest = self._losses.values[-self._num_steps :]
+        self._was_lower = self._was_lower or self._fell_to(latest)
+        end = self.base_trial.phase_end
+        half_over = end is not None and saved.step - saved.phase_start >= (end - saved.phase_start) / 2
+        if half_over and not self._was_lower and not self._losses.begin_late and not self._learned(latest):
+            self.settle(self._found(latest, "half of the steps are over"))
 
-    def conclude(self) -> Finding:
-        if self.finding:
-            return self.finding
-        if not self._judged():
-            return self.nothing(f"Too few steps to judge the loss: {2 * self._num_steps} are needed.")
-        first, last = _mean(self._first), self._last()
-        if not last <= first * self._share:
-            return self._found("the training is over")
+    def verdict(self) -> Finding:
+        if not self._enough():
+            return self.nothing(f"Too few saved losses to judge: {2 * self._num_steps} are needed.")
+        if self._losses.begin_late:
+            return self.nothing("The first steps were not seen: the training went on from a checkpoint.")
+        latest = self._losses.last_third(self._num_steps)
+        if not self._fell_to(latest) and not self._learned(latest):
+            return self._found(latest, "the training is over")
+        first, last = mean(self._first()), mean(latest)
         return self.nothing(f"The training loss went from {first:.4g} to {last:.4g}.", first_loss=first, last_loss=last)
 
-    def _judged(self) -> bool:
-        return bool(self._recent) and self._recent[-1][0] - (self._first_step or 0) >= 2 * self._num_steps - 1
+    def _enough(self) -> bool:
+        return len(self._losses.values) >= 2 * self._num_steps
 
-    def _last(self) -> float:
-        return _mean([loss for _, loss in self._recent])
+    def _first(self) -> list[float]:
+        return self._losses.values[: self._num_steps]
 
-    def _found(self, when: str) -> Finding:
-        first, last = _mean(self._first), self._last()
+    def _fell_to(self, latest: list[float]) -> bool:
+        return fell(self._first(), latest, self._share)
+
+    def _learned(self, latest: list[float]) -> bool:
+        return self._losses.accuracy(len(latest)) >= self.LEARNED
+
+    def _found(self, latest: list[float], when: str) -> Finding:
+        first, last = mean(self._first()), mean(latest)
         message = (
             f"The training loss went from {first:.4g} to {last:.4g}, and {when}: nothing was learned. Lower the "
             "learning rate if it was unsteady, raise it if it was flat, and look at whether the labels fit the images."
         )
-        return self.issue(message, self._recent[-1][0], "losses", first_loss=first, last_loss=last)
+        return self.issue(message, self._losses.latest_step, "losses", first_loss=first, last_loss=last)
 
 
 class _Evaluations(ReviewRule):
     """A rule on evaluations, each beside the mean training loss since the last: both without smoothing or weights."""
+
+    needs = "validation loss beside a training loss"
 
     def __init__(self, trial: Any, **parameters: float):
         super().__init__(trial, **parameters)
@@ -92,7 +99,8 @@ class _Evaluations(ReviewRule):
         if accuracy is not None:
             self._accuracies.append(accuracy)
         if self._training:
-            self.evaluated(_mean(self._training), loss)
+            self.seen = True
+            self.evaluated(mean(self._training), loss)
         self._training = []
 
     def evaluated(self, train_loss: float, valid_loss: float) -> None:
@@ -143,7 +151,7 @@ class Overfit(_Evaluations):
                 message, self._training_step, "losses", valid_loss=valid_loss, train_loss=train_loss, best=self._best
             )
 
-    def conclude(self) -> Finding:
+    def verdict(self) -> Finding:
         return self._latest or self.nothing("Validation kept pace with training.")
 
 
@@ -183,9 +191,5 @@ class Overtraining(_Evaluations):
                 message, self._training_step, "losses", valid_loss=valid_loss, best=self._best["valid"]
             )
 
-    def conclude(self) -> Finding:
+    def verdict(self) -> Finding:
         return self._latest or self.nothing("The training ended before it had nothing more to gain.")
-
-
-def _mean(values: list[float]) -> float:
-    return sum(values) / len(values) if values else math.nan

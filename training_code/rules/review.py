@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from findings import Finding
@@ -35,36 +36,61 @@ RULES: tuple[type[ReviewRule], ...] = (
 )
 
 
+WORST_LAST = ("NoIssuesFound", "Error", "IssuesFound")
+
+
 class Review:
-    """All rules on one trial. A rule that fails is a finding Error, and asked no more."""
+    """All rules on one trial, anew for each phase: each trains a network of its own by a loss of its own.
+
+    A rule that fails is a finding Error, and asked no more in that phase.
+    """
 
     def __init__(self, trial: Any):
-        self._rules = [make_rule(trial) for make_rule in RULES]
-        self._failed: dict[str, Finding] = {}
+        self._trial = trial
+        self.stalled = StalledTrainingRule(trial)
+        self._phases = [self._make_rules()]
+        self._phase_start: int | None = None
+        self._failed: dict[ReviewRule, Finding] = {}
 
     def invoke(self, step: int) -> list[Finding]:
         """Show every rule a global step; return the findings that came to stay by it."""
+        self._begin_phase(self._trial.at(step).phase_start)
         found: list[Finding] = []
-        for rule in self._rules:
-            if rule.finding is None and rule.rule_name not in self._failed:
+        for rule in self._phases[-1]:
+            if rule.finding is None and rule not in self._failed:
                 try:
                     if rule.invoke_at_step(step) and rule.finding:
-                        found.append(rule.finding)
+                        found.append(self._worded(rule, rule.finding))
                 except Exception as error:  # noqa: BLE001 - whatever a rule raises is its finding
-                    self._failed[rule.rule_name] = rule.failed(error)
+                    self._failed[rule] = rule.failed(error)
         return found
 
     def conclude(self) -> list[Finding]:
-        """Return each rule's finding."""
-        findings = []
-        for rule in self._rules:
-            try:
-                findings.append(self._failed.get(rule.rule_name) or rule.conclude())
-            except Exception as error:  # noqa: BLE001 - as above
-                findings.append(rule.failed(error))
-        return findings
+        """Return each rule's finding: the worst of its phases, the first of several such."""
+        return [self._worst(rules) for rules in zip(*self._phases, strict=True)]
 
-    @property
-    def stalled(self) -> StalledTrainingRule:
-        """The rule that must hear of every step."""
-        return next(rule for rule in self._rules if isinstance(rule, StalledTrainingRule))
+    def _make_rules(self) -> list[ReviewRule]:
+        return [self.stalled if make is StalledTrainingRule else make(self._trial) for make in RULES]
+
+    def _begin_phase(self, start: int) -> None:
+        if self._phase_start not in (None, start):
+            self._phases.append(self._make_rules())
+        self._phase_start = start
+
+    def _worst(self, rules: Sequence[ReviewRule]) -> Finding:
+        findings = [(self._conclude(rule), rule) for rule in rules]
+        finding, rule = max(findings, key=lambda one: (WORST_LAST.index(one[0]["status"]), one[1].seen))
+        return self._worded(rule, finding)
+
+    def _conclude(self, rule: ReviewRule) -> Finding:
+        try:
+            return self._failed.get(rule) or rule.conclude()
+        except Exception as error:  # noqa: BLE001 - as above
+            return rule.failed(error)
+
+    def _worded(self, rule: ReviewRule, finding: Finding) -> Finding:
+        """Return a finding that says of which phase it is, if there are several and it is not of all."""
+        if rule is self.stalled or len(self._phases) == 1:
+            return finding
+        number = next(number for number, rules in enumerate(self._phases, start=1) if rule in rules)
+        return {**finding, "message": f"In phase {number}: {finding['message']}"}

@@ -2,13 +2,13 @@
 
 Names, parameters and defaults are those of AWS's "List of Debugger built-in rules"
 (https://docs.aws.amazon.com/sagemaker/latest/dg/debugger-built-in-rules.html) unless a rule says otherwise. AWS's own
-code is not public. "Steps" of a parameter are saved steps, as they are there. Where AWS's words would find fault with a
-training that went well, a rule asks for more, and says what.
+code is not public. "Steps" of a parameter are saved steps, as they are there: of losses, those that save losses. Where
+AWS's words would find fault with a training that went well, a rule asks for more, and says what.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from debugger import Rule
 from findings import Finding, Value, make_finding
@@ -22,6 +22,10 @@ class ReviewRule(Rule):
     """
 
     finding: Finding | None = None
+    needs: ClassVar[str]
+    """What it judges by, in words."""
+    seen: bool = False
+    """Whether it was shown enough of that to judge: `look` says so."""
 
     def __init__(self, trial: Any, **parameters: float | str | bool):
         super().__init__(trial, action_str="")
@@ -42,8 +46,14 @@ class ReviewRule(Rule):
         self.finding = finding
 
     def conclude(self) -> Finding:
-        """Return the finding on all that was seen."""
-        return self.finding or self.nothing("Nothing unusual.")
+        """Return the finding on all that was seen, or that there was nothing to see."""
+        if self.finding:
+            return self.finding
+        return self.verdict() if self.seen else self.nothing(f"Saw no {self.needs}: nothing could be judged.")
+
+    def verdict(self) -> Finding:
+        """Return the finding on all that was seen, where none has come to stay."""
+        raise NotImplementedError
 
     def issue(self, message: str, step: int | None = None, tensor: str | None = None, **values: Value) -> Finding:
         """Return a finding IssuesFound."""

@@ -19,6 +19,8 @@ class StalledTrainingRule(ReviewRule):
     `debugger.actions` here.
     """
 
+    seen = True
+
     def __init__(self, trial: Any, threshold: float = 1800, clock: Callable[[], float] = time.monotonic):
         super().__init__(trial, threshold=threshold)
         self._threshold = threshold
@@ -45,5 +47,5 @@ class StalledTrainingRule(ReviewRule):
             self.settle(self.issue(message, self._step, None, silent_seconds=silent))
         return self.finding
 
-    def conclude(self) -> Finding:
-        return self.finding or self.nothing("The training went on.")
+    def verdict(self) -> Finding:
+        return self.nothing("The training went on.")

@@ -6,9 +6,10 @@ import math
 from typing import Any
 
 from findings import Finding
-from saved import GRADIENTS, LOSSES, UPDATES, WEIGHTS, SavedStep
+from saved import GRADIENTS, INPUTS, LABEL_COUNTS, UPDATES, WEIGHTS, SavedStep
 
 from rules.rule import ReviewRule
+from rules.training_losses import TrainingLosses, fell, mean
 
 
 class PoorWeightInitialization(ReviewRule):
@@ -17,8 +18,12 @@ class PoorWeightInitialization(ReviewRule):
     Either all weights of a layer are equal, or the variances of the layers' weights differ by more than threshold, or a
     layer's gradients lie within distribution_range (AWS: their 5th and 95th percentiles; saved are minimum and
     maximum). AWS's page names these and the loss without saying how they go together: any of the three happens in
-    trainings that go well.
+    trainings that go well. Until weights were saved steps times, the first patience losses are compared with the last
+    third, patience at least; and a network that then guesses better than by the commonest label knows something.
     """
+
+    BETTER = 0.1
+    needs = "weights beside training losses"
 
     def __init__(
         self,
@@ -32,34 +37,38 @@ class PoorWeightInitialization(ReviewRule):
             trial, threshold=threshold, distribution_range=distribution_range, patience=patience, steps=steps
         )
         self._threshold, self._range, self._patience, self._steps = threshold, distribution_range, patience, steps
-        self._losses: list[float] = []
-        self._seen = 0
+        self._losses = TrainingLosses()
+        self._commonest = 1.0
+        self._saves = 0
         self._reason: tuple[int, str, str, dict[str, float]] | None = None
 
     def look(self, saved: SavedStep) -> None:
-        loss = saved.scalar(LOSSES)
-        if not saved.training or loss is None or self._seen >= self._steps:
+        if self._saves >= self._steps or not self._losses.add(saved):
             return
-        self._losses.append(loss)
+        counts = saved.values.get(INPUTS, {}).get(LABEL_COUNTS)
+        if counts is not None:
+            self._commonest = float(counts.max() / counts.sum())
         weights, gradients = saved.matrices(WEIGHTS), saved.matrices(GRADIENTS)
         if weights:
-            self._seen += 1
+            self.seen = True
+            self._saves += 1
             self._reason = self._reason or self._what_is_poor(saved.step, weights, gradients)
 
-    def conclude(self) -> Finding:
-        if len(self._losses) < 2 * self._patience:
+    def verdict(self) -> Finding:
+        losses = self._losses.values
+        if len(losses) < 2 * self._patience:
             return self.nothing(f"Too few saved losses to judge: {2 * self._patience} are needed.")
-        first = sum(self._losses[: self._patience]) / self._patience
-        lowest = min(
-            sum(self._losses[start : start + self._patience]) / self._patience
-            for start in range(self._patience, len(self._losses) - self._patience + 1)
-        )
-        if self._reason is None or lowest < first * 0.999:
-            return self.nothing("The loss fell from the first steps on.", first_loss=first, lowest_loss=lowest)
+        if self._losses.begin_late:
+            return self.nothing("The first steps were not seen: the training went on from a checkpoint.")
+        first, last = losses[: self._patience], self._losses.last_third(self._patience)
+        knows = self._losses.accuracy(len(last)) > self._commonest + self.BETTER
+        if self._reason is None or knows or fell(first, last):
+            said = "The loss fell from the first steps on, or nothing about the weights is poor."
+            return self.nothing(said, first_loss=mean(first), last_loss=mean(last))
         step, tensor, what, values = self._reason
         message = (
-            f"The loss did not fall in the first {self._seen} saved steps, and {what}: initialise anew, by Kaiming for "
-            "ReLU or Xavier for tanh, or start from trained weights."
+            f"The loss did not fall in the first {self._saves} saved steps, and {what}: initialise anew, by Kaiming "
+            "for ReLU or Xavier for tanh, or start from trained weights."
         )
         return self.issue(message, step, tensor, **values)
 
@@ -89,6 +98,8 @@ class WeightUpdateRatio(ReviewRule):
     two: at the end of a schedule every update is small.
     """
 
+    needs = "updates of weights"
+
     def __init__(self, trial: Any, large_threshold: float = 10.0, small_threshold: float = 1e-8, epsilon: float = 1e-9):
         super().__init__(trial, large_threshold=large_threshold, small_threshold=small_threshold, epsilon=epsilon)
         self._large, self._small, self._epsilon = large_threshold, small_threshold, epsilon
@@ -104,15 +115,14 @@ class WeightUpdateRatio(ReviewRule):
             ratio = update.l2 / (weight.l2 + self._epsilon)
             steps, largest = self._largest.get(name, (0, 0.0))
             self._largest[name] = steps + 1, max(ratio, largest)
+            self.seen = True
             if ratio > self._large and self.finding is None:
                 message = (
                     f"A step at {saved.step} changes {name} by {ratio:.3g} times its size: lower the learning rate."
                 )
                 self.settle(self.issue(message, saved.step, name, ratio=ratio))
 
-    def conclude(self) -> Finding:
-        if self.finding:
-            return self.finding
+    def verdict(self) -> Finding:
         still = [
             (largest, name) for name, (steps, largest) in self._largest.items() if steps > 1 and largest < self._small
         ]
@@ -134,6 +144,8 @@ class UnchangedTensor(ReviewRule):
     Weights that need no gradient are frozen on purpose, and not saved.
     """
 
+    needs = "step that changes a weight"
+
     def __init__(self, trial: Any, rtol: float = 1e-5, atol: float = 1e-8, num_steps: int = 3):
         super().__init__(trial, rtol=rtol, atol=atol, num_steps=num_steps)
         self._rtol, self._atol, self._num_steps = rtol, atol, num_steps
@@ -146,6 +158,7 @@ class UnchangedTensor(ReviewRule):
         self._changed |= moved
         if not updates or not moved:
             return
+        self.seen = True
         for name in weights.keys() - moved:
             self._unchanged[name] = self._unchanged.get(name, 0) + 1
             if self._unchanged[name] >= self._num_steps and name not in self._changed and self.finding is None:
@@ -157,8 +170,8 @@ class UnchangedTensor(ReviewRule):
         for name in moved:
             self._unchanged[name] = 0
 
-    def conclude(self) -> Finding:
-        return self.finding or self.nothing("Every weight that is trained changes.")
+    def verdict(self) -> Finding:
+        return self.nothing("Every weight that is trained changes.")
 
     def _has_moved(self, weight: Any, update: Any) -> bool:
         if update is None:
@@ -175,27 +188,32 @@ class AllZero(ReviewRule):
     no other share, and a layer that starts from zero on purpose is not zero after a step.
     """
 
+    needs = "weights twice"
+
     def __init__(self, trial: Any, threshold: float = 100.0):
         super().__init__(trial, threshold=threshold)
-        self._before: set[str] = set()
+        self._before: set[str] | None = None
 
     def look(self, saved: SavedStep) -> None:
         weights = saved.matrices(WEIGHTS)
         if not weights:
             return
         zero = {name for name, one in weights.items() if one.l2 == 0}
-        for name in sorted(zero & self._before):
+        self.seen = self._before is not None
+        for name in sorted(zero & (self._before or set())):
             if self.finding is None:
                 message = f"{name} is all zero: initialise it, or lower weight decay if it became so."
                 self.settle(self.issue(message, saved.step, name, zero_percent=100.0))
         self._before = zero
 
-    def conclude(self) -> Finding:
-        return self.finding or self.nothing("No weight is all zero.")
+    def verdict(self) -> Finding:
+        return self.nothing("No weight is all zero.")
 
 
 class TensorVariance(ReviewRule):
     """The variance of a weight is above max_threshold or below min_threshold at the last two saved steps."""
+
+    needs = "variance of a weight twice"
 
     def __init__(self, trial: Any, max_threshold: float = 10.0, min_threshold: float = 1e-5):
         super().__init__(trial, max_threshold=max_threshold, min_threshold=min_threshold)
@@ -207,8 +225,10 @@ class TensorVariance(ReviewRule):
             if one.variance is not None:
                 self._variances.setdefault(name, []).append((saved.step, one.variance))
                 del self._variances[name][:-2]
+                if len(self._variances[name]) == 2:
+                    self.seen = True
 
-    def conclude(self) -> Finding:
+    def verdict(self) -> Finding:
         for name, latest in self._variances.items():
             step, variance = latest[-1]
             if len(latest) < 2 or not math.isfinite(variance):

@@ -10,6 +10,7 @@ import torch
 from debugging import start_debugging
 from documents import read_document
 from engine import Surroundings, TrainingDoomed, fit
+from history import Training
 from optimizer import Group
 from recipe import Phase
 from torch import nn
@@ -78,15 +79,27 @@ def run(
     save_interval_steps: int = 10,
     watch: Callable[[Any], None] | None = None,
     observers: Callable[[Any], Any] = lambda debugging: debugging,
+    head_epochs: int = 0,
 ) -> dict[str, Any]:
-    """Train under hooks and rules at their defaults; return findings.json."""
+    """Train under hooks and rules at their defaults, after a head if it has epochs; return findings.json."""
     network = network or make_network()
     debugging = start_debugging(True, [folder], save_interval_steps, stopping)
     if watch:
         watch(debugging)
-    doomed = None
+    doomed, training, observer = None, Training(), observers(debugging)
     try:
-        train(observers(debugging), network, pictures or Pictures(), learning_rate, epochs, batch_size, weight_decay)
+        if head_epochs:
+            train(observer, make_head(), Pictures(), epochs=head_epochs, training=training)
+        train(
+            observer,
+            network,
+            pictures or Pictures(),
+            learning_rate,
+            epochs,
+            batch_size,
+            weight_decay,
+            training=training,
+        )
     except TrainingDoomed as error:
         doomed = error
     debugging.write_findings(doomed)
@@ -102,12 +115,19 @@ def train(
     batch_size: int = 32,
     weight_decay: float = 1e-2,
     name: str = "whole",
+    training: Training | None = None,
 ) -> None:
-    """Train with the product's own loop."""
+    """Train with the product's own loop, after what other phases came to."""
     phase = Phase(name, learning_rate, 1e-8, weight_decay, batch_size, epochs)
     trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
     groups = [Group(trained, learning_rate, weight_decay)]
-    fit(network, nn.CrossEntropyLoss(), pictures, phase, groups, 0, Surroundings(observer=observer))
+    fit(network, nn.CrossEntropyLoss(), pictures, phase, groups, 0, Surroundings(observer=observer), training)
+
+
+def make_head() -> nn.Sequential:
+    """Return the network of a first phase: on its own, a healthy one."""
+    torch.manual_seed(1)
+    return nn.Sequential(nn.Flatten(), nn.Linear(3 * SIDE**2, 16), nn.ReLU(), nn.Linear(16, CLASSES))
 
 
 def issues(document: dict[str, Any]) -> set[str]:

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from hooks import LiveTrial
+from rules.loss import LossNotDecreasing
 from rules.review import RULES
+from rules.rule import ReviewRule
+from rules.weights import PoorWeightInitialization
+from saved import ACCURACY, LOSSES, SCALARS, WEIGHTS, Reductions, SavedStep
 from small_trainings import CLASSES, Detached, Pictures, issues, make_network, run, shrunk, zero
 from torch import nn
 
@@ -17,6 +23,11 @@ from torch import nn
 def exploding(folder: Path) -> dict[str, Any]:
     """Learning rate 1e3."""
     return run(folder, learning_rate=1e3)
+
+
+def unsteady(folder: Path) -> dict[str, Any]:
+    """Learning rate 10."""
+    return run(folder, learning_rate=10)
 
 
 def infinite(folder: Path) -> dict[str, Any]:
@@ -158,10 +169,11 @@ def stalled(folder: Path) -> dict[str, Any]:
 
 
 FAULTS = {
-    exploding: {"LossNotDecreasing", "WeightUpdateRatio", "TensorVariance"},
+    exploding: {"WeightUpdateRatio", "TensorVariance"},
+    unsteady: {"LossNotDecreasing"},
     infinite: {"ExplodingTensor"},
     nan_image: {"ExplodingTensor"},
-    tiny_rate: {"WeightUpdateRatio"},
+    tiny_rate: {"WeightUpdateRatio", "LossNotDecreasing"},
     zeros: {"AllZero", "PoorWeightInitialization", "LossNotDecreasing"},
     deep_sigmoids: {"VanishingGradient"},
     dead_relus: {"DeadRelu"},
@@ -183,17 +195,51 @@ FAULTS = {
 def test_a_fault_fires_its_rules(fault: Any, tmp_path: Path) -> None:
     found = issues(fault(tmp_path))
     assert found >= FAULTS[fault]
+    assert found == documented()[[*FAULTS].index(fault)][1]
+
+
+def judge_losses(rule: type[ReviewRule], steps: int, every: int, loss: Callable[[int], float]) -> str:
+    """Return the status of a rule that is shown losses, and weights that it finds poor, of a training so long."""
+    trial = LiveTrial()
+    trial.phase_end = steps
+    judging = rule(trial)
+    poor = {WEIGHTS: {"weight": Reductions(variance=0.0)}}
+    for step in range(0, steps, every):
+        values = {LOSSES: {"loss": np.float32(loss(step))}, SCALARS: {ACCURACY: np.float32(0.3)}}
+        trial.current = SavedStep(step, True, reductions={} if step % (4 * every) else poor, values=values)
+        judging.invoke_at_step(step)
+    return str(judging.conclude()["status"])
+
+
+@pytest.mark.parametrize("steps", [100, 4000])
+@pytest.mark.parametrize("rule", [LossNotDecreasing, PoorWeightInitialization])
+def test_noise_is_no_learning_and_hides_none(rule: type[ReviewRule], steps: int) -> None:
+    generator = np.random.default_rng(0)
+
+    def fired(fall: float) -> int:
+        def loss(step: int) -> float:
+            return float(1 - fall * min(1, 2 * step / steps) + generator.normal(scale=0.1))
+
+        return sum(judge_losses(rule, steps, max(1, steps // 100), loss) == "IssuesFound" for _ in range(100))
+
+    assert fired(fall=0.0) >= 90
+    assert fired(fall=0.5) <= 3
 
 
 def test_every_rule_has_a_fault() -> None:
     assert set().union(*FAULTS.values()) == {rule.__name__ for rule in RULES}
 
 
-def test_the_document_has_these_faults() -> None:
+def documented() -> list[tuple[set[str], set[str]]]:
+    """Return what the document says of each fault: what should fire, and what fired."""
     document = Path(__file__).parents[3] / "docs" / "debugger.md"
     table = document.read_text().split("## Faults by rules")[1].split("\n## ")[0]
     _head, *rows = re.findall(r"^\| (.+?) \| (.+?) \| (.+?) \|$", table, re.MULTILINE)
-    assert [set(rules.split(", ")) for _fault, rules, _fired in rows] == list(FAULTS.values())
+    return [(set(rules.split(", ")), set(fired.replace("these", rules).split(", "))) for _fault, rules, fired in rows]
+
+
+def test_the_document_has_these_faults() -> None:
+    assert [rules for rules, _fired in documented()] == list(FAULTS.values())
 
 
 @pytest.mark.parametrize(
