@@ -7,12 +7,13 @@ from scratch on 1,258 images of 64 px, 8 epochs; `--image_size_px 24 --epochs 6`
 The images are generated and lie in memory: steps wait for nothing, so that every share is the largest that it can be.
 
 The machine is not the same from one minute to the next, by more than what is to be measured. So both trainings of a
-pair go on side by side, one at a time, four steps each: what drifts is the same for both. Each pair has a process of
-its own. What is measured is all of a job's: importing smdebug, set-up, rules, the final flush, writing the documents.
-Only the profiler's thread, 1.4 milliseconds a second, runs on during the plain one's turns and counts for both.
-A pair of two plain trainings (`plain`) tells the error. Prints one JSON document: seconds of each training of each
-pair, by the wall and of the processors, the ratio of each pair, their mean with the standard error, and each
-collection's saves.
+pair go on side by side, each in a process of its own and one at a time, four steps each: what drifts is the same for
+both. What is measured is all of a job's: importing smdebug, set-up, rules, the final flush, writing the documents. Only
+what the profiler's thread takes, 1.4 milliseconds a second, is left out while the other one has its turn. A pair of two
+plain trainings (`plain`) tells the error.
+
+Prints one JSON document: seconds of each training of each pair, by the wall and of the processors, each pair's ratio,
+the mean of these with its standard error, and each collection's saves.
 """
 
 import argparse
@@ -25,10 +26,9 @@ import os
 import statistics
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,7 @@ from torch import nn
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "training_code"))
 
+from allocator import keep_freed_memory
 from batches import FeatureBatches
 from debugging import start_debugging
 from engine import NoObserver, Observer, Surroundings, fit
@@ -59,79 +60,78 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=8)
     parser.add_argument("--pairs", type=int, default=2)
     parser.add_argument("--turn_steps", type=int, default=4)
-    parser.add_argument("--kinds", nargs="+", choices=WATCHED, default=["debugger", "profiler"])
+    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=["debugger", "profiler"])
     parser.add_argument("--threads", type=int, default=2)
     given = parser.parse_args()
     measured = {}
     for kind in given.kinds:
         pairs = []
         for number in range(given.pairs):
-            context = multiprocessing.get_context("spawn")
-            with ProcessPoolExecutor(1, context) as process, tempfile.TemporaryDirectory() as folder:
-                pairs.append(process.submit(measure_pair, given, kind, number, Path(folder)).result())
+            with tempfile.TemporaryDirectory() as folder:
+                pairs.append(measure_pair(given, kind, Path(folder), plain_first=number % 2 == 1))
         measured[kind] = {"pairs": pairs, **summary(pairs, "wall"), **summary(pairs, "cpu")}
     print(json.dumps(measured, indent=2))
 
 
-def measure_pair(given: argparse.Namespace, kind: str, number: int, folder: Path) -> dict[str, Any]:
-    """Return the seconds of a watched and of a plain training that take turns; every other pair, plain goes first."""
+def measure_pair(given: argparse.Namespace, kind: str, folder: Path, *, plain_first: bool) -> dict[str, Any]:
+    """Return the seconds of a watched and of a plain training that take turns."""
+    context = multiprocessing.get_context("spawn")
+    seconds = {"watched": [0.0, 0.0], "beside": [0.0, 0.0]}
+    connections = {}
+    for name, trained in (("watched", kind), ("beside", "plain")):
+        connections[name], theirs = context.Pipe()
+        context.Process(target=take_turns, args=(theirs, given, trained, folder)).start()
+        theirs.close()
+    waiting = ["beside", "watched"] if plain_first else ["watched", "beside"]
+    while waiting:
+        name = waiting.pop(0)
+        connections[name].send("your turn")
+        *turn, over = connections[name].recv()
+        seconds[name] = [one + more for one, more in zip(seconds[name], turn, strict=True)]
+        if not over:
+            waiting.append(name)
+    found: dict[str, Any] = {}
+    for index, unit in enumerate(("wall", "cpu")):
+        watched, beside = seconds["watched"][index], seconds["beside"][index]
+        found[unit] = {kind: round(watched, 3), "beside": round(beside, 3), "ratio": watched / beside}
+    return found | ({"saves": saves(folder / "smdebug")} if kind == "debugger" else {})
+
+
+def take_turns(referee: Connection, given: argparse.Namespace, kind: str, folder: Path) -> None:
+    """Train in a process of its own, whenever it is its turn."""
+    keep_freed_memory()
     torch.set_num_threads(given.threads)
     with contextlib.redirect_stdout(io.StringIO()):
         warm_up = argparse.Namespace(**{**vars(given), "images": 2 * given.batch_size, "epochs": 1})
         train(warm_up, NoObserver())  # what PyTorch does once a process is neither's
-        watched, plain = Turns(given.turn_steps), Turns(given.turn_steps)
-        watched.other, plain.other = plain, watched
-        work = (watched, lambda: WATCHED[kind](given, folder, watched)), (plain, lambda: train(given, Taking(plain)))
-        threads = [threading.Thread(target=turns.run, args=(todo,)) for turns, todo in work]
-        for thread in threads:
-            thread.start()
-        (plain if number % 2 else watched).begin.release()
-        for thread in threads:
-            thread.join()
-    found: dict[str, Any] = {}
-    for unit in ("wall", "cpu"):
-        seconds = getattr(watched, unit), getattr(plain, unit)
-        found[unit] = {kind: round(seconds[0], 3), "beside": round(seconds[1], 3), "ratio": seconds[0] / seconds[1]}
-    return found | ({"saves": saves(folder / "smdebug")} if kind == "debugger" else {})
+        turns = Turns(referee, given.turn_steps)
+        KINDS[kind](given, folder, turns)
+        turns.end(over=True)
 
 
 class Turns:
-    """The turns of one of two trainings, and the seconds that they took."""
+    """The turns of one of two trainings; the referee hears what each of them took."""
 
-    other: "Turns"
-
-    def __init__(self, steps: int):
+    def __init__(self, referee: Connection, steps: int):
         """steps: of a turn."""
-        self.begin = threading.Semaphore(0)
-        self.wall = self.cpu = 0.0
-        self._steps, self._done = steps, 0
-        self._over = False
-
-    def run(self, work: Callable[[], None]) -> None:
-        """Do the work, turn by turn."""
-        self._wait()
-        try:
-            work()
-        finally:
-            self._over = True
-            self._count()
-            self.other.begin.release()
+        self._referee, self._steps, self._done = referee, steps, 0
+        self._begin()
 
     def stepped(self) -> None:
         """End a step, and the turn if it was its last."""
         self._done += 1
-        if self._done % self._steps == 0 and not self.other._over:
-            self._count()
-            self.other.begin.release()
-            self._wait()
+        if self._done % self._steps == 0:
+            self.end()
+            self._begin()
 
-    def _wait(self) -> None:
-        self.begin.acquire()
+    def end(self, *, over: bool = False) -> None:
+        """End a turn."""
+        wall, cpu = self._started
+        self._referee.send((time.perf_counter() - wall, time.process_time() - cpu, over))
+
+    def _begin(self) -> None:
+        self._referee.recv()
         self._started = time.perf_counter(), time.process_time()
-
-    def _count(self) -> None:
-        self.wall += time.perf_counter() - self._started[0]
-        self.cpu += time.process_time() - self._started[1]
 
 
 class Taking:
@@ -179,7 +179,7 @@ def profiled(given: argparse.Namespace, output: Path, turns: Turns) -> None:
     profiler.write_profile([output])
 
 
-WATCHED: dict[str, Callable[[argparse.Namespace, Path, Turns], None]] = {
+KINDS: dict[str, Callable[[argparse.Namespace, Path, Turns], None]] = {
     "debugger": debugged,
     "profiler": profiled,
     "plain": lambda given, _, turns: train(given, Taking(turns)),

@@ -9,6 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
+from allocator import keep_freed_memory
+
 FAILURE_CHARACTERS = 1024  # SageMaker keeps this much of a job's FailureReason
 
 
@@ -18,6 +20,7 @@ class JobError(Exception):
 
 def run(work: Callable[[], None]) -> None:
     """Do a job's work. When it fails, leave the reason where SageMaker reads it, and exit with 1."""
+    keep_freed_memory()
     try:
         work()
     except JobError as error:

@@ -1,0 +1,43 @@
+"""Memory that is freed and asked for again is not fetched from the system anew."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+CODE = Path(__file__).parents[3] / "training_code"
+STEPS = """
+import resource, sys
+import torch
+from job import run
+
+def step():
+    for mebibytes in (1, 20, 40, 200):
+        torch.empty(mebibytes << 18).fill_(1)
+
+def measure():
+    for _ in range(3):
+        step()
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(3):
+        step()
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+
+run(measure) if sys.argv[1] == "job" else measure()
+"""
+
+
+def page_faults(how: str) -> int:
+    """Return how many pages of three steps' tensors came from the system."""
+    done = subprocess.run([sys.executable, "-c", STEPS, how], cwd=CODE, capture_output=True, text=True, check=True)
+    return int(done.stdout)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="mallopt is glibc's")
+def test_a_job_keeps_what_it_frees() -> None:
+    pages = 3 * (40 + 200) << 8  # of 4 KiB: both tensors above glibc's largest threshold
+    assert page_faults("by itself") >= pages
+    assert page_faults("job") < pages / 100
