@@ -147,6 +147,7 @@ class ShuffledLabels(ReviewRule):
         super().__init__(trial, evaluations=evaluations, margin=margin)
         self._evaluations, self._margin = evaluations, margin
         self._training: list[float] = []
+        self._learned = 0.0
         self._majority: float | None = None
         self._in_a_row = 0
         self._latest: Finding | None = None
@@ -161,20 +162,20 @@ class ShuffledLabels(ReviewRule):
         if saved.training:
             self._training.append(accuracy)
             return
-        learned = sum(self._training) / len(self._training) if self._training else 0.0
-        self.seen = True
+        if self._training:  # else none was saved since the last evaluation, as in a long training: that mean stays
+            self._learned, self.seen = sum(self._training) / len(self._training), True
+        self._training = []
         images = self.base_trial.valid_images or 1000
         chance = self._majority + 2 * math.sqrt(self._majority * (1 - self._majority) / images)
-        guessed = learned > self._majority + self._margin and accuracy <= chance
+        guessed = self._learned > self._majority + self._margin and accuracy <= chance
         self._in_a_row = self._in_a_row + 1 if guessed else 0
-        self._training = []
         self._latest = None
         if self._in_a_row >= self._evaluations:
             message = (
-                f"Training accuracy is {learned:.2f}, but validation accuracy is {accuracy:.2f}, as by guessing: "
+                f"Training accuracy is {self._learned:.2f}, but validation accuracy is {accuracy:.2f}, as by guessing: "
                 "look at whether the labels of both splits belong to their images."
             )
-            self._latest = self.issue(message, saved.step, None, train_accuracy=learned, valid_accuracy=accuracy)
+            self._latest = self.issue(message, saved.step, None, train_accuracy=self._learned, valid_accuracy=accuracy)
             if self._in_a_row >= 2 * self._evaluations:
                 self.settle(self._latest)
 

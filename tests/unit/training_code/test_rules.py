@@ -198,6 +198,12 @@ def test_a_fault_fires_its_rules(fault: Any, tmp_path: Path) -> None:
     assert found == documented()[[*FAULTS].index(fault)][1]
 
 
+def test_shuffled_labels_are_found_where_most_epochs_save_no_accuracy(tmp_path: Path) -> None:
+    pictures = Pictures(train=32)
+    pictures.labels = pictures.labels[torch.randperm(32, generator=pictures.generator)]
+    assert "ShuffledLabels" in issues(run(tmp_path, pictures, epochs=300, save_interval_steps=0))
+
+
 def judge_losses(rule: type[ReviewRule], steps: int, every: int, loss: Callable[[int], float]) -> str:
     """Return the status of a rule that is shown losses, and weights that it finds poor, of a training so long."""
     trial = LiveTrial()
