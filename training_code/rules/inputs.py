@@ -59,21 +59,27 @@ class ClassImbalance(ReviewRule):
             latest = self._seen[-1][1].sum()
             while len(self._seen) > 2 and latest - self._seen[1][1].sum() >= self._samples:
                 self._seen.popleft()
+            if latest >= self._samples:
+                self._weigh_up(saved.step, values[LABEL_COUNTS])
 
     def verdict(self) -> Finding:
         if self._seen[-1][1].sum() < self._samples:
             return self.nothing(f"Too few labels to judge: {self._samples} are needed.")
         step, counts, right = self._seen[-1]
+        ratio = float(counts.max() / max(counts.min(), 1))
+        return self._mistaken(step, counts, right) or self.nothing("The classes come often enough.", ratio=ratio)
+
+    def _weigh_up(self, step: int, counts: np.ndarray) -> None:
+        """Come to an issue that stays if one label is surely too rare: no training changes how often labels come."""
         most, fewest = int(counts.argmax()), int(counts.argmin())
         surely = (counts[most] - 2 * math.sqrt(counts[most])) / (counts[fewest] + 2 * math.sqrt(counts[fewest]) + 1)
-        ratio = float(counts[most] / max(counts[fewest], 1))
         if surely > self._threshold:
+            ratio = float(counts[most] / max(counts[fewest], 1))
             message = (
                 f"Class {most} came {counts[most]:.0f} times and class {fewest} {counts[fewest]:.0f} times: collect "
                 "images of the rare class, or weigh or repeat them."
             )
-            return self.issue(message, step, LABEL_COUNTS, ratio=ratio, samples=float(counts.sum()))
-        return self._mistaken(step, counts, right) or self.nothing("The classes come often enough.", ratio=ratio)
+            self.settle(self.issue(message, step, LABEL_COUNTS, ratio=ratio, samples=float(counts.sum())))
 
     def _mistaken(self, step: int, counts: np.ndarray, right: np.ndarray) -> Finding | None:
         counts, right = counts - self._seen[0][1], right - self._seen[0][2]
@@ -93,11 +99,13 @@ class ClassImbalance(ReviewRule):
 class CheckInputImages(ReviewRule):
     """A channel of the images is not normalised: its mean is off 0 by threshold_mean, and its range says so.
 
-    Judged once threshold_samples images were seen. AWS's rule knows the mean alone, which is off for photographs on
-    white as for figures on black; so this one also asks that a channel is never negative, or goes beyond 10.
+    Judged once threshold_samples images were seen, and for good once BATCHES batches of them were looked at: each
+    further one is made as they were. AWS's rule knows the mean alone, which is off for photographs on white as for
+    figures on black; so this one also asks that a channel is never negative, or goes beyond 10.
     """
 
     FURTHEST = 10.0
+    BATCHES = 5
     needs = "images, but features"
 
     def __init__(self, trial: Any, threshold_mean: float = 0.2, threshold_samples: int = 500):
@@ -117,14 +125,21 @@ class CheckInputImages(ReviewRule):
             self._means.append(values[CHANNEL_MEAN])
             self._low = np.minimum(self._low, values[CHANNEL_MIN])
             self._high = np.maximum(self._high, values[CHANNEL_MAX])
+            strange = self._strange()
+            if strange and len(self._means) >= self.BATCHES:
+                self.settle(strange)
 
     def verdict(self) -> Finding:
         if self._images < self._samples:
             return self.nothing(f"Too few images to judge: {self._images:.0f} of {self._samples}.")
+        return self._strange() or self.nothing("The images are normalised.", mean=float(np.mean(self._means)))
+
+    def _strange(self) -> Finding | None:
+        """Return what is strange about a channel, if enough images were seen to say so."""
         means = np.mean(self._means, axis=0)
         strange = (np.abs(means) > self._threshold) & ((self._low >= 0) | (self._high > self.FURTHEST))
-        if not strange.any():
-            return self.nothing("The images are normalised.", mean=float(means.mean()))
+        if self._images < self._samples or not strange.any():
+            return None
         channel = int(strange.argmax())
         message = (
             f"Channel {channel} of the images has a mean of {means[channel]:.3g} and goes from "

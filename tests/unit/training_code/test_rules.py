@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -18,6 +19,8 @@ from rules.weights import PoorWeightInitialization
 from saved import ACCURACY, LOSSES, SCALARS, WEIGHTS, Reductions, SavedStep
 from small_trainings import CLASSES, Detached, Pictures, issues, make_network, run, shrunk, zero
 from torch import nn
+
+DOCUMENT = Path(__file__).parents[3] / "docs" / "debugger.md"
 
 
 def exploding(folder: Path) -> dict[str, Any]:
@@ -232,14 +235,38 @@ def test_noise_is_no_learning_and_hides_none(rule: type[ReviewRule], steps: int)
     assert fired(fall=0.5) <= 3
 
 
+STOPPERS = {
+    "ExplodingTensor": nan_image,
+    "LossNotDecreasing": unsteady,
+    "WeightUpdateRatio": exploding,
+    "UnchangedTensor": frozen_by_mistake,
+    "AllZero": zeros,
+    "ClassImbalance": imbalance,
+    "CheckInputImages": pixels,
+    "ShuffledLabels": shuffled_labels,
+    "LeakingLabels": stamped,
+}
+"""Rules that can end a training early, each with a fault for which it does. A stall's process is ended from outside."""
+
+
+@pytest.mark.parametrize("rule", STOPPERS)
+def test_a_rule_that_is_sure_ends_the_training(rule: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(globals(), "run", functools.partial(run, stopping=(rule,)))
+    assert STOPPERS[rule](tmp_path)["stopped"]["rule"] == rule
+
+
+def test_the_document_names_the_rules_that_end_a_training() -> None:
+    named = DOCUMENT.read_text().split("ends the training early")[1].split("\n\n")[0]
+    assert set(re.findall(r"[A-Z]\w+[A-Z]\w+", named)) == {*STOPPERS, "StalledTrainingRule"}
+
+
 def test_every_rule_has_a_fault() -> None:
     assert set().union(*FAULTS.values()) == {rule.__name__ for rule in RULES}
 
 
 def documented() -> list[tuple[set[str], set[str]]]:
     """Return what the document says of each fault: what should fire, and what fired."""
-    document = Path(__file__).parents[3] / "docs" / "debugger.md"
-    table = document.read_text().split("## Faults by rules")[1].split("\n## ")[0]
+    table = DOCUMENT.read_text().split("## Faults by rules")[1].split("\n## ")[0]
     _head, *rows = re.findall(r"^\| (.+?) \| (.+?) \| (.+?) \|$", table, re.MULTILINE)
     return [(set(rules.split(", ")), set(fired.replace("these", rules).split(", "))) for _fault, rules, fired in rows]
 
