@@ -24,6 +24,8 @@ from tests.unit.functions.plan_run.conftest import BUCKET, DATASET, FROM_SCRATCH
         ({"dataset": DATASET, "tuning": {"strategy": "Grid"}}, ["tuning.strategy", '"Grid"', "Bayesian, Random"]),
         ({"dataset": DATASET, "model": {"dropout": 0.99}}, ["model.dropout", "0.99", "0 to 0.95"]),
         ({"dataset": DATASET, "max_unreadable": -1}, ["max_unreadable", "-1", "0 or more"]),
+        # SageMaker's RandomSeed has 32 bits, one of them for the sign.
+        ({"dataset": DATASET, "seed": 2**31}, ["seed", "2147483648 is not allowed", "0 to 2147483647"]),
         ({"dataset": DATASET, "training": 3}, ["training", "3", "object"]),
         ({"dataset": DATASET, "debugger": {"enabled": "yes"}}, ["debugger.enabled", '"yes"', "true or false"]),
         (
