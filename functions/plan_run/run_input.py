@@ -83,6 +83,12 @@ def _check_across_keys(run_input: dict[str, Any], name_prefix: str) -> None:
             f"serving.max_instance_count: {most} must be 0, for no auto scaling, or at least "
             f"serving.instance_count {least}"
         )
+    if run_input["serving"]["traffic"] == "canary" and least < 2:
+        # https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_TrafficRoutingConfig.html
+        raise InvalidInput(
+            "serving.traffic: a canary is at most half of the instances, but serving.instance_count is 1: raise it to "
+            "2 or more, or leave traffic at 'all_at_once'"
+        )
     endpoint_name = run_input["endpoint_name"]
     if endpoint_name != name_prefix and not endpoint_name.startswith(f"{name_prefix}-"):
         raise InvalidInput(

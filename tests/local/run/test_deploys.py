@@ -26,7 +26,7 @@ def test_an_alarm_during_baking_calls_the_canary_off(champion, before, client_of
 
     Before the tests that make an endpoint fail: an alarm that rings already calls off any update.
     """
-    canary = {"traffic": "canary", "canary_percent": 20, "bake_seconds": 120}
+    canary = {"traffic": "canary", "canary_percent": 20, "bake_seconds": 120, "instance_count": 2}
     with client_of(champion) as client:
         execution = champion.start(champion.dataset(serves="errors_later"), serving=canary)
         ended = champion.end_of(execution)

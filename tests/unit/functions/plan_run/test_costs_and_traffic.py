@@ -88,7 +88,7 @@ def test_traffic_moves_at_once_and_unwatched_unless_asked_otherwise(complete, de
     ],
 )
 def test_a_canary_bakes_under_the_alarms(complete, deployment_config, given, alarms):
-    canary = {"traffic": "canary", "canary_percent": 20, "bake_seconds": 60}
+    canary = {"traffic": "canary", "canary_percent": 20, "bake_seconds": 60, "instance_count": 2}
     completed = complete(**{**given, "serving": canary | given.get("serving", {})})
     config = deployment_config(completed, "kelpie")
     policy = config["BlueGreenUpdatePolicy"]

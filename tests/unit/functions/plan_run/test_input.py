@@ -50,6 +50,7 @@ from tests.unit.functions.plan_run.conftest import BUCKET, DATASET, FROM_SCRATCH
             {"dataset": DATASET, "model": {"weights": "none"}, "tuning": {"mode": "frozen_features"}},
             ["frozen_features", "model.weights is 'none'"],
         ),
+        ({"dataset": DATASET, "serving": {"traffic": "canary"}}, ["serving.instance_count is 1", "all_at_once"]),
         ({"dataset": DATASET, "endpoint_name": "other"}, ["endpoint_name", '"other"', "'kelpie-'"]),
         (
             {"dataset": DATASET, "instances": {"endpoint": "ml.inf2.xlarge"}},
