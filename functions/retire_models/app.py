@@ -1,4 +1,4 @@
-"""RetireModels: models and endpoint configurations of former runs go, but for the newest and those that are in use.
+"""RetireModels: models and endpoint configurations of former runs go, but for the newest, champions and those in use.
 
 They cost nothing, but an account may hold only so many: https://docs.aws.amazon.com/general/latest/gr/sagemaker.html
 Their packages stay, and so does the artifact: a model can be made of them again. EventBridge calls this when a run has
@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import documents
 from botocore.exceptions import ClientError
 from invocation import client, log
 
@@ -21,7 +22,8 @@ YOUNGEST_DAYS = 1
 def handler(event: dict[str, Any], context: Any) -> dict[str, list[str]]:
     prefix, sagemaker = os.environ["NAME_PREFIX"], client("sagemaker")
     made = made_by_runs(sagemaker, prefix)
-    retired = superfluous(made, in_use(sagemaker, prefix), int(os.environ["KEEP_MODELS"]), datetime.now(UTC))
+    used = in_use(sagemaker, prefix) | champions(client("s3"), os.environ["BUCKET"])
+    retired = superfluous(made, used, int(os.environ["KEEP_MODELS"]), datetime.now(UTC))
     for name in retired:
         delete(sagemaker, name)
     log(event.get("id", ""), context).info("retired", extra={"models": retired})
@@ -62,6 +64,14 @@ def in_use(sagemaker: Any, prefix: str) -> set[str]:
             live = sagemaker.describe_endpoint(EndpointName=endpoint["EndpointName"])
             used |= {live["EndpointConfigName"], live.get("PendingDeploymentSummary", live)["EndpointConfigName"]}
     return used
+
+
+def champions(s3: Any, bucket: str) -> set[str]:
+    """Return the configurations of every endpoint's champion: a run that ends in the middle of a deploy needs them."""
+    pages = s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix="endpoints/")
+    keys = [item["Key"] for page in pages for item in page.get("Contents", [])]
+    uris = [f"s3://{bucket}/{key}" for key in keys if key.endswith("/champion.json")]
+    return {documents.read(s3, uri, "champion")["endpoint_config"] for uri in uris}
 
 
 def delete(sagemaker: Any, name: str) -> None:

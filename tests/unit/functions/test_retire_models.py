@@ -4,6 +4,8 @@ from types import SimpleNamespace
 import pytest
 from botocore.exceptions import ClientError
 
+from tests.unit.functions.conftest import BUCKET
+
 NOW = datetime.now(UTC)
 RUNS = [f"kelpie-{number:012x}" for number in range(6)]
 """Oldest first."""
@@ -44,10 +46,11 @@ class SageMaker:
 
 
 @pytest.fixture
-def retire(load, monkeypatch, context):
+def retire(load, monkeypatch, context, s3):
     monkeypatch.setenv("NAME_PREFIX", "kelpie")
+    monkeypatch.setenv("BUCKET", BUCKET)
     app, sagemaker = load("retire_models"), SageMaker()
-    monkeypatch.setattr(app, "client", lambda _service: sagemaker)
+    monkeypatch.setattr(app, "client", {"sagemaker": sagemaker, "s3": s3}.__getitem__)
 
     def retire(keep):
         monkeypatch.setenv("KEEP_MODELS", str(keep))
@@ -61,6 +64,16 @@ def test_what_nothing_uses_goes_beyond_the_newest(retire):
     left = retire(keep=1)
     assert set(left.models) == {RUNS[0], RUNS[3], RUNS[5], "kelpie-by-hand", "kelpies-000000000000"}
     assert set(left.configs) == set(left.models)
+
+
+def test_a_champion_stays_though_no_endpoint_runs_it_now(retire, put, example):
+    """Its endpoint is on the way to another, or was deleted: a rollback would need it."""
+    put(f"s3://{BUCKET}/endpoints/kelpie/lock.json", example("lock"))
+    put(f"s3://{BUCKET}/endpoints/kelpie-dogs/champion.json", example("champion") | {"endpoint_config": RUNS[2]})
+    left = retire(keep=1)
+    assert RUNS[2] in left.models
+    assert RUNS[2] in left.configs
+    assert RUNS[4] not in left.models
 
 
 def test_the_newest_stay_though_nothing_uses_them(retire):
