@@ -37,6 +37,7 @@ class Settings:
     stack: plan.Stack
     instances: dict[str, str]
     scaling: dict[str, int]
+    endpoint_deadline_seconds: int
     training_images: images.Images
     serving_images: images.Images
 
@@ -48,6 +49,8 @@ def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
     log(event["execution_arn"], context).info("planning", extra={"input": event["input"]})
     completed = run_input.complete(event["input"], settings.stack.name_prefix, settings.instances, settings.scaling)
     chosen_images = images.chosen(completed["instances"], settings.training_images, settings.serving_images)
+    needed = plan.deploy_seconds(completed["serving"])
+    run_input.check_deploy_seconds(completed, needed, settings.endpoint_deadline_seconds)
     s3 = client("s3")
     if settings.stack.account.isolated:
         check_offline(s3, settings.stack.bucket, completed)
@@ -124,6 +127,7 @@ def settings_from(environment: Mapping[str, str]) -> Settings:
         stack,
         instances,
         scaling,
+        int(environment["ENDPOINT_DEADLINE_SECONDS"]),
         images.Images(environment["TRAINING_IMAGE_URI"], environment["TRAINING_GPU_IMAGE_URI"], "TrainingImageUri"),
         images.Images(environment["SERVING_IMAGE_URI"], None, "ServingImageUri"),
     )

@@ -126,6 +126,12 @@ def renumbered(plan: dict[str, Any], state: str, training_job: str) -> dict[str,
     return json.loads(whole_name.sub(f"{base}-{attempt}", json.dumps(plan)))
 
 
+def deploy_seconds(serving: dict[str, Any]) -> int:
+    """Return how long SageMaker may take for a deploy: it wants more than all waits together, and instances take
+    minutes to come."""
+    return serving["startup_timeout_seconds"] + 2 * serving["bake_seconds"] + 1200
+
+
 def _deployment_config(run_input: dict[str, Any], name_prefix: str) -> dict[str, Any]:
     """Return SageMaker's DeploymentConfig of an update: how traffic moves, and which alarms call it off."""
     serving = run_input["serving"]
@@ -137,8 +143,7 @@ def _deployment_config(run_input: dict[str, Any], name_prefix: str) -> dict[str,
         "BlueGreenUpdatePolicy": {
             "TrafficRoutingConfiguration": routing,
             "TerminationWaitInSeconds": 0,
-            # SageMaker wants more than all waits together; instances take minutes to come.
-            "MaximumExecutionTimeoutInSeconds": serving["startup_timeout_seconds"] + 2 * bake_seconds + 1200,
+            "MaximumExecutionTimeoutInSeconds": deploy_seconds(serving),
         }
     }
     # The stack's alarms watch its default endpoint, and without baking nothing is watched.

@@ -45,6 +45,17 @@ def complete(
     return run_input
 
 
+def check_deploy_seconds(run_input: dict[str, Any], needed: int, deadline: int) -> None:
+    """Raise InvalidInput where the state machine would give a deploy up that SageMaker still waits for."""
+    serving = run_input["serving"]
+    if needed > deadline:
+        raise InvalidInput(
+            f"serving.startup_timeout_seconds {serving['startup_timeout_seconds']} and serving.bake_seconds "
+            f"{serving['bake_seconds']} let a deploy take {needed} s, but the stack gives it up after {deadline} s: "
+            "lower them, or raise the stack's parameter EndpointDeadlineSeconds"
+        )
+
+
 def check_batch_sizes(run_input: dict[str, Any], training_images: int) -> None:
     """Raise InvalidInput where a trial could be given a batch that the training split cannot fill, or the final
     training one that leaves an instance without an image."""

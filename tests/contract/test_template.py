@@ -290,6 +290,12 @@ def test_alarms_watch_what_is_there_and_tell_the_topic(resources, make_plan):
                 assert (target.get("Ref") or target["Fn::GetAtt"][0]) in {*resources, "NamePrefix"}, name
 
 
+def test_a_run_that_says_nothing_of_its_deploy_fits_the_shortest_deadline(template, make_plan):
+    policy = make_plan()["deployment_config"]["BlueGreenUpdatePolicy"]
+    shortest = template["Parameters"]["EndpointDeadlineSeconds"]["MinValue"]
+    assert policy["MaximumExecutionTimeoutInSeconds"] <= shortest
+
+
 def test_the_alarms_that_call_an_update_off_are_the_templates_and_may_be_looked_at(resources, plan_module):
     alarms = [item["Properties"] for item in resources.values() if item["Type"] == "AWS::CloudWatch::Alarm"]
     names = {alarm["AlarmName"]["Fn::Sub"] for alarm in alarms}

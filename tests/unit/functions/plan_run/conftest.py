@@ -23,6 +23,7 @@ def app(load, monkeypatch):
         "TRAIN_INSTANCE_TYPE": "ml.m5.2xlarge",
         "EVALUATE_INSTANCE_TYPE": "ml.m5.xlarge",
         "ENDPOINT_INSTANCE_TYPE": "ml.m5.large",
+        "ENDPOINT_DEADLINE_SECONDS": "3600",
         "ENDPOINT_MAX_INSTANCE_COUNT": "0",
         "ENDPOINT_INVOCATIONS_PER_INSTANCE": "600",
         "JOB_ROLE_ARN": "arn:aws:iam::123456789012:role/jobs",

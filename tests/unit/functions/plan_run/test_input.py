@@ -51,6 +51,10 @@ from tests.unit.functions.plan_run.conftest import BUCKET, DATASET, FROM_SCRATCH
             ["frozen_features", "model.weights is 'none'"],
         ),
         ({"dataset": DATASET, "serving": {"traffic": "canary"}}, ["serving.instance_count is 1", "all_at_once"]),
+        (
+            {"dataset": DATASET, "serving": {"bake_seconds": 901}},
+            ["serving.bake_seconds 901", "take 3602 s", "after 3600 s", "EndpointDeadlineSeconds"],
+        ),
         ({"dataset": DATASET, "endpoint_name": "other"}, ["endpoint_name", '"other"', "'kelpie-'"]),
         (
             {"dataset": DATASET, "instances": {"endpoint": "ml.inf2.xlarge"}},
