@@ -166,6 +166,7 @@ def test_an_endpoint_that_was_deleted_behind_our_back_is_made_again(stack):
     ours = dataclasses.replace(stack, endpoint_name=f"{stack.name}-deleted")
     ended = ours.run(ours.dataset())
     assert ended["status"] == "SUCCEEDED", f"{ended.get('error')}: {ended.get('cause')}"
+    ours.cloud.inject("StartDelay", Name=f"{ours.name}-*-evaluate-1", Seconds=4)
     execution = ours.start(ours.dataset(mistakes=1))
     ours.wait_for_state(execution, "EvaluateModel")
     ours.client("sagemaker").delete_endpoint(EndpointName=ours.endpoint_name)
