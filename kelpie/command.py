@@ -11,7 +11,7 @@ from __future__ import annotations
 import typer
 
 from kelpie.commands import checks, cloud, images, pages, reviews, runs
-from kelpie.commands.terminal import INTERRUPTED, fail
+from kelpie.commands.terminal import fail
 from kelpie.errors import CloudUnavailable, KelpieError
 from kelpie.stack import AWS_ERRORS, what_is_wrong
 
@@ -48,5 +48,3 @@ def main() -> None:
         fail(str(error), error.exit_code)
     except AWS_ERRORS as error:
         fail(f"{what_is_wrong(error)}: see `kelpie doctor`, of an account with --stack", CloudUnavailable.exit_code)
-    except KeyboardInterrupt:
-        fail("interrupted", INTERRUPTED)

@@ -41,6 +41,10 @@ def take_weights_file(assignments: list[str]) -> tuple[list[str], Path | None]:
     files = {
         assignment: Path(assignment.removeprefix(WEIGHTS)) for assignment in assignments if _is_weights_file(assignment)
     }
+    for given in assignments:
+        name = given.removeprefix(WEIGHTS)
+        if given not in files and name != given and name.endswith(WEIGHTS_SUFFIXES) and not name.startswith("s3://"):
+            raise InvalidInput(f"--set {given}: there is no such file; an object is given as an s3:// URI")
     for file in files.values():
         if file.suffix not in WEIGHTS_SUFFIXES:
             raise InvalidInput(f"--set {WEIGHTS}{file}: expected a file that ends in {', '.join(WEIGHTS_SUFFIXES)}")
@@ -68,7 +72,8 @@ def _rule(key: str, schema: dict[str, Any]) -> dict[str, Any]:
     near = difflib.get_close_matches(key, settable, n=3, cutoff=0.5) or [
         name for name in settable if name.rpartition(".")[2] == key.rpartition(".")[2]
     ]
-    remedy = f"did you mean {' or '.join(near)}?" if near else f"known settings: {', '.join(sorted(settable))}"
+    groups = sorted({name.partition(".")[0] for name in settable})
+    remedy = f"did you mean {' or '.join(near)}?" if near else f"settings, and groups of them: {', '.join(groups)}"
     raise InvalidInput(f"--set {key}: there is no such setting; {remedy}")
 
 

@@ -18,6 +18,7 @@ from kelpie.commands.terminal import (
     StackName,
     bytes_bars,
     connect,
+    counted,
     fail,
     print_json,
     progress_console,
@@ -143,12 +144,13 @@ def _start(dataset: str, assignments: list[str], stack_name: str | None) -> tupl
     """Check everything that can be checked here, copy the data set if it is on this machine, and start an execution."""
     prepared = launch.prepare(dataset, assignments)
     stack = connect(stack_name)
-    what = f"{Path(dataset).name}: {len(prepared.files)} files"
+    what = f"{Path(dataset).name}: {counted(len(prepared.files), 'file')}"
     bars = bytes_bars(what, prepared.bytes) if prepared.files else contextlib.nullcontext(lambda _phase, _bytes: None)
     with bars as advance:
         started = launch.start(stack, prepared, advance)
     if started.upload:
-        _tell(f"{started.upload.uploaded} files copied to {started.dataset_uri}, {started.upload.unchanged} were there")
+        copied = counted(started.upload.uploaded, "file")
+        _tell(f"{copied} copied to {started.dataset_uri}, {started.upload.unchanged} there already")
     _tell(f"Execution {started.arn.rpartition(':')[2]} on {started.dataset_uri}")
     return stack, started.arn
 

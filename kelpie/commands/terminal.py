@@ -10,7 +10,15 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    TextColumn,
+    TimeRemainingColumn,
+)
 
 from kelpie import local
 from kelpie.stack import Stack, deployed
@@ -42,24 +50,31 @@ def connect(stack_name: str | None) -> Stack:
 
 @contextlib.contextmanager
 def count_bar(total: int, what: str) -> Iterator[Callable[[], None]]:
-    """Show a bar of things done."""
-    with Progress(
-        TextColumn(what), BarColumn(), MofNCompleteColumn(), console=progress_console(), transient=True
-    ) as progress:
+    """Show a bar of things done, on a terminal."""
+    with _bars(TextColumn(what), BarColumn(), MofNCompleteColumn()) as progress:
         task = progress.add_task(what, total=total)
         yield lambda: progress.advance(task)
 
 
 @contextlib.contextmanager
 def bytes_bars(what: str, total: int) -> Iterator[Callable[[str, int], None]]:
-    """Show two bars of bytes: read for the digest, and uploaded."""
+    """Show two bars of bytes, on a terminal: read for the digest, and uploaded."""
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=progress_console(), transient=True) as progress:
+    with _bars(*columns) as progress:
         tasks = {
             "read": progress.add_task(f"reading {what}", total=total),
             "upload": progress.add_task(f"uploading {what}", total=total),
         }
         yield lambda phase, count: progress.advance(tasks[phase], count)
+
+
+def _bars(*columns: ProgressColumn) -> Progress:
+    console = progress_console()
+    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)  # else: an empty line
+
+
+def counted(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def progress_console() -> Console:

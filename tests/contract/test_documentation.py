@@ -11,7 +11,7 @@ RUN = ("Try it", "Your own folder")
 OTHERS = {
     ".venv/bin/kelpie run photos": "takes weights from torchvision's hub; the run from scratch below it is run",
     "make install": "CI runs it: `make test` and `make demo` depend on it",
-    "kelpie ui": "serves until it is stopped: tests/browser/ui serve it",
+    ".venv/bin/kelpie ui": "serves until it is stopped: tests/browser/ui serve it",
     "sam build": "tests/local/kelpie/test_sam.py, for this machine's Python and processor",
     "sam deploy --guided": "asks; test_sam.py deploys with options instead",
     "make .venv/.installed": "CI runs it: every other environment depends on it",

@@ -41,7 +41,7 @@ def test_values_are_read_by_the_schemas_types(assignment, value):
         ("tuning.max_job=6", "did you mean tuning.max_jobs"),
         ("max_jobs=6", "did you mean tuning.max_jobs"),
         ("epochs=6", "tuning.epochs or training.epochs"),
-        ("qqq=1", "known settings: "),
+        ("qqq=1", "settings, and groups of them: budget_usd, data, debugger, endpoint_name, "),
         ("tuning=1", "tuning.max_jobs"),
         ("dataset=s3://other/", "kelpie run DATASET"),
         ("tuning.max_jobs", "expected key=value"),
@@ -87,6 +87,13 @@ def test_a_file_of_weights_is_taken_out_to_be_uploaded(tmp_path):
     assignments = [f"model.weights={file}", "seed=3"]
     assert take_weights_file(assignments) == (["seed=3"], file)
     assert take_weights_file(["model.weights=default"]) == (["model.weights=default"], None)
+
+
+def test_a_file_of_weights_that_is_not_there_is_said_not_to_be(tmp_path):
+    with pytest.raises(InvalidInput, match="there is no such file"):
+        take_weights_file([f"model.weights={tmp_path}/own.safetensors"])
+    uri = "model.weights=s3://bucket/own.safetensors"
+    assert take_weights_file([uri]) == ([uri], None)
 
 
 def test_a_file_of_weights_of_an_unknown_kind_is_refused(tmp_path):

@@ -39,6 +39,14 @@ def test_bars_say_what_is_copied_as_it_is(capsys, name):
     assert f"uploading {name}" in shown
 
 
+def test_off_a_terminal_a_bar_leaves_nothing(capsys):
+    with terminal.bytes_bars("photos", 1) as advance:
+        advance("upload", 1)
+    with terminal.count_bar(1, "classified") as advance:
+        advance()
+    assert capsys.readouterr().err == ""
+
+
 @pytest.mark.usefixtures("on_a_terminal")
 def test_what_a_deployment_says_is_as_it_is(capsys, name):
     with cloud.deployment() as show:
