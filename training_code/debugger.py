@@ -287,6 +287,7 @@ def _fresh(output: Path, name: str) -> Path:
 class FolderTrial:
     """What hooks wrote to a folder, these or others of smdebug's: reductions, or whole tensors, which are reduced."""
 
+    live = False
     phase_end: int | None = None
     valid_images: int | None = None
     logger = logging.getLogger(__name__)  # smdebug's Rule asks a trial for it

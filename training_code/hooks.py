@@ -206,6 +206,7 @@ class Hooks:
 class LiveTrial:
     """The step that is being saved, as rules see it while the training runs."""
 
+    live = True
     phase_end: int | None = None
     valid_images: int | None = None
     logger = logging.getLogger(__name__)  # smdebug's Rule asks a trial for it

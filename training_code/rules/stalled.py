@@ -48,4 +48,6 @@ class StalledTrainingRule(ReviewRule):
         return self.finding
 
     def verdict(self) -> Finding:
+        if not self.base_trial.live:
+            return self.nothing("Judged live only: a folder does not tell how long steps took.")
         return self.nothing("The training went on.")
