@@ -28,6 +28,7 @@ from saved import (
     PLAIN_LOSS,
     TRAINING_STEP,
     UPDATES,
+    VALID_IMAGES,
     WEIGHTS,
     SavedStep,
 )
@@ -174,7 +175,11 @@ class Hooks:
             if mode == modes.TRAIN:
                 observed = self._inputs.of_training()
             else:
-                observed = {**self._inputs.of_evaluation(), TRAINING_STEP: np.float32(self.steps - 1)}
+                observed = {
+                    VALID_IMAGES: np.float32(self.trial.valid_images or 0),  # this process sees its share of them
+                    TRAINING_STEP: np.float32(self.steps - 1),
+                    **self._inputs.of_evaluation(),
+                }
             for name, tensor in observed.items():
                 self._save(name, tensor)
 

@@ -17,7 +17,6 @@ from saved import (
     LABEL_COUNTS,
     RIGHT_COUNTS,
     SEPARATION,
-    VALID_IMAGES,
     Reductions,
 )
 from torch import nn
@@ -157,7 +156,7 @@ class Inputs:
         self._counts: torch.Tensor | None = None
         self._right: torch.Tensor | None = None
         self._latest: torch.Tensor | None = None
-        self._evaluating, self._evaluated = False, 0
+        self._evaluating = False
         self._separation: _Separation | None = None
 
     def begin(self) -> None:
@@ -167,7 +166,7 @@ class Inputs:
 
     def evaluate(self) -> None:
         """Take what follows for an evaluation's, until it is asked for."""
-        self._evaluating, self._evaluated = True, 0
+        self._evaluating = True
 
     def seen(self, inputs: torch.Tensor) -> None:
         """Hear what goes into the network."""
@@ -177,7 +176,6 @@ class Inputs:
         """Hear what the network made of it, and what would have been right: classes (N,), or shares of them (N, C)."""
         classes = (labels if labels.dim() == 1 else labels.argmax(1)).detach()
         if self._evaluating:
-            self._evaluated += len(classes)
             if self._separation and self._latest is not None:
                 self._separation.add(self._latest, classes, logits.shape[1])
             return
@@ -204,12 +202,11 @@ class Inputs:
         return found
 
     def of_evaluation(self) -> dict[str, Observed]:
-        """Return the number of images, and of the first evaluation, how far one spot of the inputs tells the class."""
+        """Return of the first evaluation how far one spot of the inputs tells the class."""
         self._evaluating = False
         separation, self._separation = self._separation, None
         highest = separation.highest() if separation else None
-        found: dict[str, Observed] = {VALID_IMAGES: np.float32(self._evaluated)}
-        return found if highest is None else {**found, SEPARATION: np.float32(highest)}
+        return {} if highest is None else {SEPARATION: np.float32(highest)}
 
 
 class _Separation:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 from collections.abc import Callable
@@ -11,7 +10,9 @@ from typing import Any
 
 import pytest
 import train as train_script
+from debugger import FolderTrial
 from distributed import Processes
+from documents import read_document
 from options import OptionsError
 
 ROOT = Path(__file__).parents[3]
@@ -30,12 +31,12 @@ def test_uneven_shares_cover_a_batch_and_weigh_as_much_as_they_hold() -> None:
     )
 
 
-def test_two_processes_have_the_losses_of_one(
+def test_two_processes_have_the_losses_and_the_findings_of_one(
     dataset: Path, prepared: Path, tmp_path: Path, arguments: Callable[..., list[str]]
 ) -> None:
     """Batches of 9 are uneven shares of 5 and 4, and 12 validation images of 6 and 6. A network without batch norm."""
 
-    def losses(name: str, launcher: list[str]) -> list[tuple[float, float]]:
+    def trained(name: str, launcher: list[str]) -> Path:
         options: dict[str, Any] = {
             "stage": "final",
             "dataset": dataset,
@@ -49,7 +50,6 @@ def test_two_processes_have_the_losses_of_one(
             "batch_size": 9,
             "epochs": 2,
             "learning_rate": 0.001,
-            "debugger": "false",
             "golden_images": 2,
         }
         script = str(ROOT / "training_code/train.py")
@@ -57,14 +57,37 @@ def test_two_processes_have_the_losses_of_one(
             [sys.executable, *launcher, script, *arguments(**options)], capture_output=True, text=True, check=False
         )
         assert job.returncode == 0, job.stderr
-        history = json.loads((tmp_path / name / "output/training_history.json").read_text())
-        assert history["decisions"]["processes"] == (2 if launcher else 1)
-        return [(epoch["train_loss"], epoch["valid_loss"]) for epoch in history["epochs"]]
+        return tmp_path / name / "output"
 
-    two = losses("two", ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"])
+    two = trained("two", ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"])
+    one = trained("one", [])
 
-    for ours, theirs in zip(two, losses("one", []), strict=True):
-        assert ours == pytest.approx(theirs, abs=TOLERANCE)
+    histories = [read_document(folder / "training_history.json", "training_history") for folder in (two, one)]
+    assert [history["decisions"]["processes"] for history in histories] == [2, 1]
+    for ours, theirs in zip(*(history["epochs"] for history in histories), strict=True):
+        losses = [(epoch["train_loss"], epoch["valid_loss"]) for epoch in (ours, theirs)]
+        assert losses[0] == pytest.approx(losses[1], abs=TOLERANCE)
+
+    found, expected = (read_document(folder / "findings.json", "findings") for folder in (two, one))
+    for name in ("steps", "tensors_saved", "stopped"):
+        assert found[name] == expected[name]
+    assert statuses(found) == statuses(expected)
+    assert set(statuses(found).values()) <= {"NoIssuesFound", "IssuesFound"}
+    for ours, theirs in zip(found["curves"], expected["curves"], strict=True):
+        assert (ours["name"], ours["mode"], ours["steps"]) == (theirs["name"], theirs["mode"], theirs["steps"])
+        assert ours["values"] == pytest.approx(theirs["values"], abs=TOLERANCE)
+    for ours, theirs in zip(*(document["gradient_norms"]["layers"] for document in (found, expected)), strict=True):
+        assert ours["norms"] == pytest.approx(theirs["norms"], rel=0.05, abs=TOLERANCE)
+    assert FolderTrial(two / "smdebug").valid_images == FolderTrial(one / "smdebug").valid_images == 12
+
+    profiles = [read_document(folder / "profile.json", "profile") for folder in (two, one)]
+    for profile in profiles:
+        (part,) = profile["parts"]
+        assert (part["steps"], part["batch_size"]) == (found["steps"], 9)
+
+
+def statuses(document: dict[str, Any]) -> dict[str, str]:
+    return {finding["rule"]: finding["status"] for finding in document["findings"]}
 
 
 def test_a_batch_that_leaves_a_process_without_an_image_is_refused(

@@ -17,6 +17,7 @@ from options import OptionsError
 from prepare_dataset import prepare
 from prepare_dataset import read_options as prepare_options
 from safetensors.torch import load_file
+from small_trainings import issues
 
 Arguments = Callable[..., list[str]]
 STOPPED_AT = 2 * 3 + 3 + 2  # two epochs of the head and one of fine-tuning, three steps each, and one step
@@ -135,12 +136,20 @@ def test_another_try_at_a_lower_rate_lowers_both_phases_and_takes_up_no_checkpoi
     assert (hyperparameters["learning_rate"], hyperparameters["learning_rate_scale"]) == (0.003, 0.1)
 
 
+def findings_of(folder: Path) -> dict[str, Any]:
+    return read_document(folder / "findings.json", "findings")
+
+
+def points_of(curve: dict[str, Any]) -> set[tuple[int, float]]:
+    return set(zip(curve["steps"], curve["values"], strict=True))
+
+
 def test_fine_tuning_that_was_interrupted_ends_as_if_it_had_not_been(
     frozen: dict[str, Any], arguments: Arguments, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    frozen |= {"unfreeze": "last_stage", "head_epochs": 2, "epochs": 3, "augmentation": "cut", "debugger": "false"}
+    frozen |= {"unfreeze": "last_stage", "head_epochs": 2, "epochs": 3, "augmentation": "cut"}
     train(arguments(**frozen))
-    whole = load_file(tmp_path / "model/model.safetensors")
+    whole, judged = load_file(tmp_path / "model/model.safetensors"), findings_of(tmp_path / "output")
     steps: list[int] = []
 
     def stops_in_fine_tuning() -> bool:
@@ -152,9 +161,19 @@ def test_fine_tuning_that_was_interrupted_ends_as_if_it_had_not_been(
         patched.setattr(train_script, "_stop_on_sigterm", lambda: stops_in_fine_tuning)
         with pytest.raises(TrainingStopped, match="stopped in epoch 4 after 1 of 3 steps"):
             train(arguments(**frozen))
+    stopped = findings_of(tmp_path / "checkpoints")
     train(arguments(**frozen))
 
     resumed = load_file(tmp_path / "again/model.safetensors")
     for name, tensor in whole.items():
         np.testing.assert_array_equal(tensor, resumed[name])
     assert not list((tmp_path / "checkpoints").glob("checkpoint-*.pt"))
+    went_on = findings_of(tmp_path / "checkpoints")
+    assert (stopped["steps"], stopped["tensors"], stopped["stopped"]) == (10, "smdebug", None)
+    assert (went_on["steps"], went_on["tensors"], went_on["stopped"]) == (15, "smdebug-2", None)
+    for ours, theirs in zip(went_on["curves"], judged["curves"], strict=True):
+        assert ours["steps"][-1] == theirs["steps"][-1] == 14
+        assert points_of(ours) <= points_of(theirs)
+    assert issues(went_on) <= issues(judged)
+    profile = read_document(tmp_path / "checkpoints/profile.json", "profile")
+    assert [(part["name"], part["steps"]) for part in profile["parts"]] == [("head", 6), ("fine_tune", 5)]

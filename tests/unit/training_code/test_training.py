@@ -171,7 +171,7 @@ def test_a_failing_job_leaves_its_reason(dataset: Path, tmp_path: Path) -> None:
 
 
 def test_sigterm_saves_and_a_second_start_goes_on(final: dict[str, Any], arguments: Arguments, tmp_path: Path) -> None:
-    final |= {"checkpoint_dir": tmp_path / "checkpoints", "epochs": 6, "debugger": "false"}
+    final |= {"checkpoint_dir": tmp_path / "checkpoints", "epochs": 6}
     command = [sys.executable, "-u", str(ROOT / "training_code/train.py"), *arguments(**final)]
     job = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert job.stdout is not None
@@ -185,10 +185,14 @@ def test_sigterm_saves_and_a_second_start_goes_on(final: dict[str, Any], argumen
     assert job.wait(timeout=60) == 128 + signal.SIGTERM
     assert "stopped in epoch" in rest
     assert list((tmp_path / "checkpoints").glob("checkpoint-*.pt"))
+    findings = read_document(tmp_path / "checkpoints/findings.json", "findings")
+    assert (findings["stopped"], findings["tensors"]) == (None, "smdebug")
     again = subprocess.run(command, capture_output=True, text=True, check=True)
     assert "resumed at epoch" in again.stdout
     assert "epoch 1/6" not in again.stdout
     assert "epoch 6/6" in again.stdout
+    findings = read_document(tmp_path / "checkpoints/findings.json", "findings")
+    assert (findings["steps"], findings["tensors"]) == (6 * 3, "smdebug-2")
 
 
 def test_a_network_of_timms_serves_with_timm(final: dict[str, Any], arguments: Arguments, tmp_path: Path) -> None:
