@@ -34,7 +34,9 @@ from saved import (
     Reductions,
     SavedStep,
 )
+from saved_collections import SAVED_COLLECTIONS
 from smdebug.core.error_handling_agent import ErrorHandlingAgent
+from smdebug.core.json_config import add_collections_to_manager, collect_hook_config_params
 from smdebug.core.locations import TensorLocation
 from smdebug.core.reductions import get_reduction_tensor_name
 from smdebug.core.tfevent.events_writer import EventsWriter
@@ -73,6 +75,8 @@ def open_hook(output: Path, configuration: Path | None) -> Hook:
         hook = Hook.create_from_json_file(str(configuration))
     else:
         hook = _default_hook(_fresh(output, FOLDER), _fresh(output, TENSORBOARD_FOLDER))
+    if hook.is_ours:
+        _complete(hook)
     if ErrorHandlingAgent.get_error_handling_agent().disable_smdebug:
         raise RuntimeError("smdebug has switched itself off; its error is in the job's log")
     return hook
@@ -88,6 +92,11 @@ class Hook(smd.Hook):
     prepared_collections: bool
     exported_collections: bool
     _reduced: Reductions
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether it is the default or what PlanRun asked SageMaker for: nobody else knows of updates."""
+        return UPDATES in self.include_collections
 
     def begin(self, mode: Any) -> None:
         """Begin a step of a mode: what was saved of the last one is written."""
@@ -254,26 +263,20 @@ def _default_hook(folder: Path, tensorboard: Path) -> Hook:
         out_dir=str(folder),
         export_tensorboard=True,
         tensorboard_dir=str(tensorboard),
-        include_collections=[LOSSES, SCALARS, *REDUCED, *SMALL],
+        include_collections=[one["CollectionName"] for one in SAVED_COLLECTIONS],
     )
-    for name, reductions in (
-        (WEIGHTS, {"reductions": ["min", "max", "mean", "variance"], "norms": ["l2"]}),
-        (BIASES, {"reductions": ["min", "max", "mean"]}),
-        (GRADIENTS, {"reductions": ["min", "max"], "abs_reductions": ["mean"], "norms": ["l2"]}),
-        (UPDATES, {"reductions": ["min", "max"], "norms": ["l2"]}),
-        (ACTIVATIONS, {"reductions": ["min", "max", "mean"]}),
-    ):
-        hook.get_collection(name).reduction_config = smd.ReductionConfig(save_shape=True, **reductions)
-    for name in (LOSSES, SCALARS, *SMALL):
-        hook.get_collection(name).reduction_config = smd.ReductionConfig(save_raw_tensor=True)
-    hook.get_collection(WEIGHTS).include_regex = [r"^(?!gradient/|update/).*\.?weight$"]
-    hook.get_collection(BIASES).include_regex = [r"^(?!gradient/|update/).*\.?bias$"]
-    for name, pattern in ((UPDATES, "^update/"), (SCALARS, "^scalar/"), (ACTIVITY, "_activity$"), (INPUTS, "^inputs/")):
-        hook.get_collection(name).include(pattern)
-    hook.get_collection(INPUTS).include(f"^{PHASE_START}$")  # with every step that is saved, whichever of the two is
-    for collection in hook.get_collections().values():
-        collection.save_histogram = False
+    configured = {"CollectionConfigurations": SAVED_COLLECTIONS}
+    add_collections_to_manager(hook.collection_manager, configured, collect_hook_config_params(configured))
     return hook
+
+
+def _complete(hook: Hook) -> None:
+    """Add to what ours saves what SageMaker's form of a configuration cannot say."""
+    for name, ending in ((WEIGHTS, "weight"), (BIASES, "bias")):
+        # In the place of smdebug's own pattern, which takes updates for weights.
+        hook.get_collection(name).include_regex[0] = rf"^(?!gradient/|update/).*\.?{ending}$"
+    for name in REDUCED:
+        hook.get_collection(name).reduction_config.save_shape = True  # smdebug refuses a text, all values there are
 
 
 def _fresh(output: Path, name: str) -> Path:

@@ -51,7 +51,6 @@ class Hooks:
         self._hook = open_hook(output, configuration)
         folder = Path(self._hook.out_dir)
         self.tensors = folder.name if folder.parent == output else str(folder)
-        self._configured = configuration is not None
         self._save_interval_steps = save_interval_steps
         self.trouble: str | None = None
         self.seconds = 0.0
@@ -72,7 +71,7 @@ class Hooks:
         """
         while self._registered:
             self._registered.pop().remove()
-        if not self._configured:
+        if self._hook.is_ours:
             self._hook.save_every(self._save_interval_steps or -(-len(steps) // SAVES))
         self._hook.mode_steps[modes.TRAIN] = steps.start + done - 1
         self._phase_start, self.trial.phase_end = steps.start, steps.stop
@@ -119,7 +118,7 @@ class Hooks:
         trained = [(name, one) for name, one in network.named_parameters() if one.requires_grad]
         self._trained = [(f"{self._prefix}_{name}", parameter) for name, parameter in trained]
         self._inputs.begin()
-        images = None if self._configured else IMAGES
+        images = IMAGES if self._hook.is_ours else None
         self._activations = Activations(network, lambda *seen: self._guarded(self._save, *seen), images)
         self._training, self._began = True, False
         self._before: list[torch.Tensor] = []

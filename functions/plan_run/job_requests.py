@@ -10,12 +10,12 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
+from saved_collections import SAVED_COLLECTIONS
+
 VARIANT = "AllTraffic"
 """The endpoint's one production variant."""
 GPU_INSTANCES = ("ml.g", "ml.p")  # torchrun starts a process for each of their GPUs
 MANAGED_RULES = ("ExplodingTensor", "LossNotDecreasing", "Overfit", "VanishingGradient")
-MANAGED_SAVE_INTERVAL = 20
-"""Steps, where the input leaves the interval to our hooks: SageMaker's own cannot tell how long a training is."""
 STOPPING_ACTIONS = ("stop", "lower_learning_rate", "raise_learning_rate")
 """What an issue leads to that is found before the training's end, and makes the rest of it worthless."""
 OBJECTIVE = "valid:accuracy"
@@ -126,7 +126,7 @@ def requests_of(plan: dict[str, Any], region: str, account: Account) -> dict[str
             ),
             locations["train_checkpoints"],
         )
-        | _managed_debugger(account.debugger_rules_image, locations, run_input["debugger"]),
+        | _managed_debugger(account.debugger_rules_image, f"{locations['jobs']}/managed-debugger"),
         "optimize": training_job(
             "optimize",
             account.job_role,
@@ -321,17 +321,16 @@ def _parameter_ranges(ranges: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _managed_debugger(image: str, locations: dict[str, str], debugger: dict[str, Any]) -> dict[str, Any]:
-    """Return CreateTrainingJob's configuration of SageMaker's own hook and rules: nothing without their image."""
+def _managed_debugger(image: str, output: str) -> dict[str, Any]:
+    """Return CreateTrainingJob's configuration of SageMaker's own hook and rules: nothing without their image.
+
+    The hook takes the place of the job's own, and saves the same. output: an s3:// prefix.
+    """
     if not image:
         return {}
-    collections = ("losses", "weights", "gradients")
     return {
-        "DebugHookConfig": {
-            "S3OutputPath": f"{locations['jobs']}/managed-debugger",
-            "HookParameters": {"save_interval": str(debugger["save_interval_steps"] or MANAGED_SAVE_INTERVAL)},
-            "CollectionConfigurations": [{"CollectionName": name} for name in collections],
-        },
+        "DebugHookConfig": {"S3OutputPath": output, "CollectionConfigurations": SAVED_COLLECTIONS},
+        "TensorBoardOutputConfig": {"S3OutputPath": output},
         "DebugRuleConfigurations": [
             {
                 "RuleConfigurationName": rule,

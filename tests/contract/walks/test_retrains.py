@@ -68,7 +68,7 @@ def test_the_managed_debugger_is_asked_for_only_where_the_stack_has_its_image(wa
     run = walk({**managed, "ReviewDebugger": [waits, results["ReviewDebugger"]]})
     assert run.status == "SUCCEEDED"
     (request,) = run.requests["TrainModel"]
-    assert {*request} - {*own} == {"DebugHookConfig", "DebugRuleConfigurations"}
+    assert {*request} - {*own} == {"DebugHookConfig", "DebugRuleConfigurations", "TensorBoardOutputConfig"}
     assert "WaitForManagedRules" in run.path
 
 

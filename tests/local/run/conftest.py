@@ -133,10 +133,10 @@ def product(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copy(ROOT / "template.yaml", folder)
     for name in ("contracts", "functions", "statemachine", "training_code"):
         shutil.copytree(ROOT / name, folder / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
-    # The one link of a function into the job code, which is not copied.
-    layout = folder / "functions" / "plan_run" / "layout.py"
-    layout.unlink()
-    shutil.copy(ROOT / "training_code" / "layout.py", layout)
+    # A function's links into the job code, which is not copied.
+    for name in ("layout.py", "saved_collections.py"):
+        (folder / "functions" / "plan_run" / name).unlink()
+        shutil.copy(ROOT / "training_code" / name, folder / "functions" / "plan_run" / name)
     job_code = folder / "functions" / "plan_run" / "job_code"
     for link in job_code.iterdir():
         link.unlink()

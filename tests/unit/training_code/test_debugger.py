@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import runpy
 from pathlib import Path
 from typing import Any
 
@@ -335,6 +336,40 @@ def test_sagemakers_own_configuration_is_used(tmp_path: Path, monkeypatch: pytes
     assert trial.tensor("CrossEntropyLoss_output_0").steps(mode=modes.TRAIN) == [0, 6, 12, 18]
     assert trial.tensor("gradient/Sequential_4.weight").value(6, mode=modes.TRAIN).shape == (32, 288)
     assert len(FolderTrial(tmp_path / "tensors").at(6).reduced("gradients")) == 8
+
+
+@pytest.mark.parametrize(("learning_rate", "fires"), [(1e-3, set()), (100, {"WeightUpdateRatio"})])
+def test_what_planrun_asks_of_sagemakers_debugger_is_what_the_default_saves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, learning_rate: float, fires: set[str]
+) -> None:
+    monkeypatch.setenv("TRAINING_JOB_NAME", "train-1")
+    default = run(tmp_path / "default", epochs=4, save_interval_steps=0, learning_rate=learning_rate)
+    (tmp_path / "config").mkdir()
+    job_requests = runpy.run_path(str(Path(__file__).parents[3] / "functions/plan_run/job_requests.py"))
+    request = job_requests["_managed_debugger"]("rules:1", "s3://bucket/managed-debugger")
+    for member, file in (
+        ("DebugHookConfig", "debughookconfig"),
+        ("TensorBoardOutputConfig", "tensorboardoutputconfig"),
+    ):
+        configuration = {"LocalPath": str(tmp_path / member), **request[member]}
+        (tmp_path / "config" / f"{file}.json").write_text(json.dumps(configuration))
+    monkeypatch.setenv("SM_INPUT_CONFIG_DIR", str(tmp_path / "config"))
+    monkeypatch.setenv("TENSORBOARD_CONFIG_FILE_PATH", str(tmp_path / "config/tensorboardoutputconfig.json"))
+    managed = run(tmp_path / "managed", epochs=4, save_interval_steps=0, learning_rate=learning_rate)
+
+    assert managed == {**default, "tensors": str(tmp_path / "DebugHookConfig")}
+    assert fires <= issues(managed)
+    own, theirs = (create_trial(str(path)) for path in (tmp_path / "default/smdebug", tmp_path / "DebugHookConfig"))
+    assert own.steps() == theirs.steps()
+    for collection in ("losses", "scalars", "inputs", "activity", *debugger.REDUCED):
+        for step in own.steps():
+            names = own.tensor_names(step=step, collection=collection)
+            assert names == theirs.tensor_names(step=step, collection=collection)
+    saved = [FolderTrial(path) for path in (tmp_path / "default/smdebug", tmp_path / "DebugHookConfig")]
+    for step in own.steps():
+        assert saved[0].at(step).reductions == saved[1].at(step).reductions
+    for folder in ("default/tensorboard", "TensorBoardOutputConfig"):
+        assert sorted(path.parent.name for path in (tmp_path / folder).rglob("*.tfevents")) == ["EVAL", "TRAIN"]
 
 
 def test_a_second_run_gets_a_folder_of_its_own(tmp_path: Path) -> None:
