@@ -3,7 +3,7 @@
     python -m benchmarks.debugger_cost [--pairs 2] [--kinds debugger profiler plain] [--turn_steps 4]
 
 Run it with the Python of the jobs' environment (`benchmarks/photographs.py` says how to find it). By default ResNet-18
-from scratch on 1,258 images of 64 px, 8 epochs; `--image_size_px 24 --epochs 6` is the demo's training, a short one.
+from scratch on 1,258 images of 64 px, 16 epochs; `--image_size_px 24 --epochs 6` is the demo's training, a short one.
 The images are generated and lie in memory: steps wait for nothing, so that every share is the largest that it can be.
 
 The machine is not the same from one minute to the next, by more than what is to be measured. So both trainings of a
@@ -57,7 +57,7 @@ def main() -> None:
     parser.add_argument("--image_size_px", type=int, default=64)
     parser.add_argument("--images", type=int, default=1258)
     parser.add_argument("--batch_size", type=int, default=64)
-    parser.add_argument("--epochs", type=int, default=8)
+    parser.add_argument("--epochs", type=int, default=16)
     parser.add_argument("--pairs", type=int, default=2)
     parser.add_argument("--turn_steps", type=int, default=4)
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=["debugger", "profiler"])

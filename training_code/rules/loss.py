@@ -18,10 +18,12 @@ class LossNotDecreasing(ReviewRule):
     AWS's rule compares steps num_steps apart all through the training, which a training that has converged breaks too:
     this one compares the mean of the first num_steps with that of the last third, which is num_steps at least; and once
     half of the phase's steps are over, with that of every num_steps so far. What gets nine of ten training images right
-    is left alone: a fine-tuning may begin with what its head has learned, and find little to add.
+    is left alone; and a fine-tuning, which begins with what its head has learned and may find nothing to add, unless
+    its loss rises by half.
     """
 
     LEARNED = 0.9
+    RISEN = 1 / 3  # of what it is in the end
     needs = "training losses"
 
     def __init__(self, trial: Any, num_steps: int = 10, diff_percent: float = 0.1):
@@ -41,7 +43,7 @@ class LossNotDecreasing(ReviewRule):
         self._was_lower = self._was_lower or self._fell_to(latest)
         end = self.base_trial.phase_end
         half_over = end is not None and saved.step - saved.phase_start >= (end - saved.phase_start) / 2
-        if half_over and not self._was_lower and not self._losses.begin_late and not self._learned(latest):
+        if half_over and not self._was_lower and not self._losses.begin_late and self._nothing_learned(latest):
             self.settle(self._found(latest, "half of the steps are over"))
 
     def verdict(self) -> Finding:
@@ -50,7 +52,7 @@ class LossNotDecreasing(ReviewRule):
         if self._losses.begin_late:
             return self.nothing("The first steps were not seen: the training went on from a checkpoint.")
         latest = self._losses.last_third(self._num_steps)
-        if not self._fell_to(latest) and not self._learned(latest):
+        if self._nothing_learned(latest):
             return self._found(latest, "the training is over")
         first, last = mean(self._first()), mean(latest)
         return self.nothing(f"The training loss went from {first:.4g} to {last:.4g}.", first_loss=first, last_loss=last)
@@ -64,8 +66,12 @@ class LossNotDecreasing(ReviewRule):
     def _fell_to(self, latest: list[float]) -> bool:
         return fell(self._first(), latest, self._share)
 
-    def _learned(self, latest: list[float]) -> bool:
-        return self._losses.accuracy(len(latest)) >= self.LEARNED
+    def _nothing_learned(self, latest: list[float]) -> bool:
+        if self._losses.accuracy(len(latest)) >= self.LEARNED:
+            return False
+        if self._losses.go_on:
+            return fell(latest, self._first(), self.RISEN)
+        return not self._fell_to(latest)
 
     def _found(self, latest: list[float], when: str) -> Finding:
         first, last = mean(self._first()), mean(latest)

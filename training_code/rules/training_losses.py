@@ -38,6 +38,11 @@ class TrainingLosses:
         return self._steps[-1]
 
     @property
+    def go_on(self) -> bool:
+        """Whether they are of a later phase, which goes on from what an earlier one has learned."""
+        return self._phase_start > 0
+
+    @property
     def begin_late(self) -> bool:
         """Whether the first ones are missing: a training that goes on from a checkpoint is shown from there on."""
         first, second = self._steps[:2]

@@ -19,7 +19,8 @@ class PoorWeightInitialization(ReviewRule):
     layer's gradients lie within distribution_range (AWS: their 5th and 95th percentiles; saved are minimum and
     maximum). AWS's page names these and the loss without saying how they go together: any of the three happens in
     trainings that go well. Until weights were saved steps times, the first patience losses are compared with the last
-    third, patience at least; and a network that then guesses better than by the commonest label knows something.
+    third, patience at least; a network that then guesses better than by the commonest label knows something; and a
+    fine-tuning, whose weights are trained, is left alone.
     """
 
     BETTER = 0.1
@@ -60,6 +61,8 @@ class PoorWeightInitialization(ReviewRule):
             return self.nothing(f"Too few saved losses to judge: {2 * self._patience} are needed.")
         if self._losses.begin_late:
             return self.nothing("The first steps were not seen: the training went on from a checkpoint.")
+        if self._losses.go_on:
+            return self.nothing("The weights are those of the phase before.")
         first, last = losses[: self._patience], self._losses.last_third(self._patience)
         knows = self._losses.accuracy(len(last)) > self._commonest + self.BETTER
         if self._reason is None or knows or fell(first, last):

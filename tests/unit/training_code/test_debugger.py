@@ -101,11 +101,9 @@ def test_rules_say_the_same_live_and_of_the_folder(tmp_path: Path, head_epochs: 
 
 def test_each_network_is_judged_for_itself(tmp_path: Path) -> None:
     document = run(tmp_path, Pictures(), network=zero(make_network()), head_epochs=4)
-    zeros, loss = told(document, "AllZero"), told(document, "LossNotDecreasing")
+    zeros = told(document, "AllZero")
     assert (zeros["status"], zeros["step"]) == ("IssuesFound", 90)
     assert zeros["message"].startswith("In phase 2: Sequential_0.weight is all zero")
-    assert loss["status"] == "IssuesFound"
-    assert loss["message"].startswith("In phase 2: The training loss went from 1.38")
 
 
 def test_an_issue_of_the_first_network_stays(tmp_path: Path) -> None:

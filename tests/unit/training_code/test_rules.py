@@ -207,16 +207,19 @@ def test_shuffled_labels_are_found_where_most_epochs_save_no_accuracy(tmp_path: 
     assert "ShuffledLabels" in issues(run(tmp_path, pictures, epochs=300, save_interval_steps=0))
 
 
-def judge_losses(rule: type[ReviewRule], steps: int, every: int, loss: Callable[[int], float]) -> str:
-    """Return the status of a rule that is shown losses, and weights that it finds poor, of a training so long."""
+def judge_losses(
+    rule: type[ReviewRule], steps: int, every: int, loss: Callable[[int], float], phase_start: int = 0
+) -> str:
+    """Return the status of a rule that is shown losses, and weights that it finds poor, of a phase so long."""
     trial = LiveTrial()
-    trial.phase_end = steps
+    trial.phase_end = phase_start + steps
     judging = rule(trial)
     poor = {WEIGHTS: {"weight": Reductions(variance=0.0)}}
     for step in range(0, steps, every):
         values = {LOSSES: {"loss": np.float32(loss(step))}, SCALARS: {ACCURACY: np.float32(0.3)}}
-        trial.current = SavedStep(step, True, reductions={} if step % (4 * every) else poor, values=values)
-        judging.invoke_at_step(step)
+        reductions = {} if step % (4 * every) else poor
+        trial.current = SavedStep(phase_start + step, True, phase_start, reductions, values)
+        judging.invoke_at_step(phase_start + step)
     return str(judging.conclude()["status"])
 
 
@@ -233,6 +236,15 @@ def test_noise_is_no_learning_and_hides_none(rule: type[ReviewRule], steps: int)
 
     assert fired(fall=0.0) >= 90
     assert fired(fall=0.5) <= 3
+
+
+@pytest.mark.parametrize("rule", [LossNotDecreasing, PoorWeightInitialization])
+def test_a_later_phase_may_find_nothing_to_add(rule: type[ReviewRule]) -> None:
+    """Only a loss that rises is a fault of it: what its network knows is the earlier phase's."""
+    noise = np.random.default_rng(0)
+    for rise, expected in ((0.0, "NoIssuesFound"), (1.0, "IssuesFound")):
+        judged = judge_losses(rule, 100, 1, lambda step, by=rise: 1 + by * step / 100 + noise.normal(scale=0.1), 50)
+        assert judged == (expected if rule is LossNotDecreasing else "NoIssuesFound")
 
 
 STOPPERS = {
