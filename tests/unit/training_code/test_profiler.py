@@ -83,9 +83,32 @@ def test_a_training_leaves_phases_samples_operators_and_a_trace(tmp_path: Path) 
     assert sum(seconds.values()) == pytest.approx(profile["seconds"], rel=0.05)
     assert profile["utilisation"]["cpu_percent"]
     assert "backward" in " ".join(operator["name"].lower() for operator in profile["window"]["operators"])
-    trace = json.loads(gzip.decompress((tmp_path / profile["window"]["trace"]).read_bytes()))
-    assert trace["traceEvents"]
     assert found(profile["findings"]) == set()
+
+
+def test_the_trace_is_what_perfetto_draws(tmp_path: Path) -> None:
+    """Slices in microseconds on named threads, one within the other: Perfetto drops those that overlap."""
+    profile = profiled(tmp_path)
+    events = json.loads(gzip.decompress((tmp_path / profile["window"]["trace"]).read_bytes()))["traceEvents"]
+    slices = [event for event in events if event["ph"] == "X" and event.get("cat") == "cpu_op"]
+    named = {(event["pid"], event["tid"]) for event in events if event["name"] == "thread_name"}
+    assert {(event["pid"], event["tid"]) for event in slices} <= named
+    first, last = min(one["ts"] for one in slices), max(one["ts"] + one["dur"] for one in slices)
+    assert 0.1 * sum(profile["step_times"]["milliseconds"][12:15]) < (last - first) / 1000 < 1000 * profile["seconds"]
+    for thread in named:
+        under: list[float] = []
+        mine = [one for one in slices if (one["pid"], one["tid"]) == thread]
+        for one in sorted(mine, key=lambda one: (one["ts"], -one["dur"])):
+            end = one["ts"] + one["dur"]
+            while under and under[-1] <= one["ts"]:
+                under.pop()
+            assert not under or end <= under[-1] + 0.001
+            under.append(end)
+    arrows = [{one["id"] for one in events if one["ph"] == kind and one.get("cat") == "fwdbwd"} for kind in "sf"]
+    assert arrows[0] == arrows[1]
+    assert arrows[0]
+    names = {one["name"] for one in slices}
+    assert {"aten::convolution", "aten::convolution_backward"} <= names
 
 
 @pytest.mark.parametrize(
