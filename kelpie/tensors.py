@@ -52,10 +52,14 @@ def fetch(s3: Any, uri: str, folder: Path) -> Path:
     raise _missing(uri)
 
 
-def review(python: Path, tensors: Path) -> dict[str, Any]:
-    """Return findings.json of the tensors in a folder; `python` is the training image's. Raises RunFailed."""
+def review(python: Path, tensors: Path, parameters: Sequence[str] = ()) -> dict[str, Any]:
+    """Return findings.json of the tensors in a folder; `python` is the training image's. Raises RunFailed.
+
+    parameters: of rules, each `Rule.parameter=value`.
+    """
     with tempfile.TemporaryDirectory() as output:
         command = [str(python), str(REVIEW_SCRIPT), "--tensors", str(tensors), "--output_data_dir", output]
+        command += ["--parameters", ",".join(parameters) or "none"]
         done = subprocess.run(command, check=False, capture_output=True, text=True)
         if done.returncode:
             said = done.stderr.strip().splitlines() or [f"it ended with {done.returncode}"]

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from batches import Batches
@@ -36,14 +37,16 @@ def start_debugging(
     folders: Sequence[Path],
     save_interval_steps: int,
     stopping: Collection[str] = (),
+    parameters: Mapping[str, Mapping[str, float | bool]] = MappingProxyType({}),
     before_exit: Callable[[], None] = lambda: None,
 ) -> Debugging | NoDebugging:
     """Return what watches a training and judges it. findings.json goes to each folder; tensors go to the last, unless
     debughookconfig.json says where else.
 
-    stopping: rules for whose issues a training is stopped. before_exit: what else is to be done where that is by ending
-    the process, from a thread, as the training hangs. No folders: nothing is watched and nothing written, as in
-    all processes of a distributed training but the first; their weights are the same.
+    stopping: rules for whose issues a training is stopped. parameters: of rules, instead of their defaults.
+    before_exit: what else is to be done where that is by ending the process, from a thread, as the training hangs.
+    No folders: nothing is watched and nothing written, as in all processes of a distributed training but the first;
+    their weights are the same.
     """
     if not enabled or not folders:
         return NoDebugging(folders)
@@ -52,7 +55,7 @@ def start_debugging(
         from rules.review import Review
 
         hooks = Hooks(folders[-1], save_interval_steps, debug_hook_configuration())
-        return Debugging(folders, hooks, Review(hooks.trial), None, stopping, before_exit)
+        return Debugging(folders, hooks, Review(hooks.trial, parameters), None, stopping, before_exit)
     except Exception as error:  # noqa: BLE001 - whatever smdebug raises is the finding
         return Debugging(
             folders, None, None, f"the hooks could not be set up: {type(error).__name__}: {error}", (), before_exit

@@ -41,7 +41,9 @@ def watched(options: Options) -> Iterator[Observer]:
             profiler.write_profile(folders)
 
     interval = options.debugger_save_interval_steps
-    debugging = start_debugging(options.debugger, folders, interval, stopping, before_exit=leave_profile)
+    debugging = start_debugging(
+        options.debugger, folders, interval, stopping, options.debugger_parameters, before_exit=leave_profile
+    )
     profiler = Profiler(debugging, options.profiler_window_steps) if options.profiler else None
     try:
         yield profiler or debugging

@@ -7,7 +7,9 @@ variables; by hand the folders are options too.
 from __future__ import annotations
 
 import argparse
+import json
 import os
+import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -82,6 +84,18 @@ def number(
         return value
 
     return read
+
+
+def rule_parameters(text: str) -> dict[str, dict[str, float | bool]]:
+    """Read `Rule.parameter=value`, several with commas; `none` for none."""
+    parameters: dict[str, dict[str, float | bool]] = {}
+    for given in text.split(",") if text != "none" else ():
+        matched = re.fullmatch(r"(\w+)\.(\w+)=(true|false|-?[\d.]+(?:[eE][+-]?\d+)?)", given)
+        if not matched:
+            raise argparse.ArgumentTypeError(f"{given!r} is not Rule.parameter=value, with a number, true or false")
+        rule, name, value = matched.groups()
+        parameters.setdefault(rule, {})[name] = json.loads(value)
+    return parameters
 
 
 def add_network_options(parser: Parser) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from options import OptionsError, Parser, add_network_options, boolean, check_network_options, number
+from options import OptionsError, Parser, add_network_options, boolean, check_network_options, number, rule_parameters
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,7 @@ class Options:
     debugger: bool
     debugger_save_interval_steps: int
     debugger_stop_on: str
+    debugger_parameters: dict[str, dict[str, float | bool]]
     profiler: bool
     profiler_window_steps: int
     golden_images: int
@@ -126,6 +127,12 @@ def read_options(arguments: list[str] | None, description: str | None = None) ->
     )
     parser.add_argument(
         "--debugger_stop_on", default="none", help="rules, with commas, whose issue stops the training (default: none)"
+    )
+    parser.add_argument(
+        "--debugger_parameters",
+        type=rule_parameters,
+        default={},
+        help="of rules, Rule.parameter=value with commas, instead of their defaults (default: none)",
     )
     parser.add_argument("--profiler", type=boolean, default=True, help="profile.json in stage final (default: true)")
     parser.add_argument(

@@ -233,6 +233,7 @@ def _hyperparameters(
                 "debugger": run_input["debugger"]["enabled"],
                 "debugger_save_interval_steps": run_input["debugger"]["save_interval_steps"],
                 "debugger_stop_on": _stopping_rules(run_input["debugger"]["actions"]),
+                "debugger_parameters": _rule_parameters(run_input["debugger"]["parameters"]),
                 "profiler": run_input["profiler"]["enabled"],
                 "profiler_window_steps": run_input["profiler"]["window_steps"],
                 "run_id": run_id,
@@ -261,6 +262,12 @@ def _hyperparameters(
 
 def _stopping_rules(actions: dict[str, str]) -> str:
     return ",".join(rule for rule, action in actions.items() if action in STOPPING_ACTIONS) or "none"
+
+
+def _rule_parameters(parameters: dict[str, dict[str, float | bool]]) -> str:
+    """Return them as train.py takes them. The training toolkit would hand a script what is JSON as Python writes it."""
+    given = [(f"{rule}.{name}", value) for rule, named in parameters.items() for name, value in named.items()]
+    return ",".join(f"{name}={json.dumps(value)}" for name, value in given) or "none"
 
 
 def _channels(

@@ -18,6 +18,10 @@ def debug(
         str,
         typer.Argument(metavar="FOLDER|S3_PREFIX", help="Where hooks of smdebug's have left tensors."),
     ],
+    parameter: Annotated[
+        list[str] | None,
+        typer.Option(metavar="RULE.NAME=VALUE", help="What a rule is to ask instead of its default; may be repeated."),
+    ] = None,
     stack_name: StackName = None,
     as_json: Json = False,
 ) -> None:
@@ -31,7 +35,7 @@ def debug(
         else:
             folder = tensors.find(Path(place).expanduser())
         python = local.training_python(progress_console().print)
-        document = tensors.review(python, folder)
+        document = tensors.review(python, folder, parameter or ())
     document["tensors"] = place
     if as_json:
         print_json(document)

@@ -25,7 +25,9 @@ OTHERS = {
     "aws sagemaker delete-endpoint --endpoint-name kelpie": "tests/cloud ends with the same call",
     "sam delete --stack-name kelpie": "asks; test_sam.py deletes with --no-prompts",
     "kelpie debug s3://BUCKET/runs/RUN/checkpoints/JOB/ [--stack NAME] [--json]": "tests/local/kelpie/test_run.py",
-    "kelpie debug out/": "the same, once the tensors are fetched",
+    "kelpie debug out/ --parameter Overfit.patience=3 --parameter DeadRelu.threshold_layer=20": (
+        "the same, once the tensors are fetched; test_rules.py gives parameters"
+    ),
     "sam deploy --parameter-overrides SubnetIds=subnet-0123,subnet-4567 "
     "SecurityGroupIds=sg-0123 NetworkIsolation=true": "needs a VPC; test_life_of_the_stack.py deploys with the same",
     "make wheels BUCKET=the-stack's-bucket": "downloads what jobs install; tests/unit/kelpie/test_wheels.py",

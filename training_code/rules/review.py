@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar
 
 from findings import Finding
+from job import JobError
 
 from rules.activations import DeadRelu, SaturatedActivation
 from rules.gradients import ExplodingTensor, VanishingGradient
@@ -36,7 +37,12 @@ RULES: tuple[type[ReviewRule], ...] = (
 )
 
 
+AnyRule = TypeVar("AnyRule", bound=ReviewRule)
 WORST_LAST = ("NoIssuesFound", "Error", "IssuesFound")
+
+
+class UnknownParameter(JobError):
+    """There is no such rule, or it has no such parameter."""
 
 
 class Review:
@@ -45,9 +51,13 @@ class Review:
     A rule that fails is a finding Error, and asked no more in that phase.
     """
 
-    def __init__(self, trial: Any):
-        self._trial = trial
-        self.stalled = StalledTrainingRule(trial)
+    def __init__(self, trial: Any, parameters: Mapping[str, Mapping[str, float | bool]]):
+        """parameters: of rules, instead of their defaults. Raises UnknownParameter."""
+        unknown = parameters.keys() - {rule.__name__ for rule in RULES}
+        if unknown:
+            raise UnknownParameter(f"there is no rule {', '.join(sorted(unknown))}")
+        self._trial, self._parameters = trial, parameters
+        self.stalled = self._make(StalledTrainingRule)
         self._phases = [self._make_rules()]
         self._phase_start: int | None = None
         self._failed: dict[ReviewRule, Finding] = {}
@@ -70,7 +80,14 @@ class Review:
         return [self._worst(rules) for rules in zip(*self._phases, strict=True)]
 
     def _make_rules(self) -> list[ReviewRule]:
-        return [self.stalled if make is StalledTrainingRule else make(self._trial) for make in RULES]
+        return [self.stalled if rule is StalledTrainingRule else self._make(rule) for rule in RULES]
+
+    def _make(self, rule: type[AnyRule]) -> AnyRule:
+        given = self._parameters.get(rule.__name__, {})
+        try:
+            return rule(self._trial, **given)
+        except TypeError as error:
+            raise UnknownParameter(f"{rule.__name__} has no such parameters as {', '.join(given)}: {error}") from error
 
     def _begin_phase(self, start: int) -> None:
         if self._phase_start not in (None, start):

@@ -76,6 +76,7 @@ def run(
     batch_size: int = 32,
     weight_decay: float = 1e-2,
     stopping: tuple[str, ...] = (),
+    parameters: dict[str, dict[str, Any]] | None = None,
     save_interval_steps: int = 10,
     watch: Callable[[Any], None] | None = None,
     observers: Callable[[Any], Any] = lambda debugging: debugging,
@@ -83,7 +84,7 @@ def run(
 ) -> dict[str, Any]:
     """Train under hooks and rules at their defaults, after a head if it has epochs; return findings.json."""
     network = network or make_network()
-    debugging = start_debugging(True, [folder], save_interval_steps, stopping)
+    debugging = start_debugging(True, [folder], save_interval_steps, stopping, parameters or {})
     if watch:
         watch(debugging)
     doomed, training, observer = None, Training(), observers(debugging)

@@ -88,7 +88,7 @@ def test_others_readers_find_everything_that_is_hooked(tmp_path: Path) -> None:
 def test_rules_say_the_same_live_and_of_the_folder(tmp_path: Path, head_epochs: int, save_interval_steps: int) -> None:
     document = run(tmp_path, epochs=3, head_epochs=head_epochs, save_interval_steps=save_interval_steps)
     saved = {"job": "review_tensors.py", "tensors": str(tmp_path / "smdebug")}
-    reviewed = review_tensors(tmp_path / document["tensors"])
+    reviewed = review_tensors(tmp_path / document["tensors"], {})
     live, of_the_folder = told(document, "StalledTrainingRule"), told(reviewed, "StalledTrainingRule")
     assert of_the_folder["message"] == "Judged live only: a folder does not tell how long steps took."
     live["message"] = of_the_folder["message"]
@@ -126,7 +126,7 @@ def test_steps_are_those_of_the_whole_training(tmp_path: Path) -> None:
 
 def test_a_training_that_goes_on_from_a_checkpoint_is_judged_by_what_it_still_does(tmp_path: Path) -> None:
     watched = hooks.Hooks(tmp_path, 0, None)
-    review, network, loss = Review(watched.trial), make_network(), nn.CrossEntropyLoss()
+    review, network, loss = Review(watched.trial, {}), make_network(), nn.CrossEntropyLoss()
     watched.start(network, loss, range(100, 200), 60, 10)
     for _ in range(40):
         loss(network(torch.zeros(4, 3, 8, 8)), torch.zeros(4, dtype=torch.int64)).backward()
@@ -153,7 +153,7 @@ def test_rules_that_saw_nothing_say_so(tmp_path: Path, monkeypatch: pytest.Monke
 
 def test_a_folder_without_tensors_is_refused(tmp_path: Path) -> None:
     with pytest.raises(TensorsMissing, match="has no collections"):
-        review_tensors(tmp_path)
+        review_tensors(tmp_path, {})
 
 
 @pytest.mark.parametrize(("epochs", "every"), [(4, 4), (1, 1)])

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import argparse
 import functools
+import inspect
+import json
 import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -12,6 +15,8 @@ import numpy as np
 import pytest
 import torch
 from hooks import LiveTrial
+from options import rule_parameters
+from review_tensors import review_tensors
 from rules.loss import LossNotDecreasing
 from rules.review import RULES
 from rules.rule import ReviewRule
@@ -20,7 +25,8 @@ from saved import ACCURACY, LOSSES, SCALARS, WEIGHTS, Reductions, SavedStep
 from small_trainings import CLASSES, Detached, Pictures, issues, make_network, run, shrunk, zero
 from torch import nn
 
-DOCUMENT = Path(__file__).parents[3] / "docs" / "debugger.md"
+ROOT = Path(__file__).parents[3]
+DOCUMENT = ROOT / "docs" / "debugger.md"
 
 
 def exploding(folder: Path) -> dict[str, Any]:
@@ -129,12 +135,12 @@ def too_long(folder: Path) -> dict[str, Any]:
     return run(folder, Drifting(), epochs=24)
 
 
-def pixels(folder: Path) -> dict[str, Any]:
+def pixels(folder: Path, parameters: dict[str, Any] | None = None) -> dict[str, Any]:
     """Pixels from 0 to 255, not normalised."""
     pictures = Pictures()
     for name in ("images", "valid_pictures"):
         setattr(pictures, name, (getattr(pictures, name) * 40 + 128).clamp(0, 255))
-    return run(folder, pictures)
+    return run(folder, pictures, parameters=parameters)
 
 
 def stamped(folder: Path) -> dict[str, Any]:
@@ -270,6 +276,48 @@ def test_a_rule_that_is_sure_ends_the_training(rule: str, tmp_path: Path, monkey
 def test_the_document_names_the_rules_that_end_a_training() -> None:
     named = DOCUMENT.read_text().split("ends the training early")[1].split("\n\n")[0]
     assert set(re.findall(r"[A-Z]\w+[A-Z]\w+", named)) == {*STOPPERS, "StalledTrainingRule"}
+
+
+def test_a_rules_parameters_are_those_of_the_execution_input() -> None:
+    contract = json.loads((ROOT / "contracts" / "execution_input.schema.json").read_text())
+    named = contract["properties"]["debugger"]["properties"]["parameters"]["properties"]
+    assert [*named] == [rule.__name__ for rule in RULES]
+    kinds = {"integer": int, "number": (int, float), "boolean": bool}
+    for rule in RULES:
+        taken = {name: one.default for name, one in inspect.signature(rule).parameters.items()}
+        told = named[rule.__name__]["properties"]
+        assert [*told] == [name for name in taken if name not in ("trial", "clock")]
+        for name, one in told.items():
+            assert isinstance(taken[name], kinds[one["type"]])
+            assert one["description"].endswith(f" Default: {json.dumps(taken[name])}.")
+
+
+def test_a_rule_asks_what_it_is_told_to(tmp_path: Path) -> None:
+    parameters = rule_parameters("CheckInputImages.threshold_samples=2000,DeadRelu.threshold_layer=0.5")
+    document = pixels(tmp_path, parameters)
+    found = {one["rule"]: one for one in document["findings"]}
+    assert found["CheckInputImages"]["parameters"] == {"threshold_mean": 0.2, "threshold_samples": 2000}
+    assert found["CheckInputImages"]["step"] >= 62  # 2,000 images, 32 a step
+    assert found["CheckInputImages"] in review_tensors(tmp_path / "smdebug", parameters)["findings"]
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"Overfitting": {}}, "there is no rule Overfitting"),
+        ({"Overfit": {"patience_": 1}}, "Overfit has no such parameters as patience_: "),
+    ],
+)
+def test_what_no_rule_takes_is_told(tmp_path: Path, given: dict[str, Any], said: str) -> None:
+    (finding,) = run(tmp_path, epochs=1, parameters=given)["findings"]
+    assert finding["status"] == "Error"
+    assert said in finding["message"]
+
+
+@pytest.mark.parametrize("given", ["Overfit", "Overfit.patience", "Overfit.patience=two", "patience=2", ""])
+def test_a_parameter_that_is_none_is_refused(given: str) -> None:
+    with pytest.raises(argparse.ArgumentTypeError, match=r"is not Rule\.parameter=value"):
+        rule_parameters(given)
 
 
 def test_every_rule_has_a_fault() -> None:

@@ -28,6 +28,15 @@ from tests.unit.functions.plan_run.conftest import BUCKET, DATASET, FROM_SCRATCH
         ({"dataset": DATASET, "seed": 2**31}, ["seed", "2147483648 is not allowed", "0 to 2147483647"]),
         ({"dataset": DATASET, "training": 3}, ["training", "3", "object"]),
         ({"dataset": DATASET, "debugger": {"enabled": "yes"}}, ["debugger.enabled", '"yes"', "true or false"]),
+        ({"dataset": DATASET, "debugger": {"parameters": {"Overfitting": {}}}}, ["debugger.parameters", "Overfitting"]),
+        (
+            {"dataset": DATASET, "debugger": {"parameters": {"Overfit": {"patiens": 2}}}},
+            ["debugger.parameters.Overfit", "patiens"],
+        ),
+        (
+            {"dataset": DATASET, "debugger": {"parameters": {"Overfit": {"patience": 0}}}},
+            ["debugger.parameters.Overfit.patience", "0"],
+        ),
         (
             {"dataset": DATASET, "debugger": {"actions": {"StepOutlier": "regularise"}}},
             ["debugger.actions.StepOutlier", "regularise", "warn"],

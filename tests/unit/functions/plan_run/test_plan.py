@@ -94,6 +94,22 @@ def test_weights_in_s3_become_a_channel(plan_run, s3):
 
 
 @pytest.mark.usefixtures("dogs")
+@pytest.mark.parametrize(
+    ("parameters", "option"),
+    [
+        ({}, "none"),
+        (
+            {"LossNotDecreasing": {"num_steps": 20.0, "diff_percent": 1e-7}, "ExplodingTensor": {"only_nan": True}},
+            "LossNotDecreasing.num_steps=20,LossNotDecreasing.diff_percent=1e-07,ExplodingTensor.only_nan=true",
+        ),
+    ],
+)
+def test_rules_parameters_reach_the_training(plan_run, parameters, option):
+    plan = plan_run(FROM_SCRATCH | {"debugger": {"parameters": parameters}})["plan"]
+    assert plan["requests"]["train"]["HyperParameters"]["debugger_parameters"] == option
+
+
+@pytest.mark.usefixtures("dogs")
 def test_features_are_shared_by_runs_that_would_compute_the_same(app, context, upload):
     def features(name, **model):
         given = {"dataset": DATASET, "model": model, "tuning": {"ranges": {"batch_size": [2]}}}
