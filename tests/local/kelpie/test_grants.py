@@ -24,6 +24,7 @@ ROLL_BACK = "a deploy that fails: the endpoint is restored, or deleted if it was
 LOST_RUN = "an execution that ended in the middle of a deploy"
 SCALED = "an endpoint that is scaled: tests/local/run/test_scaling.py"
 SCALING_ACTS = "what auto scaling does, by the role that registers: tests/local/test_auto_scaling.py"
+LOST_REPLY = "a verification that brings no reply: tests/local/run/test_ended_executions.py"
 REPEATED = "a message or an event that came twice, or was lost"
 
 UNUSED = {
@@ -65,6 +66,7 @@ UNUSED = {
     ("TrainAndDeployRole", "sagemaker:UpdateEndpointWeightsAndCapacities", "*"): SCALING_ACTS,
     ("TrainAndDeployRole", "sagemaker:ListTags", "*"): SYNC,
     ("TrainAndDeployRole", "sagemaker:CreateModelPackage", "*:model-package-group/*"): GROUP_TOO,
+    ("TrainAndDeployRole", "s3:GetObject", "*"): LOST_REPLY,
     ("TrainAndDeployRole", "sagemaker:DescribeModel", "*"): "a reply that was lost: is the model that is there ours?",
     ("TrainAndDeployRole", "sagemaker:DescribeEndpointConfig", "*"): "a reply that was lost, as for the model",
     ("TrainAndDeployRole", "sagemaker:UpdateEndpoint", "*"): SECOND_RUN,
