@@ -66,6 +66,17 @@ def test_a_lost_reply(faults, reply, closed):
     assert caught.value.closed is closed
 
 
+def test_a_function_whose_reply_is_lost_is_named(faults):
+    faults.add({"Fault": "LostReply", "Action": "InvokeEndpoint"})
+    assert not faults.loses_reply_of("dogs-verify")
+    faults.add({"Fault": "LostReply", "Action": "Invoke", "Name": "sheep-*"})
+    assert [faults.loses_reply_of(name) for name in ("dogs-verify", "sheep-verify", "sheep-verify")] == [
+        False,
+        True,
+        False,
+    ]
+
+
 def test_a_fault_by_name(faults):
     faults.add({"Fault": "StartDelay", "Name": "run-*", "Seconds": 7})
     assert faults.take("StartDelay", "other") is None
@@ -87,6 +98,7 @@ def test_a_fault_by_name(faults):
         ({"Fault": "LostReply", "Reply": "Never"}, "Reply is 'Never'"),
         ({"Fault": "Throttling", "Action": 1}, "Action is 1"),
         ({"Fault": "Throttling", "Action": "CreateSheep"}, "CreateSheep"),
+        ({"Fault": "Throttling", "Action": "Invoke"}, "Invoke"),
         ({"Fault": "ResourceLimitExceeded", "Action": "ListModels"}, "never answers ResourceLimitExceeded"),
     ],
 )
