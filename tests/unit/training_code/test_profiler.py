@@ -41,14 +41,14 @@ class Waiting(Pictures):
 
 
 class Stalling(Pictures):
-    """A loader that is busy for far longer at every 40th batch."""
+    """A loader that is busy for far longer at every 20th batch."""
 
     served = 0
 
     def train(self, batches: Sequence[Sequence[int]], *_: Any) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         for batch in super().train(batches):
             self.served += 1
-            busy_until = time.thread_time() + (0.1 if not self.served % 40 else 0)
+            busy_until = time.thread_time() + (0.1 if not self.served % 20 else 0)
             while time.thread_time() < busy_until:
                 pass
             yield batch
@@ -139,8 +139,8 @@ def one_thread() -> Iterator[None]:
 def test_steps_that_take_far_longer_than_the_others_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """By the training thread's own clock: on a shared machine others' work would make healthy steps long."""
     monkeypatch.setattr(profiler, "time", SimpleNamespace(perf_counter=time.thread_time))
-    assert found(profiled(tmp_path / "fault", Stalling(), epochs=25)["findings"]) == {"StepOutlier"}
-    assert found(profiled(tmp_path / "healthy", epochs=25)["findings"]) == set()
+    assert found(profiled(tmp_path / "fault", Stalling(), epochs=12)["findings"]) == {"StepOutlier"}
+    assert found(profiled(tmp_path / "healthy", epochs=12)["findings"]) == set()
 
 
 class Times(NamedTuple):
