@@ -152,11 +152,13 @@ def _attempts(run: Run, review: dict[str, Any]) -> Table | None:
     if len(attempts) < 2:
         return None
     names = list(dict.fromkeys(name for attempt in attempts for name in attempt["hyperparameters"]))
+    # What a later attempt changed, the first had from the plan.
+    given = run.plan.get("requests", {}).get("train", {}).get("HyperParameters", {})
     rows = [
         (
             attempt["attempt"],
             Markup('<a href="{}">{}</a>').format(run.console.sagemaker("jobs", attempt["job"]), attempt["job"]),
-            *(figures(attempt["hyperparameters"].get(name)) for name in names),
+            *(figures((given | attempt["hyperparameters"]).get(name)) for name in names),
             attempt["verdict"],
             attempt["reason"],
         )

@@ -1,5 +1,6 @@
 import hashlib
 import json
+import re
 import sys
 from datetime import UTC, datetime, timedelta
 from html.parser import HTMLParser
@@ -122,6 +123,14 @@ def page(s3):
         return s3.get_object(Bucket=BUCKET, Key=key)["Body"].read().decode()
 
     return page
+
+
+@pytest.mark.usefixtures("left")
+def test_attempts_are_told_with_what_the_first_had_of_what_the_second_changed(app, context, page):
+    html = page(app.handler({"execution_arn": ARN}, context))
+    rows = [html[html.index(f"train-{attempt}</a>") :].partition("</tr>")[0] for attempt in (1, 2)]
+    scales = [re.findall(r'<td class="number">([^<]*)</td>', row)[-1] for row in rows]
+    assert scales == ["1", "0.1"]
 
 
 @pytest.mark.usefixtures("left")
