@@ -97,7 +97,8 @@ class Review:
     def _worst(self, rules: Sequence[ReviewRule]) -> Finding:
         findings = [(self._conclude(rule), rule) for rule in rules]
         finding, rule = max(findings, key=lambda one: (WORST_LAST.index(one[0]["status"]), one[1].seen))
-        return self._worded(rule, finding)
+        same = all(one["message"] == finding["message"] for one, _ in findings)
+        return finding if same else self._worded(rule, finding)
 
     def _conclude(self, rule: ReviewRule) -> Finding:
         try:
@@ -106,7 +107,7 @@ class Review:
             return rule.failed(error)
 
     def _worded(self, rule: ReviewRule, finding: Finding) -> Finding:
-        """Return a finding that says of which phase it is, if there are several and it is not of all."""
+        """Return a finding that says of which phase it is, if there are several."""
         if rule is self.stalled or len(self._phases) == 1:
             return finding
         number = next(number for number, rules in enumerate(self._phases, start=1) if rule in rules)

@@ -104,6 +104,7 @@ def test_each_network_is_judged_for_itself(tmp_path: Path) -> None:
     zeros = told(document, "AllZero")
     assert (zeros["status"], zeros["step"]) == ("IssuesFound", 90)
     assert zeros["message"].startswith("In phase 2: Sequential_0.weight is all zero")
+    assert told(document, "ExplodingTensor")["message"] == "No tensor holds NaN or an infinity."  # in neither
 
 
 def test_an_issue_of_the_first_network_stays(tmp_path: Path) -> None:

@@ -342,10 +342,11 @@ def test_the_document_has_these_faults() -> None:
         {"network": lambda: make_network(nn.Tanh)},
         {"network": lambda: make_network(nn.SiLU)},
         {"learning_rate": 1e-2, "epochs": 20},
+        {"head_epochs": 8},
         {"pictures": lambda: Pictures(noise=4), "epochs": 10},
         {"pictures": lambda: Pictures(train=96, valid=40), "epochs": 10, "batch_size": 16},
     ],
-    ids=["usual", "tanh", "silu", "long", "hard", "few"],
+    ids=["usual", "tanh", "silu", "long", "after a head", "hard", "few"],
 )
 def test_a_healthy_training_fires_none(options: dict[str, Any], tmp_path: Path) -> None:
     made = {name: value() if callable(value) else value for name, value in options.items()}
