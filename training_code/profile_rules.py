@@ -27,8 +27,8 @@ USED = {
 class Profile:
     """What a profiler saw: milliseconds of each step, seconds of each phase and of all, samples by name.
 
-    step_milliseconds: of each part of the training, with its name. samples: as many of each name, or none where the
-    machine does not tell.
+    step_milliseconds: of each part of the training, with its name, but for what the debugger took. samples: as many of
+    each name, or none where the machine does not tell.
     """
 
     step_milliseconds: list[tuple[str, list[float]]]
@@ -137,8 +137,8 @@ def io_bottleneck(
 def step_outlier(profile: Profile, stddev: float = 3, n_outliers: int = 10) -> Finding:
     """More than n_outliers steps took longer than the mean by stddev standard deviations, and twice the median.
 
-    The second is ours: steps that save tensors, or share the machine, are a little longer than others. Steps are
-    compared within a part of the training: those of a whole network are no outliers among those of its head.
+    The second is ours: steps that share the machine are a little longer than others. Steps are compared within a part
+    of the training: those of a whole network are no outliers among those of its head.
     """
     parameters = {"stddev": stddev, "n_outliers": n_outliers}
     found: list[Finding] = []

@@ -293,3 +293,23 @@ def test_what_hooks_and_rules_take_is_theirs_wherever_they_are(tmp_path: Path) -
     phases = {one["name"]: one for one in read_document(tmp_path / "profile.json", "profile")["phases"]}
     assert phases["hooks"]["seconds"] == pytest.approx(20 * 0.02 + 2 * (0.01 + 0.3), abs=1e-6)
     assert phases["hooks"]["p50_ms"] == pytest.approx(20, abs=1e-6)
+
+
+def test_steps_that_are_saved_are_no_outliers(tmp_path: Path) -> None:
+    class Saving(Slow):
+        steps = 0
+
+        def start(self, *_: Any) -> None:
+            pass
+
+        def step(self, *_: Any) -> None:
+            self.steps += 1
+            if not self.steps % 20:
+                self.take(0.1)
+
+    watching = Profiler(Saving(), sample_seconds=0.05)
+    train(watching, make_network(), Pictures(), epochs=12)
+    watching.write_profile([tmp_path])
+    profile = read_document(tmp_path / "profile.json", "profile")
+    assert sum(one > 100 for one in profile["step_times"]["milliseconds"]) == 12
+    assert found(profile["findings"]) == set()
