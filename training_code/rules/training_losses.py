@@ -64,5 +64,6 @@ def mean(values: Sequence[float]) -> float:
 
 def fell(before: Sequence[float], after: Sequence[float], share: float = 0.0) -> bool:
     """Return whether the mean fell by a share of itself, and by more than noise would make it fall."""
-    noise = math.sqrt(sum(float(np.var(values, ddof=1)) / len(values) for values in (before, after)))
+    with np.errstate(invalid="ignore"):  # of an infinite loss the noise is NaN, which nothing is larger than
+        noise = math.sqrt(sum(float(np.var(values, ddof=1)) / len(values) for values in (before, after)))
     return mean(before) - mean(after) >= max(SURE * noise, share * mean(before))
