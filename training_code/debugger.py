@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import struct
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -91,7 +92,10 @@ class Hook(smd.Hook):
     writer: Any
     prepared_collections: bool
     exported_collections: bool
-    _reduced: Reductions
+
+    @functools.cached_property
+    def _kept(self) -> dict[tuple[str, ...], _Kept]:
+        return {}
 
     @property
     def is_ours(self) -> bool:
@@ -134,12 +138,23 @@ class Hook(smd.Hook):
     def save(self, name: str, tensor: Observed) -> list[tuple[str, Reductions | None]]:
         """Write a tensor if the step saves it; return collections with its reductions, None where it is kept whole."""
         due = self._get_collections_with_tensor(name) & self._get_collections_to_save_for_step()
-        large: list[Any] = [one for one in due if one.name not in (LOSSES, SCALARS, *SMALL)]
+        large = [one.name for one in due if one.name not in (LOSSES, SCALARS, *SMALL)]
+        reduced, numbers = None, None
         if large and isinstance(tensor, torch.Tensor):
-            self._reduced = reduce(tensor, _fields_of(large))
-        if due:
+            kept = self._kept_of(name, due)
+            reduced, numbers = reduce(tensor, kept.fields), kept.numbers
+        if reduced and numbers and self.writer:
+            self.writer.write_numbers(numbers, reduced, self.mode, self.mode_steps[self.mode])
+            self._write_shape(name, tensor, due)
+        elif due:
             self._write_for_tensor(name, tensor, due)
-        return [(one.name, self._reduced if one in large else None) for one in due]
+        return [(one.name, reduced if one.name in large else None) for one in due]
+
+    def _kept_of(self, name: str, due: Any) -> _Kept:
+        key = name, *sorted(one.name for one in due)
+        if key not in self._kept:
+            self._kept[key] = _Kept(name, [one for one in due if one.name not in (LOSSES, SCALARS, *SMALL)], len(due))
+        return self._kept[key]
 
     def include_activations(self, names: list[str]) -> None:
         """Save the outputs of these layers, if activations are configured."""
@@ -173,17 +188,6 @@ class Hook(smd.Hook):
     def _log_save(self, tensor_name: str, save_collections: Any) -> None:
         """Say nothing: smdebug words a line for each tensor, which its log then leaves out."""
 
-    def _write_reduction(
-        self, tensor_name: str, tensor_value: Any, reduction_name: str, abs: bool, tensor_ref: Any = None
-    ) -> None:
-        field = FIELDS.get((reduction_name, abs))
-        known = getattr(self._reduced, field) if field else None
-        if known is None or self.writer is None:
-            super()._write_reduction(tensor_name, tensor_value, reduction_name, abs, tensor_ref)
-        else:
-            name = _reduction_name(tensor_name, reduction_name, abs)
-            self.writer.write_tensor(np.float32(known), name, mode=self.mode, mode_step=self.mode_steps[self.mode])
-
     def _write_shape(self, name: str, tensor: Any, collections: Any, tensor_ref: Any = None) -> None:  # noqa: ARG002
         if self.writer and any(one.reduction_config.save_shape for one in collections):
             self.writer.write_shape(name, tuple(np.shape(tensor)), self.mode, self.mode_steps[self.mode])
@@ -212,8 +216,16 @@ class _StepWriter(FileWriter):
         self._worker = worker
         self._events = EventsWriter(self.event_file_path)
         self._event_file = get_relative_event_file_path(self.event_file_path)
-        self._event = Event(wall_time=time.time(), step=step)
-        self._value = self._event.summary.value.add()
+        self._number, self._tensor = (Event(wall_time=time.time(), step=step) for _ in range(2))
+        self._number.summary.value.add().tensor.CopyFrom(TensorProto(dtype="DT_FLOAT"))
+        self._tensor.summary.value.add()
+
+    def write_numbers(self, numbers: Sequence[tuple[str, str]], reduced: Reductions, mode: Any, mode_step: int) -> None:
+        """Append reductions, each under its name in the file."""
+        value = self._number.summary.value[0]
+        for name, field in numbers:
+            value.tensor.tensor_content = struct.pack("<f", getattr(reduced, field))
+            self._append(self._number, name, mode, mode_step)
 
     def write_tensor(
         self,
@@ -225,16 +237,16 @@ class _StepWriter(FileWriter):
         timestamp: float | None = None,  # noqa: ARG002 - the step's
     ) -> None:
         """Append a tensor to the step's file, and where it stands to the step's index."""
-        value, array = self._value, np.asarray(tdata)
-        value.tag = tname
-        if array.ndim:
-            value.tensor.CopyFrom(make_tensor_proto(array, tname))
-        else:
-            value.tensor.CopyFrom(TensorProto(dtype="DT_FLOAT", tensor_content=array.astype(np.float32).tobytes()))
+        self._tensor.summary.value[0].tensor.CopyFrom(make_tensor_proto(np.asarray(tdata), tname))
+        self._append(self._tensor, tname, mode, mode_step)
+
+    def _append(self, event: Any, name: str, mode: Any, mode_step: int | None) -> None:
+        value = event.summary.value[0]
+        value.tag = name
         if not value.HasField("metadata"):
             value.metadata.CopyFrom(self._get_metadata(mode, mode_step))
-        start, length = self._events.write_event(self._event)
-        place = TensorLocation(tname, mode.name, mode_step, self._event_file, start, length, self._worker)
+        start, length = self._events.write_event(event)
+        place = TensorLocation(name, mode.name, mode_step, self._event_file, start, length, self._worker)
         self.index_writer.add_index(place)
 
     def close(self) -> None:
@@ -243,19 +255,22 @@ class _StepWriter(FileWriter):
         self.index_writer.close()
 
 
-def _fields_of(collections: Sequence[Any]) -> frozenset[str]:
-    """Return what is kept of a tensor in the rules' sight: what is saved of it, and everything if it is saved whole."""
-    configs = [one.reduction_config for one in collections]
-    if any(one.save_raw_tensor for one in configs):
-        return ALL_FIELDS
-    saved = [(name, False) for one in configs for name in (*one.reductions, *one.norms)]
-    saved += [(name, True) for one in configs for name in (*one.abs_reductions, *one.abs_norms)]
-    return frozenset(FIELDS[reduction] for reduction in saved if reduction in FIELDS)
+class _Kept:
+    """What is kept of a tensor: fields in the rules' sight, and their names in the file where nothing else is saved."""
 
+    fields: frozenset[str]
+    numbers: tuple[tuple[str, str], ...] | None
 
-@functools.cache
-def _reduction_name(tensor_name: str, reduction_name: str, absolute: bool) -> str:
-    return get_reduction_tensor_name(tensor_name, reduction_name, absolute)
+    def __init__(self, name: str, large: Sequence[Any], collections: int):
+        """large: its collections of reductions, of so many. What is saved whole is in the rules' sight wholly."""
+        configs = [one.reduction_config for one in large]
+        saved = [(one, False) for config in configs for one in (*config.reductions, *config.norms)]
+        saved += [(one, True) for config in configs for one in (*config.abs_reductions, *config.abs_norms)]
+        whole = any(config.save_raw_tensor for config in configs)
+        self.fields = ALL_FIELDS if whole else frozenset(FIELDS[one] for one in saved if one in FIELDS)
+        others = whole or any(one not in FIELDS for one in saved) or any(one.save_histogram for one in large)
+        named = [(get_reduction_tensor_name(name, *one), FIELDS[one]) for one in dict.fromkeys(saved) if one in FIELDS]
+        self.numbers = None if others or collections > len(large) else tuple(named)
 
 
 def _default_hook(folder: Path, tensorboard: Path) -> Hook:

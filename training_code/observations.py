@@ -194,10 +194,11 @@ class Inputs:
             found |= {LABEL_COUNTS: self._counts.clone(), RIGHT_COUNTS: self._right.clone()}
         if self._latest is not None and self._latest.dim() == 4:
             channels = [channel.float().flatten() for channel in self._latest.unbind(1)]  # along them is a slow way
+            lowest, highest = zip(*(torch.aminmax(channel) for channel in channels), strict=True)
             found |= {
                 CHANNEL_MEAN: torch.stack([channel.mean() for channel in channels]),
-                CHANNEL_MIN: torch.stack([channel.amin() for channel in channels]),
-                CHANNEL_MAX: torch.stack([channel.amax() for channel in channels]),
+                CHANNEL_MIN: torch.stack(lowest),
+                CHANNEL_MAX: torch.stack(highest),
             }
         return found
 
