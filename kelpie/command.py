@@ -8,6 +8,9 @@ interrupted by Ctrl-C.
 
 from __future__ import annotations
 
+from importlib import metadata
+from typing import Annotated
+
 import typer
 
 from kelpie.commands import checks, cloud, images, pages, reviews, runs
@@ -24,6 +27,24 @@ application = typer.Typer(
     "an endpoint answers nothing, or the doctor misses something; 2 wrong usage or input, nothing was started; 3 no "
     "cloud is up, it is up already, a port is in use, or it does not answer or refuses; 130 interrupted.",
 )
+
+
+def tell_version(asked: bool) -> None:
+    """Say which version it is, if that is asked, and end."""
+    if asked:
+        typer.echo(f"kelpie {metadata.version('kelpie')}")
+        raise typer.Exit
+
+
+@application.callback()
+def options(
+    _: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=tell_version, help="Say which it is.")
+    ] = False,
+) -> None:
+    """Take what comes before a command."""
+
+
 application.command(name="up")(cloud.up)
 application.command(name="env")(cloud.env)
 application.command(name="run")(runs.run)

@@ -1,5 +1,8 @@
 """What `--help` shows on a screen of 80 columns."""
 
+import re
+from pathlib import Path
+
 import pytest
 import typer
 from typer.testing import CliRunner
@@ -18,6 +21,14 @@ def test_every_command_is_summed_up_in_a_whole_sentence():
     lines = commands.partition("\n\n")[0].splitlines()
     assert len(lines) == len(application.registered_commands)
     assert [line for line in lines if "..." in line or not line.endswith(".")] == []
+
+
+def test_the_version_is_the_project_s():
+    (said,) = re.findall(
+        r'^version = "(.+)"$', (Path(__file__).parents[3] / "pyproject.toml").read_text(), re.MULTILINE
+    )
+    done = CliRunner().invoke(application, ["--version"])
+    assert (done.exit_code, done.output) == (0, f"kelpie {said}\n")
 
 
 @pytest.mark.parametrize("name", typer.main.get_command(application).commands)
