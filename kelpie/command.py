@@ -38,8 +38,8 @@ def tell_version(asked: bool) -> None:
 
 @application.callback()
 def options(
-    _: Annotated[
-        bool, typer.Option("--version", is_eager=True, callback=tell_version, help="Say which it is.")
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=tell_version, help="Say which version this is.")
     ] = False,
 ) -> None:
     """Take what comes before a command."""
