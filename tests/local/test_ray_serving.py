@@ -26,6 +26,7 @@ from pathlib import Path
 import pytest
 
 from localcloud.containers.environments import Environment, Environments
+from tests.local.processes import running
 
 ROOT = Path(__file__).parents[2]
 HERE = Path(__file__).parent
@@ -205,23 +206,17 @@ class Fleets:
 
     def processes(self) -> list[int]:
         """All processes that have the fleets' mark in their environment."""
-        found = []
-        for entry in Path("/proc").glob("[0-9]*/environ"):
-            try:
-                if self.mark.encode() in entry.read_bytes():
-                    found.append(int(entry.parent.name))
-            except OSError:
-                continue
-        return found
+        return [process.pid for process in running() if self.mark in process.environment]
 
     def replicas(self, name: str) -> list[int]:
         """The processes of a fleet that hold a replica, as Ray names them."""
-        own = str(self.folder / f"{name}.work").encode()
+        own = str(self.folder / f"{name}.work")
         return [
-            pid
-            for pid in self.processes()
-            if Path(f"/proc/{pid}/comm").read_text().startswith("ray::ServeRepl")
-            and own in Path(f"/proc/{pid}/environ").read_bytes()
+            process.pid
+            for process in running()
+            if process.name.startswith("ray::ServeRepl")
+            and self.mark in process.environment
+            and own in process.environment
         ]
 
     def wait_until(self, condition: Callable[[], bool], timeout_seconds: float = START_UP_SECONDS) -> None:

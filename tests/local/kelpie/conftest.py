@@ -20,6 +20,7 @@ import pytest
 
 from localcloud import LocalCloud
 from tests.documentation import fences
+from tests.local.processes import running
 
 IMAGES_PER_SPLIT = {"train": 40, "valid": 10, "test": 10}
 CLASSES = ("cat", "dog", "owl")
@@ -80,15 +81,7 @@ class Kelpie:
 
     def processes(self) -> list[str]:
         """Return the command lines of all processes that belong to this home, by their command line or environment."""
-        found = []
-        for entry in Path("/proc").glob("[0-9]*"):
-            try:
-                command = (entry / "cmdline").read_bytes() + b"\0" + (entry / "environ").read_bytes()
-            except OSError:
-                continue
-            if str(self.folder).encode() in command and int(entry.name) != os.getpid():
-                found.append((entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace"))
-        return found
+        return [process.command for process in running() if process.knows(str(self.folder))]
 
 
 @pytest.fixture

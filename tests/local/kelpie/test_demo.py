@@ -1,6 +1,5 @@
 """`make demo`, as its user sees it, and that it leaves nothing behind however it ends."""
 
-import json
 import os
 import re
 import signal
@@ -10,6 +9,8 @@ import time
 from pathlib import Path
 
 import pytest
+
+from tests.local.processes import running
 
 ROOT = Path(__file__).parents[3]
 
@@ -59,18 +60,11 @@ def environment(folder):
 def left_behind(folder, demo):
     """Return temporary files, and processes that know the demo's folder, once they had a moment to end."""
     deadline = time.monotonic() + 20
-    while (left := [*processes(demo), *map(str, (folder / "tmp").iterdir())]) and time.monotonic() < deadline:
+    while (
+        left := [
+            *(process.command for process in running() if process.knows(str(demo))),
+            *map(str, (folder / "tmp").iterdir()),
+        ]
+    ) and time.monotonic() < deadline:
         time.sleep(0.2)
     return left
-
-
-def processes(folder):
-    found = []
-    for entry in Path("/proc").glob("[0-9]*"):
-        try:
-            known = (entry / "cmdline").read_bytes() + (entry / "environ").read_bytes()
-        except OSError:
-            continue
-        if str(folder).encode() in known and int(entry.name) != os.getpid():
-            found.append(json.dumps((entry / "cmdline").read_bytes().decode(errors="replace")))
-    return found
