@@ -7,6 +7,7 @@ looks at a few steps of each network that is trained, of which those of the last
 from __future__ import annotations
 
 import gzip
+import os
 import tempfile
 import threading
 import time
@@ -29,6 +30,7 @@ from recipe import Phase
 from torch import nn
 
 WARM_UP_STEPS, WINDOW_STEPS = 12, 3
+KINETO_SILENT = "6"  # above its USDT, the highest level (libkineto/src/output_base.h)
 OPERATORS = 20
 POINTS = 500
 OF_STEPS = ("data_wait", "host_to_device", "forward", "backward", "optimizer", "hooks")
@@ -248,6 +250,8 @@ class _Window:
     def __init__(self, first_step: int, steps: int) -> None:
         self.first_step, self._steps = first_step, steps
         device = "cuda" if torch.cuda.is_available() else None
+        if device is None:  # its library logs as an error that it finds no GPU
+            os.environ.setdefault("KINETO_LOG_LEVEL", KINETO_SILENT)
         self._profile: Any = torch.autograd.profiler.profile(use_device=device)
         self._running = ExitStack()
         self._running.enter_context(self._profile)

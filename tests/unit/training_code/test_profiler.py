@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -120,6 +121,23 @@ def test_the_window_does_without_the_compiler_that_torch_profiler_imports(profil
     script = f"import sys, torch; {profiler}; sys.exit('torch._inductor' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", script], cwd=CODE, capture_output=True, check=False)
     assert bool(done.returncode) == imports, done.stderr
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="where there is a GPU, its errors are told")
+@pytest.mark.parametrize(("level", "is_told"), [("1", True), (None, False)])
+def test_the_window_does_not_log_that_there_is_no_gpu(level: str | None, is_told: bool) -> None:
+    """Once the library is silent of its own, nothing needs to be set."""
+    environment = {name: value for name, value in os.environ.items() if name != "KINETO_LOG_LEVEL"}
+    script = "import profiler; profiler._Window(0, 1).stop()"
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=CODE,
+        env=environment | ({"KINETO_LOG_LEVEL": level} if level else {}),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert bool(done.stderr) == is_told, done.stderr
 
 
 def test_a_loader_that_is_waited_for_is_found(tmp_path: Path) -> None:
