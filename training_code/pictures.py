@@ -60,10 +60,8 @@ class Pictures:
 
 
 def squares(root: Path, entries: Sequence[Mapping[str, Any]], preprocessing: Mapping[str, Any]) -> Pictures:
-    """Return a split's images as the network sees them when it serves."""
-    return Pictures(
-        root, entries, 2 * preprocessing["image_size_px"], lambda picture: to_square(picture, preprocessing)
-    )
+    """Return a split's images as the network sees them when it serves, decoded at the scale that serving chooses."""
+    return Pictures(root, entries, preprocessing["resize_px"], lambda picture: to_square(picture, preprocessing))
 
 
 def scaled_pictures(root: Path, entries: Sequence[Mapping[str, Any]], short_px: int) -> Pictures:

@@ -46,8 +46,10 @@ def pictures(tiny):
 
 
 @pytest.mark.parametrize("fit", ["crop", "pad"])
-def test_the_pixels_that_a_network_is_trained_on_are_those_that_it_is_asked_about(decoding, tiny, training, fit):
-    data = training("data")
+def test_the_pixels_that_a_network_is_trained_on_are_those_that_it_is_asked_about(
+    decoding, tiny, training, tmp_path, fit
+):
+    squares = training("pictures").squares
     preprocessing = {
         "resize_px": 36,
         "image_size_px": 32,
@@ -57,7 +59,8 @@ def test_the_pixels_that_a_network_is_trained_on_are_those_that_it_is_asked_abou
         "std": [1] * 3,
     }
     for name, image in pictures(tiny).items():
-        trained = data.to_square(data.decode(image, at_least_px=36), preprocessing)
+        (tmp_path / name).write_bytes(image)
+        trained = squares(tmp_path, [{"path": name}], preprocessing).read(0)
         served = decoding.preprocess(image, preprocessing).transpose(1, 2, 0) * 255
         np.testing.assert_allclose(served, trained, atol=1e-3, err_msg=name)
 
