@@ -6,6 +6,7 @@ import ctypes
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h
 LARGEST_BLOCK_BYTES = 1 << 30
+OLDER_LARGEST_BLOCK_BYTES = 1 << 25  # older glibc refuses more (2.31: malloc.c, HEAP_MAX_SIZE / 2)
 KEPT_BYTES = (1 << 31) - 1  # the largest int, which is what mallopt takes
 
 
@@ -19,5 +20,7 @@ def keep_freed_memory() -> None:
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt:
-        mallopt(M_MMAP_THRESHOLD, LARGEST_BLOCK_BYTES)
+        # Either call ends glibc's own way of raising the threshold from 128 KiB: a refused one is made again.
+        if not mallopt(M_MMAP_THRESHOLD, LARGEST_BLOCK_BYTES):
+            mallopt(M_MMAP_THRESHOLD, OLDER_LARGEST_BLOCK_BYTES)
         mallopt(M_TRIM_THRESHOLD, KEPT_BYTES)
