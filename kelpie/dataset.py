@@ -6,7 +6,6 @@ import functools
 import hashlib
 import os
 import re
-import zipfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -70,11 +69,8 @@ def list_dataset(path: Path) -> list[LocalFile]:
 
 
 def _members(archive: LocalFile) -> list[layout.File]:
-    try:
-        with zipfile.ZipFile(archive.path) as opened:
-            members = layout.read_members(str(archive.path), opened, archive.size)
-    except zipfile.BadZipFile as error:
-        raise layout.LayoutError(f"{archive.path} is no zip archive: {error}") from error
+    with archive.path.open("rb") as file:
+        members = layout.read_members(str(archive.path), file, archive.size)
     return [layout.File(name, info.file_size) for name, info in members.items()]
 
 

@@ -10,11 +10,13 @@ PlanRun and the command carry this module by links, so that all three say the sa
 from __future__ import annotations
 
 import stat
+import struct
 import zipfile
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
+from typing import BinaryIO
 
 SPLITS = ("train", "valid", "test")
 SPLIT_OF_FOLDER = {"train": "train", "valid": "valid", "val": "valid", "validation": "valid", "test": "test"}
@@ -25,6 +27,8 @@ COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 MOST_FILES = 250_000  # which the memory of PlanRun is for
 LARGEST_RATIO = 20  # of an archive's contents to itself: images hardly shrink
 ALWAYS_ACCEPTED_BYTES = 1 << 30  # of contents, whatever the ratio
+END_OF_ARCHIVE, LOCATOR_64 = b"PK\x05\x06", b"PK\x06\x07"  # APPNOTE.TXT 4.3.16 and 4.3.15
+LONGEST_END = 20 + 22 + 65_535  # of an archive: a locator, the end itself and a comment
 EXPECTED = "<split>/<class>/<image> with train/, valid/ and test/, or <class>/<image>"
 
 
@@ -96,7 +100,9 @@ def read_layout(where: str, files: Iterable[File]) -> Layout:
 def refuse_too_many(where: str, files: int) -> None:
     """Raise LayoutError where there are so many files, or more."""
     if files > MOST_FILES:
-        raise LayoutError(f"{where} holds more than {MOST_FILES} files: no more are accepted")
+        raise LayoutError(
+            f"{where} holds more than {MOST_FILES} files, and no more are accepted: take some out and start again"
+        )
 
 
 def refuse_empty_files(where: str, files: Iterable[File]) -> None:
@@ -143,13 +149,18 @@ def find_archive(where: str, files: Iterable[File]) -> File | None:
     return archives[0]
 
 
-def read_members(where: str, archive: zipfile.ZipFile, size_bytes: int) -> dict[str, zipfile.ZipInfo]:
-    """Return an archive's files by their paths. size_bytes: of the archive itself.
+def read_members(where: str, file: BinaryIO, size_bytes: int) -> dict[str, zipfile.ZipInfo]:
+    """Return the files of an archive, which has so many bytes, by their paths.
 
-    Raises LayoutError for what no honest archive of images has: paths that lead out of it, links, passwords, two files
-    of one name, or contents that are far larger than itself.
+    Raises LayoutError if it is none, and for what no honest archive of images has: paths that lead out of it, links,
+    passwords, two files of one name, or contents that are far larger than itself.
     """
-    infos = [info for info in archive.infolist() if not info.is_dir()]
+    refuse_too_many(where, _members_said(file, size_bytes) // 2)  # folders are members, too
+    try:
+        with zipfile.ZipFile(file) as archive:
+            infos = [info for info in archive.infolist() if not info.is_dir()]
+    except zipfile.BadZipFile as error:
+        raise LayoutError(f"{where} is no zip archive: {error}") from error
     refuse_too_many(where, len(infos))
     _refuse(where, [i.filename for i in infos if not _stays_inside(i.filename)], "named so as to lie outside of it")
     _refuse(where, [i.filename for i in infos if stat.S_ISLNK(i.external_attr >> 16)], "linked elsewhere")
@@ -164,6 +175,24 @@ def read_members(where: str, archive: zipfile.ZipFile, size_bytes: int) -> dict[
             "images do not shrink like that"
         )
     return {info.filename: info for info in infos}
+
+
+def _members_said(file: BinaryIO, size_bytes: int) -> int:
+    """Return how many members an archive says that it has, 0 if it is none.
+
+    zipfile reads the directory of all of them into memory before it tells.
+    """
+    file.seek(max(0, size_bytes - LONGEST_END))
+    tail = file.read(LONGEST_END)
+    at = tail.rfind(END_OF_ARCHIVE)
+    if at < 0 or len(tail) < at + 22:
+        return 0
+    (members,) = struct.unpack_from("<H", tail, at + 10)
+    if members == 0xFFFF and at >= 20 and tail.startswith(LOCATOR_64, at - 20):
+        file.seek(*struct.unpack_from("<Q", tail, at - 12))
+        record = file.read(40)  # APPNOTE.TXT 4.3.14
+        (members,) = struct.unpack_from("<Q", record, 32) if len(record) == 40 else (0,)
+    return int(members)
 
 
 def is_hidden(path: str) -> bool:

@@ -72,11 +72,8 @@ def _files_below(root: Path) -> list[File]:
 
 @functools.lru_cache(maxsize=8)
 def _members(archive: Path) -> dict[str, zipfile.ZipInfo]:
-    try:
-        with zipfile.ZipFile(archive) as opened:
-            return read_members(str(archive), opened, archive.stat().st_size)
-    except zipfile.BadZipFile as error:
-        raise DamagedArchive(f"{archive} is no zip archive: {error}") from error
+    with archive.open("rb") as file:
+        return read_members(str(archive), file, archive.stat().st_size)
 
 
 def _read_member(archive: Path, info: zipfile.ZipInfo) -> bytes:

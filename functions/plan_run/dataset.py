@@ -2,7 +2,6 @@
 
 import hashlib
 import io
-import zipfile
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -105,12 +104,8 @@ def listed(s3: Any, uri: str) -> Iterator[ListedObject]:
 
 def members(s3: Any, bucket: str, archive: ListedObject) -> list[layout.File]:
     """Return the files of an archive in S3, of which only the directory at its end is read. Raises LayoutError."""
-    where = f"s3://{bucket}/{archive.key}"
-    try:
-        with zipfile.ZipFile(io.BufferedReader(RangedObject(s3, bucket, archive), RANGE_BYTES)) as opened:
-            infos = layout.read_members(where, opened, archive.size_bytes)
-    except zipfile.BadZipFile as error:
-        raise layout.LayoutError(f"{where} is no zip archive: {error}") from error
+    file = io.BufferedReader(RangedObject(s3, bucket, archive), RANGE_BYTES)
+    infos = layout.read_members(f"s3://{bucket}/{archive.key}", file, archive.size_bytes)
     return [layout.File(path, info.file_size) for path, info in infos.items()]
 
 

@@ -93,12 +93,12 @@ def test_one_archive_is_a_data_set_and_one_beside_images_is_not() -> None:
         find_archive("dogs", files("a.zip", "b.zip"))
 
 
-def written(*members: zipfile.ZipInfo | str, content: bytes = b"x", **options: int) -> zipfile.ZipFile:
+def written(*members: zipfile.ZipInfo | str, content: bytes = b"x", **options: int) -> io.BytesIO:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", **options) as archive:
         for member in members:
             archive.writestr(member, content)
-    return zipfile.ZipFile(buffer)
+    return buffer
 
 
 def link(name: str) -> zipfile.ZipInfo:
@@ -141,3 +141,18 @@ def test_more_files_than_plan_run_has_memory_for_are_refused(monkeypatch: pytest
         read_members("a.zip", written("train/1.jpg", "train/2.jpg"), 250)
     with pytest.raises(LayoutError, match="photos/ holds more than 1 files"):
         read_layout("photos/", files("a/1.jpg", "b/1.jpg"))
+
+
+@pytest.mark.parametrize("members", [20, 65_540], ids=["small", "ZIP64"])
+def test_an_archive_of_far_too_many_is_refused_before_its_directory_is_read(
+    monkeypatch: pytest.MonkeyPatch, members: int
+) -> None:
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w") as written_to:
+        written_to.writestr("train/1.jpg", b"")
+        written_to.filelist *= members
+        written_to.comment = b"a comment after the end" * 100
+    monkeypatch.setattr("layout.MOST_FILES", members // 2 - 1)
+    monkeypatch.setattr("zipfile.ZipFile", lambda *_: pytest.fail("the directory is read"))
+    with pytest.raises(LayoutError, match=rf"a\.zip holds more than {members // 2 - 1} files, and no more"):
+        read_members("a.zip", archive, archive.getbuffer().nbytes)

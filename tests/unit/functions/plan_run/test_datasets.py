@@ -48,6 +48,7 @@ def test_only_an_archives_directory_is_fetched(load, archive, s3, monkeypatch):
     dataset, fetched = load("plan_run", "dataset"), []
     archive()
     monkeypatch.setattr(dataset, "RANGE_BYTES", 256)
+    monkeypatch.setattr(dataset.layout, "LONGEST_END", 256)
     get_object = s3.get_object
 
     def counted(**request):
