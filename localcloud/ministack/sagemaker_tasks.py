@@ -5,7 +5,8 @@ the suffix Exception (`SageMaker.ResourceLimitExceededException`, `SageMaker.Res
 ValidationException and ThrottlingException included, is the service's base class, which is
 `SageMaker.AmazonSageMakerException` in the optimized integrations (SDK for Java 1) and `SageMaker.SageMakerException`
 in the aws-sdk ones (SDK for Java 2). Published definitions and execution records show both forms; AWS's own sample
-projects retry on `SageMaker.AmazonSageMakerException`.
+projects retry on `SageMaker.AmazonSageMakerException`. For a connection that ends without a reply both SDKs have the
+class SdkClientException: https://docs.aws.amazon.com/step-functions/latest/dg/bp-lambda-serviceexception.html
 
 Output. An optimized integration returns AWS's member names; the result of `.sync` is the job's description with times
 in milliseconds since 1970 and `Tags` as a map that holds the execution's ARN: Step Functions adds the tags
@@ -32,6 +33,7 @@ from localcloud.ministack.executions import ExecutionEnded
 from localcloud.ministack.sagemaker_authorisation import authorise_references, resource_of
 from localcloud.ministack.state_machines import access_key_of_role, current_task
 from localcloud.sagemaker.errors import ServiceError
+from localcloud.sagemaker.faults import LostReply
 from localcloud.sagemaker.service import SageMaker
 from localcloud.sagemaker.validation import validate
 
@@ -143,6 +145,8 @@ class Tasks:
         try:
             self._authorise(action, validate(action, parameters))
             return self._sagemaker.call(action, parameters)
+        except LostReply as error:
+            raise (no_reply if error.closed else named)(error) from error
         except ServiceError as error:
             raise named(error) from error
 
@@ -177,6 +181,10 @@ def _require(access_key: str, actions: list[str], resource_arn: str) -> None:
     for action in actions:
         if message := identities.refusal(access_key, action, resource_arn):
             raise ServiceError("AccessDeniedException", message)
+
+
+def no_reply(_error: ServiceError) -> Exception:
+    return stepfunctions._ExecutionError("SageMaker.SdkClientException", "Unable to execute HTTP request")
 
 
 def optimized_error(error: ServiceError) -> Exception:

@@ -67,7 +67,7 @@ DESIGNED = [
 ]
 
 TRANSIENT = re.compile(
-    r"Lambda\.(ServiceException|AWSLambdaException|SdkClientException|TooManyRequestsException)"
+    r"Lambda\.(ClientExecutionTimeout|Service|AWSLambda|SdkClient|TooManyRequests)Exception"
     # Throttling has no class of its own in SageMaker's model, so that it comes under the base class's name.
     r"|SageMaker\.(AmazonSageMakerException|SageMakerException|SdkClientException|ResourceLimitExceededException|ConflictException)"
     r"|ApplicationAutoScaling\.(ApplicationAutoScaling|ConcurrentUpdate|InternalService|SdkClient)Exception"
@@ -142,6 +142,21 @@ def test_every_task_has_a_time_limit_a_retry_on_transient_errors_and_a_catch_of_
             retried = [error for retrier in state["Retry"] for error in retrier["ErrorEquals"]]
             assert retried, name
             assert all(TRANSIENT.fullmatch(error) for error in retried), name
+
+
+def test_whoever_gives_no_reply_is_asked_again(states):
+    """https://docs.aws.amazon.com/step-functions/latest/dg/bp-lambda-serviceexception.html"""
+    of_functions = {f"Lambda.{one}Exception" for one in ("ClientExecutionTimeout", "Service", "AWSLambda", "SdkClient")}
+    asked = {
+        ":::lambda:": of_functions | {"Lambda.TooManyRequestsException"},
+        ":::sagemaker:": {"SageMaker.AmazonSageMakerException", "SageMaker.SdkClientException"},
+        ":::aws-sdk:sagemaker:": {"SageMaker.SageMakerException", "SageMaker.SdkClientException"},
+        ":::aws-sdk:s3:": {"S3.S3Exception", "S3.SdkClientException"},
+    }
+    for name, state in states.items():
+        for service, errors in asked.items():
+            if service in state.get("Resource", ""):
+                assert errors <= {error for retrier in state["Retry"] for error in retrier["ErrorEquals"]}, name
 
 
 def test_a_job_waits_a_quarter_of_an_hour_for_a_quota_that_others_have_used_up(states):

@@ -88,3 +88,20 @@ def test_a_state_machine_waits_for_its_job_whatever_befalls_describe(faulty, mac
     ended = machines.run({"QueryLanguage": "JSONata", "StartAt": "Train", "States": {"Train": state}})
     assert ended["status"] == "SUCCEEDED", ended
     assert json.loads(ended["output"])["TrainingJobStatus"] == "Completed"
+
+
+@pytest.mark.parametrize("resource", ["sagemaker:createTrainingJob.sync", "aws-sdk:sagemaker:createTrainingJob"])
+def test_a_state_machine_that_gets_no_reply_asks_again_and_finds_its_job(faulty, machines, request_of, resource):
+    name = f"job-{os.urandom(4).hex()}"
+    faulty.inject("LostReply", Action="CreateTrainingJob", Name=name, Reply="Closed")
+    state = {
+        "Type": "Task",
+        "Resource": f"arn:aws:states:::{resource}",
+        "Arguments": request_of(name),
+        "Retry": [{"ErrorEquals": ["SageMaker.SdkClientException"], "IntervalSeconds": 1, "MaxAttempts": 1}],
+        "Catch": [{"ErrorEquals": ["SageMaker.ResourceInUseException"], "Next": "Adopt"}],
+        "End": True,
+    }
+    states = {"Train": state, "Adopt": {"Type": "Pass", "Output": "adopted", "End": True}}
+    ended = machines.run({"QueryLanguage": "JSONata", "StartAt": "Train", "States": states})
+    assert (ended["status"], ended.get("output")) == ("SUCCEEDED", '"adopted"'), ended

@@ -34,8 +34,8 @@ def stack(stack):
 
 
 def test_a_run_that_gets_no_reply_to_any_creation_pays_once_and_serves(faulty):
-    for step in ("prepare", "train", "evaluate"):
-        faulty.cloud.inject("LostReply", Action="CreateTrainingJob", Name=f"{faulty.name}-*-{step}-1")
+    for step, reply in (("prepare", "Error"), ("train", "Closed"), ("evaluate", "Closed")):
+        faulty.cloud.inject("LostReply", Action="CreateTrainingJob", Name=f"{faulty.name}-*-{step}-1", Reply=reply)
     for action in CREATIONS[1:]:
         faulty.cloud.inject("LostReply", Action=action)
     execution = faulty.start(faulty.dataset())
