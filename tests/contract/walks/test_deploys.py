@@ -235,11 +235,20 @@ def test_a_champion_whose_endpoint_somebody_has_changed_is_neither_taken_back_no
     assert "RollBackEndpoint" not in run.path
 
 
-@pytest.mark.parametrize("error", ["S3.NoSuchKeyException", "S3.S3Exception", "States.Timeout"])
-def test_a_champion_that_cannot_be_read_did_not_move(walk, updating, task_error, error):
-    run = walk({**updating, "VerifyEndpoint": task_error("LockLost", "why"), "ReadChampion": task_error(error)})
+def test_an_endpoint_without_a_champion_is_rolled_back(walk, updating, task_error):
+    missing = task_error("S3.NoSuchKeyException")
+    run = walk({**updating, "VerifyEndpoint": task_error("LockLost", "why"), "ReadChampion": missing})
     assert report_of(run)["Error"] == "LockLost"
     assert "RollBackEndpoint" in run.path
+
+
+@pytest.mark.parametrize("error", ["S3.S3Exception", "States.Timeout"])
+def test_where_the_champion_cannot_be_read_nothing_is_taken_back_before_recover_deploy_reads_it(
+    walk, updating, task_error, error
+):
+    run = walk({**updating, "VerifyEndpoint": task_error("LockLost", "why"), "ReadChampion": task_error(error)})
+    assert (run.status, report_of(run)["Error"]) == ("FAILED", "LockLost")
+    assert not {"RollBackEndpoint", "UnlockEndpoint"} & set(run.path)
 
 
 @pytest.mark.parametrize("name", ["CheckRollBack", "RestoreEndpoint", "DeleteEndpoint"])
