@@ -11,7 +11,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-REQUIREMENTS = "optimize-requirements.txt"
+REQUIREMENTS = ("requirements.txt", "optimize-requirements.txt")
+"""The endpoint's, to which training has added what this artifact's network needs, and the engines."""
 FAILURE_CHARACTERS = 1024  # SageMaker keeps this much of a job's FailureReason
 
 
@@ -20,13 +21,14 @@ class PackagesError(Exception):
 
 
 def install(folder: Path) -> None:
-    """Put what optimize-requirements.txt pins into `folder`, and before the processes that this one starts.
+    """Put what the requirements files pin into `folder`, and before the processes that this one starts.
 
     Only what is not there yet, and not what those packages name in turn: the image's own versions stay as they are.
     Raises PackagesError.
     """
-    lines = Path(__file__).with_name(REQUIREMENTS).read_text().splitlines()
-    missing = [pin for pin in lines if pin and not pin.startswith("#") and not _is_installed(pin)]
+    lines = [line for name in REQUIREMENTS for line in Path(__file__).with_name(name).read_text().splitlines()]
+    pins = dict.fromkeys(line for line in lines if line and not line.startswith("#"))
+    missing = [pin for pin in pins if not _is_installed(pin)]
     if not missing:
         return
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(folder), *missing]

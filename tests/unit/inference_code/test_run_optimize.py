@@ -29,7 +29,8 @@ def job(tmp_path):
     (code / "optimize.py").write_text(OPTIMIZE)
     (tmp_path / "opt_ml").mkdir()
 
-    def run(*pins):
+    def run(*pins, artifact=()):
+        (code / "requirements.txt").write_text("".join(f"{pin}\n" for pin in artifact))
         (code / "optimize-requirements.txt").write_text("# a comment\n" + "".join(f"{pin}\n" for pin in pins))
         environment = os.environ | {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(tmp_path)}
         command = [sys.executable, code / "run_optimize.py", tmp_path / "opt_ml", "artifact", "dataset", "manifest"]
@@ -45,6 +46,12 @@ def test_what_the_image_lacks_is_installed_below_the_jobs_own_folder(job, tmp_pa
     assert place == str(tmp_path / "opt_ml" / "packages" / "given.py")
     assert arguments == [str(tmp_path / "opt_ml"), "artifact", "dataset", "manifest"]
     assert not (tmp_path / "opt_ml" / "packages" / "numpy").exists()
+
+
+def test_what_the_artifact_s_network_needs_is_installed_too(job, tmp_path):
+    done = job(f"numpy=={np.__version__}", artifact=["given==1.0"])
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)[0] == str(tmp_path / "opt_ml" / "packages" / "given.py")
 
 
 def test_what_cannot_be_installed_fails_the_job_by_its_name(job, tmp_path):
