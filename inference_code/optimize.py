@@ -184,7 +184,8 @@ def _measure(
     command = [sys.executable, script, artifact, given, scored.pixels, measured, repr(time.time())]
     done = subprocess.run([*map(str, command)], check=False, capture_output=True, text=True)
     if done.returncode:
-        said = done.stderr.strip()[-600:]
+        print(done.stderr, file=sys.stderr, flush=True)
+        said = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
         raise ArtifactError(f"{name} could not be measured, its process ended with {done.returncode}: {said}")
     with np.load(measured) as found:
         return found["logits"].astype(np.float64), json.loads(str(found["figures"]))

@@ -195,6 +195,13 @@ class TestBuilding:
         with pytest.raises(RuntimeError, match="float32 was killed"):
             built("float32")
 
+    def test_the_reason_is_one_line_and_the_log_has_the_rest(self, optimize, model, tmp_path, capsys):
+        scored = optimize.Scored(tmp_path / "pixels.npy", np.zeros(0), np.zeros(0))
+        with pytest.raises(optimize.ArtifactError, match=r"ended with 1: FileNotFoundError.*pixels\.npy") as raised:
+            optimize._measure(tmp_path, model.description, "float32", scored, tmp_path)
+        assert "\n" not in str(raised.value)
+        assert "Traceback" in capsys.readouterr().err
+
 
 class PaddedAsNeeded(torch.nn.Conv2d):
     """A convolution at stride 2 that pads as TensorFlow does, by arithmetic on the size that it meets."""
