@@ -39,29 +39,30 @@ class Upload:
 def list_dataset(path: Path) -> list[LocalFile]:
     """Return the files of a data set in the order of their names: those of its folder, or its archive. Links are
     followed. What is no part of the data set, such as hidden files and a README beside the splits, is left out.
+    What cannot be read is refused, never passed over.
 
     Raises InvalidInput if it is missing, or if PlanRun would refuse it: then it is not worth copying.
     """
     if not path.exists():
         raise InvalidInput(f"{path}: there is no such folder or archive")
-    if path.is_dir():
-        where, files = f"{path}/", sorted(_walk(path), key=lambda file: file.name)
-    elif path.name.lower().endswith(layout.ARCHIVE_SUFFIX):
-        where, files = str(path), [LocalFile(path, path.name, path.stat().st_size)]
-    else:
+    is_folder = path.is_dir()
+    if not is_folder and not path.name.lower().endswith(layout.ARCHIVE_SUFFIX):
         raise InvalidInput(f"{path}: is a file, neither a folder nor a {layout.ARCHIVE_SUFFIX} archive")
     try:
+        where = f"{path}/" if is_folder else str(path)
+        files = _files_below(path) if is_folder else [LocalFile(path, path.name, path.stat().st_size)]
         listed = [layout.File(file.name, file.size) for file in files]
         archive = layout.find_archive(where, listed)
         if archive:
             files = [file for file in files if file.name == archive.path]
             listed = _members(files[0])
         found = layout.read_layout(where, listed)
-        layout.refuse_empty_files(where, listed)
-        layout.count_by_split(found, LEAST_SHARES)
         if not archive:
             names = {image.path for image in found.images}
             files = [file for file in files if file.name in names]
+        _refuse_what_cannot_be_read(files)
+        layout.refuse_empty_files(where, listed)
+        layout.count_by_split(found, LEAST_SHARES)
         _refuse_names_that_are_no_keys(files)
     except layout.LayoutError as error:
         raise InvalidInput(_printable(str(error))) from error
@@ -134,13 +135,42 @@ def uploaded(s3: Any, bucket: str) -> list[str]:
     return [f"s3://{bucket}/{found['Prefix']}" for page in pages for found in page.get("CommonPrefixes", [])]
 
 
-def _walk(folder: Path) -> Iterator[LocalFile]:
-    for parent, folders, names in os.walk(folder, followlinks=True):
-        folders[:] = [name for name in folders if not _is_hidden(name)]
-        for name in names:
-            path = Path(parent, name)
-            if path.is_file():
-                yield LocalFile(path, path.relative_to(folder).as_posix(), path.stat().st_size)
+def _files_below(folder: Path) -> list[LocalFile]:
+    """Return the files below a folder by name; none of them has been opened. Raises LayoutError if it has no end."""
+    found: list[LocalFile] = []
+    for file in _walk(folder, folder, ()):
+        found.append(file)
+        layout.refuse_too_many(f"{folder}/", len(found))
+    return sorted(found, key=lambda file: file.name)
+
+
+def _walk(root: Path, folder: Path, around: tuple[Path, ...]) -> Iterator[LocalFile]:
+    """Yield the files below `folder`, which stands in the folders `around`, without what is hidden in folders."""
+    here = folder.resolve()
+    if here in around:
+        raise layout.LayoutError(f"{folder} is a link to a folder around it, {here}: take it out and start again")
+    try:
+        entries = list(os.scandir(folder))
+    except OSError as error:
+        raise layout.LayoutError(f"{folder}/ cannot be read: {error.strerror}") from error
+    for entry in entries:
+        path = Path(entry.path)
+        if not path.is_dir():
+            size = path.stat().st_size if path.exists() else 0
+            yield LocalFile(path, path.relative_to(root).as_posix(), size)
+        elif not _is_hidden(entry.name):
+            yield from _walk(root, path, (*around, here))
+
+
+def _refuse_what_cannot_be_read(files: list[LocalFile]) -> None:
+    """Nothing is opened: a named pipe would wait for whoever writes to it."""
+    for file in files:
+        if not file.path.exists():
+            raise layout.LayoutError(f"{file.path} is a link that leads nowhere: mend it, or take it out")
+        if not file.path.is_file():
+            raise layout.LayoutError(f"{file.path} is no file: take it out and start again")
+        if not os.access(file.path, os.R_OK):
+            raise layout.LayoutError(f"{file.path} cannot be read: permission denied")
 
 
 def _is_hidden(name: str) -> bool:

@@ -80,6 +80,8 @@ def read_layout(where: str, files: Iterable[File]) -> Layout:
         [path for path in meant if not _is_image(path) and len(_parts(path)) > depth + 1],
         "not an image (.jpg, .jpeg or .png)",
     )
+    if all(len(_parts(path)) - depth == 1 for path in images):
+        raise LayoutError(f"{where} holds images, but no folder for each class: expected {EXPECTED}")
     has_splits = any(len(_parts(path)) - depth > 2 for path in images)
     if has_splits:
         placed = _by_split(where, images, depth)
@@ -130,10 +132,10 @@ def share_out(name: str, images: int, missing: Sequence[str], shares: Mapping[st
     """
     taken = {split: max(1, round(images * shares[split])) for split in missing}
     if images - sum(taken.values()) < 1:
-        needed = len(missing) + 1
+        has = "1 image" if images == 1 else f"{images} images"
         raise LayoutError(
-            f"the class {name} has {images} images, from which {' and '.join(missing)} are to be taken: "
-            f"it needs at least {needed}, or the splits given as train/, valid/ and test/"
+            f"the class {name} has {has}, from which {' and '.join(missing)} are to be taken: "
+            f"it needs at least {len(missing) + 1}, or the splits given as train/, valid/ and test/"
         )
     return taken
 

@@ -18,7 +18,7 @@ SCRATCH = ("--set", "model.weights=none", "--set", "model.architecture=resnet18"
         (("run", "photos", "--set", "model.weights=resnet50.onnx"), "s3:// URI"),
         (("run", "nowhere"), "there is no such folder"),
         (("run", "empty"), "holds no images"),
-        (("run", "photos/train/cat"), "not at <class>/<image>: 001.jpg"),
+        (("run", "photos/train/cat"), "holds images, but no folder for each class"),
         (("run", "s3://Not_A_Bucket"), "is not a data set"),
         (("run",), "needs a data set"),
         (("run", "--attach", "nothing"), "there is no execution nothing"),

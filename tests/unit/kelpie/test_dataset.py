@@ -1,11 +1,14 @@
 """A folder or an archive of images: what is refused before it is copied, and what is copied."""
 
+import errno
+import os
 import re
 import sys
 import zipfile
 
 import pytest
 
+from kelpie import layout
 from kelpie.dataset import list_dataset, upload_dataset, upload_weights
 from kelpie.errors import InvalidInput
 
@@ -46,8 +49,61 @@ def test_a_link_to_a_folder_is_followed(folder, tmp_path):
 @pytest.mark.parametrize(
     ("spoil", "said"),
     [
+        (lambda f: (f / "train/cat/a").symlink_to(f / "train"), r"cat/a is a link to a folder around it, \S+/train: "),
+        (lambda f: (f / "train/cat/a").symlink_to("."), "cat/a is a link to a folder around it, "),
+        (lambda f: (f / "train/cat/a.png").symlink_to("gone.png"), "cat/a.png is a link that leads nowhere"),
+        (lambda f: os.mkfifo(f / "train/cat/a.png"), "cat/a.png is no file"),
+    ],
+)
+def test_what_has_no_end_or_no_contents_is_refused_and_never_passed_over(folder, spoil, said):
+    spoil(folder)
+    with pytest.raises(InvalidInput, match=said):
+        list_dataset(folder)
+
+
+def test_links_to_each_other_have_no_end(folder):
+    (folder / "test" / "cat" / "a").symlink_to(folder / "train" / "cat")
+    (folder / "train" / "cat" / "b").symlink_to(folder / "test" / "cat")
+    with pytest.raises(InvalidInput, match="is a link to a folder around it"):
+        list_dataset(folder)
+
+
+def test_a_link_that_leads_nowhere_does_not_matter_where_it_is_no_image(folder):
+    (folder / "README").symlink_to("gone")
+    (folder / "train" / ".cache").symlink_to("gone")
+    assert len(list_dataset(folder)) == 6
+
+
+def test_a_folder_that_may_not_be_read_is_refused(folder, monkeypatch):
+    scan = os.scandir
+
+    def refuse(path):
+        if path == folder / "train" / "cat":
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)  # root may read everything
+    with pytest.raises(InvalidInput, match="train/cat/ cannot be read: Permission denied"):
+        list_dataset(folder)
+
+
+def test_an_image_that_may_not_be_read_is_refused(folder, monkeypatch):
+    monkeypatch.setattr(os, "access", lambda path, _mode: path.parent.name != "dog")
+    with pytest.raises(InvalidInput, match=r"test/dog/1 ä\+%.png cannot be read: permission denied"):
+        list_dataset(folder)
+
+
+def test_a_folder_without_end_is_given_up_once_it_has_too_many_files(folder, monkeypatch):
+    monkeypatch.setattr(layout, "MOST_FILES", 3)
+    with pytest.raises(InvalidInput, match="holds more than 3 files"):
+        list_dataset(folder)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
         (lambda f: (f / "train").rename(f.parent / "gone"), "no folder train/: found test/, valid/"),
-        (lambda f: (f / "test").rename(f.parent / "gone"), "cat has 1 images, from which test are to be taken"),
+        (lambda f: (f / "test").rename(f.parent / "gone"), "cat has 1 image, from which test are to be taken"),
         (
             lambda f: [(f / s / "dog").rename(f.parent / f"{s}-dog") for s in ("train", "valid", "test")],
             "one class only",

@@ -77,11 +77,11 @@ def test_a_listing_of_several_pages_is_read_to_its_end(upload, plan_run, get, mo
             [f"{split}/{name}/1.jpg" for split in ("valid", "test") for name in "ab"],
             ["no folder train/", "test/, valid/"],
         ),
-        ([f"{split}/{name}/1.jpg" for split in ("train", "test") for name in "ab"], ["a has 1 images", "valid"]),
+        ([f"{split}/{name}/1.jpg" for split in ("train", "test") for name in "ab"], ["a has 1 image,", "valid"]),
         ([f"{name}/{number}.jpg" for name in "ab" for number in range(2)], ["a has 2 images", "at least 3"]),
         (["a.zip", "b.zip"], ["2 archives, a.zip, b.zip"]),
         ([f"{split}/a/1.jpg" for split in ("training", "valid", "test")], ["no folder train/", "training/"]),
-        (["a.jpg", "b.jpg"], ["2 files that are not at <class>/<image>"]),
+        (["a.jpg", "b.jpg"], ["holds images, but no folder for each class: expected"]),
         ([f"{split}/a/1.jpg" for split in SPLITS], ["one class only, a"]),
         (
             [f"{split}/{name}/1.jpg" for split in SPLITS for name in "ab" if (split, name) != ("valid", "b")],
