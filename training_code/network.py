@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,8 +26,8 @@ HALF = (0.5, 0.5, 0.5)
 CENTRED = ("efficientnet_v2_l", "googlenet", "inception_v3")
 AUXILIARY = ("googlenet", "inception_v3")  # classifiers for training only: built without
 GET_THEM_ELSEWHERE = (
-    "Give the job a network that reaches it, or download the file elsewhere, put it into S3 and set model.weights to "
-    "its s3:// URI; to train from scratch, set it to none"
+    "Give the job a network that reaches it, or download the file elsewhere and name it: kelpie run --set "
+    "model.weights=FILE, or model.weights with its s3:// URI; to train from scratch, set it to none"
 )
 TIMM = "timm:"  # before the names of timm's networks
 FIXED_SIZE_PX = 224  # of vit_* (their position embedding) and maxvit_t (its windows)
@@ -268,6 +269,11 @@ def _read_file(file: Path) -> dict[str, torch.Tensor]:
         if file.suffix == ".safetensors":
             return load_file(file)
         content = torch.load(file, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:  # torch says at length how to run what is in the file: that is not to be
+        raise WeightsUnavailable(
+            f"{file.name} cannot be read: it was not saved by torch, or holds more than tensors; expected are "
+            ".safetensors or a .pth/.pt with tensors only"
+        ) from error
     except Exception as error:  # torch.load raises whatever the pickle in the file leads it to
         raise WeightsUnavailable(
             f"{file.name} cannot be read: {error}; expected are .safetensors or a .pth/.pt with tensors only"
