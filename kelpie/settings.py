@@ -14,6 +14,7 @@ from kelpie import documents
 from kelpie.errors import InvalidInput
 
 WEIGHTS = "model.weights="
+WEIGHTS_WORDS = ("default", "none")
 WEIGHTS_SUFFIXES = (".safetensors", ".pth", ".pt")
 CONTRACT = "execution_input"
 
@@ -38,21 +39,28 @@ def execution_input(assignments: list[str], dataset: str) -> dict[str, Any]:
 
 def take_weights_file(assignments: list[str]) -> tuple[list[str], Path | None]:
     """Return the assignments without a `model.weights` that names a file on this machine, and that file, if any."""
-    files = {
-        assignment: Path(assignment.removeprefix(WEIGHTS)) for assignment in assignments if _is_weights_file(assignment)
-    }
+    files = {assignment: _weights_path(assignment) for assignment in assignments if _is_weights_file(assignment)}
+    kinds = ", ".join(WEIGHTS_SUFFIXES)
     for given in assignments:
         name = given.removeprefix(WEIGHTS)
-        if given not in files and name != given and name.endswith(WEIGHTS_SUFFIXES) and not name.startswith("s3://"):
-            raise InvalidInput(f"--set {given}: there is no such file; an object is given as an s3:// URI")
+        if given not in files and name != given and name not in WEIGHTS_WORDS and not name.startswith("s3://"):
+            raise InvalidInput(
+                f"--set {given}: there is no such file; expected {' or '.join(WEIGHTS_WORDS)}, a file that ends in "
+                f"{kinds}, or such an object as an s3:// URI"
+            )
     for file in files.values():
         if file.suffix not in WEIGHTS_SUFFIXES:
-            raise InvalidInput(f"--set {WEIGHTS}{file}: expected a file that ends in {', '.join(WEIGHTS_SUFFIXES)}")
+            raise InvalidInput(f"--set {WEIGHTS}{file}: expected a file that ends in {kinds}")
     return [assignment for assignment in assignments if assignment not in files], next(reversed(files.values()), None)
 
 
 def _is_weights_file(assignment: str) -> bool:
-    return assignment.startswith(WEIGHTS) and Path(assignment.removeprefix(WEIGHTS)).is_file()
+    return assignment.startswith(WEIGHTS) and _weights_path(assignment).is_file()
+
+
+def _weights_path(assignment: str) -> Path:
+    """No shell expands a `~` after the `=`."""
+    return Path(assignment.removeprefix(WEIGHTS)).expanduser()
 
 
 def rules() -> dict[str, dict[str, Any]]:

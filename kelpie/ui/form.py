@@ -52,7 +52,8 @@ def problems(dataset: str | None, given: Mapping[str, str]) -> dict[str, str]:
     found = {}
     for key, text in filled(given).items():
         try:
-            settings.execution_input([f"{key}={text}"], launch.NOT_UPLOADED_YET)
+            setting, _file = settings.take_weights_file([f"{key}={text}"])
+            settings.execution_input(setting, launch.NOT_UPLOADED_YET)
         except InvalidInput as error:
             found[key] = _without_option(str(error))
     if dataset is not None and not found:
@@ -111,7 +112,8 @@ def _field(key: str, rule: dict[str, Any]) -> Field:
 
 
 def _label(name: str) -> str:
-    return name.replace("_", " ").capitalize()
+    """Names of rules are names: they stay as they are."""
+    return name if name[0].isupper() else name.replace("_", " ").capitalize()
 
 
 def _text(default: Any) -> str:

@@ -89,9 +89,17 @@ def test_a_file_of_weights_is_taken_out_to_be_uploaded(tmp_path):
     assert take_weights_file(["model.weights=default"]) == (["model.weights=default"], None)
 
 
-def test_a_file_of_weights_that_is_not_there_is_said_not_to_be(tmp_path):
-    with pytest.raises(InvalidInput, match="there is no such file"):
-        take_weights_file([f"model.weights={tmp_path}/own.safetensors"])
+def test_a_file_of_weights_may_be_below_the_user_s_home(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "own.pth").touch()
+    assert take_weights_file(["model.weights=~/own.pth"]) == ([], tmp_path / "own.pth")
+
+
+@pytest.mark.parametrize("name", ["gone.safetensors", "gone", "resnet50", ""])
+def test_a_file_of_weights_that_is_not_there_is_said_not_to_be(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InvalidInput, match="there is no such file; expected default or none, a file that ends in"):
+        take_weights_file([f"model.weights={name}"])
     uri = "model.weights=s3://bucket/own.safetensors"
     assert take_weights_file([uri]) == ([uri], None)
 

@@ -38,6 +38,19 @@ def test_whatever_a_field_offers_is_taken():
             assert form.problems(None, {field.key: text}) == {}, field
 
 
+def test_rules_keep_their_names():
+    actions = next(group for group in form.groups() if group.key == "debugger").groups[0]
+    assert [field.label for field in actions.fields] == [field.key.rpartition(".")[2] for field in actions.fields]
+    assert by_key()["debugger.parameters.CheckInputImages.threshold_mean"].label == "Threshold mean"
+
+
+def test_weights_may_be_a_file_on_this_machine_as_for_the_command(tmp_path):
+    file = tmp_path / "own.safetensors"
+    file.touch()
+    assert form.problems(None, {"model.weights": str(file)}) == {}
+    assert form.problems(None, {"model.weights": f"{file}.gone"})["model.weights"].startswith("there is no such file")
+
+
 def test_what_is_wrong_is_said_for_every_field_at_once():
     given = {"tuning.max_jobs": "0", "model.dropout": "much", "tuning.ranges.batch_size": "64, 64", "seed": " 7 "}
     found = form.problems(None, given)
