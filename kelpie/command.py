@@ -15,7 +15,7 @@ import typer
 
 from kelpie.commands import checks, cloud, images, pages, reviews, runs
 from kelpie.commands.terminal import fail
-from kelpie.errors import CloudUnavailable, KelpieError
+from kelpie.errors import CloudUnavailable, InvalidInput, KelpieError
 from kelpie.stack import AWS_ERRORS, what_is_wrong
 
 application = typer.Typer(
@@ -67,5 +67,7 @@ def main() -> None:
         application()
     except KelpieError as error:
         fail(str(error), error.exit_code)
+    except OSError as error:
+        fail(f"{error.filename or 'this machine'}: {error.strerror or error}", InvalidInput.exit_code)
     except AWS_ERRORS as error:
         fail(f"{what_is_wrong(error)}: see `kelpie doctor`, of an account with --stack", CloudUnavailable.exit_code)

@@ -61,6 +61,10 @@ def up(port: int, on_progress: Callable[[str], None]) -> Stack:
         ) from error
     except localcloud.StartFailed as error:
         raise CloudUnavailable(str(error)) from error
+    except OSError as error:
+        raise CloudUnavailable(
+            f"the cloud's state cannot be kept in {local.home} ({error.strerror}): name another folder by KELPIE_HOME"
+        ) from error
     except BaseException:  # interrupted: the server may run already
         local.stop()
         raise

@@ -225,7 +225,7 @@ class HomeLock:
     def held(self) -> bool:
         try:
             file = os.open(self._path, os.O_RDWR)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return False
         try:
             return not _try_lock(file)

@@ -52,7 +52,7 @@ def run(
     as_json: Json = False,
 ) -> None:
     """Tune, train, evaluate and deploy a classifier. The run is followed; Ctrl-C detaches from it, and it goes on."""
-    if (dataset is None) == (attach is None):
+    if bool(dataset) == bool(attach):
         raise InvalidInput("kelpie run needs a data set, or --attach with an execution, and not both")
     stack, arn = _attach(attach, stack_name) if attach else _start(dataset or "", assignments or [], stack_name)
     console = progress_console()

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
+import re
 import sys
 from collections.abc import Callable, Iterator
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any, NoReturn, TextIO, cast
 
 import typer
 from rich.console import Console
@@ -24,7 +26,7 @@ from kelpie import local
 from kelpie.stack import Stack, deployed
 
 INTERRUPTED = 130
-WIDTH_OFF_TERMINAL = 400
+WIDTH_OFF_TERMINAL = 10_000
 AS_IT_IS: dict[str, Any] = {"markup": False, "emoji": False, "highlight": False}
 """Names of files and classes, causes and log lines are no markup, in lines and in tables' cells."""
 
@@ -83,8 +85,23 @@ def progress_console() -> Console:
 
 
 def result_console() -> Console:
-    """Off a terminal nothing is cut to fit a width that nobody sees."""
-    return Console(width=None if sys.stdout.isatty() else WIDTH_OFF_TERMINAL, **AS_IT_IS)
+    """Off a terminal nothing is cut to fit a width that nobody sees, and no cell is filled up at a line's end."""
+    if sys.stdout.isatty():
+        return Console(**AS_IT_IS)
+    return Console(file=cast("TextIO", _WithoutTrailingBlanks(sys.stdout)), width=WIDTH_OFF_TERMINAL, **AS_IT_IS)
+
+
+class _WithoutTrailingBlanks(io.TextIOBase):
+    """Writes whole lines, as a console prints them, without the blanks at their ends."""
+
+    def __init__(self, stream: TextIO):
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        return self._stream.write(re.sub(r" +$", "", text, flags=re.MULTILINE))
+
+    def flush(self) -> None:
+        self._stream.flush()
 
 
 def print_json(document: Any) -> None:

@@ -75,7 +75,7 @@ def check_environments(built: dict[str, bool]) -> Check:
 
 def check_disk(free_bytes: int, environments_are_built: bool) -> Check:
     needed = NEEDED_FOR_RUNS + (0 if environments_are_built else NEEDED_FOR_ENVIRONMENTS)
-    found = f"{free_bytes / GIB:.1f} GiB free of {needed // GIB} GiB that it takes"
+    found = f"{free_bytes / GIB:.1f} GiB free; it takes {needed // GIB} GiB"
     if free_bytes >= needed:
         return Check("disk", "ok", found)
     return Check(

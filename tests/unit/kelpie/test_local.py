@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from kelpie import local
+from kelpie.errors import CloudUnavailable
 from kelpie.local import find_home
 from localcloud.containers.environments import Environment, Environments
 
@@ -22,6 +23,16 @@ def test_it_lies_in_the_current_folder_unless_one_above_has_it(tmp_path):
 def test_kelpie_home_names_another_place(tmp_path):
     assert find_home({"KELPIE_HOME": str(tmp_path / "elsewhere")}, tmp_path) == tmp_path / "elsewhere"
     assert find_home({"KELPIE_HOME": ""}, tmp_path) == tmp_path / ".kelpie"
+
+
+@pytest.mark.parametrize("below", ["", "below"])
+def test_a_home_that_can_keep_nothing_is_named_with_the_remedy(tmp_path, monkeypatch, below):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("KELPIE_HOME", str(tmp_path / "file" / below))
+    with pytest.raises(CloudUnavailable, match=r"cannot be kept in .*/file.*: name another folder by KELPIE_HOME"):
+        local.up(1, print)
+    with pytest.raises(CloudUnavailable, match="no local cloud is up"):
+        local.require_up()
 
 
 class Restarted:

@@ -132,6 +132,18 @@ def test_the_run_goes_on_and_how_to_follow_it_is_said(look, attach, clock, capsy
     assert (clock.now - BEGUN > watch.PATIENCE_SECONDS) == (error in PASSING)
 
 
+def test_a_file_that_cannot_be_used_is_said_in_one_line(ended, tmp_path, monkeypatch, capsys):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("KELPIE_HOME", str(tmp_path / "file"))
+    assert ended("down") == 2
+    assert capsys.readouterr().err == f"kelpie: {tmp_path}/file/cloud.json: Not a directory\n"
+
+
+def test_an_empty_name_is_no_data_set(ended, capsys):
+    assert ended("run", "") == 2
+    assert "needs a data set" in capsys.readouterr().err
+
+
 def test_a_local_cloud_that_is_gone_is_not_waited_for(look, attach, clock, capsys):
     look(NO_NETWORK)
     assert attach(is_local=True) == 3

@@ -30,6 +30,16 @@ def test_cells_and_lines_of_a_result_are_as_they_are(capsys, name):
     assert [line.rstrip() for line in said] == [name, name]
 
 
+def test_off_a_terminal_no_line_ends_in_blanks_and_none_is_cut(capsys):
+    table = Table("File", "Reason", box=None, pad_edge=False)
+    table.add_row("a.jpg", "so long " * 500 + "a reason")
+    table.add_row("longer-than-the-first.jpg", "")
+    terminal.result_console().print(table)
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 3
+    assert [line for line in lines if line != line.rstrip()] == []
+
+
 @pytest.mark.usefixtures("on_a_terminal")
 def test_bars_say_what_is_copied_as_it_is(capsys, name):
     with terminal.bytes_bars(name, 1) as advance:
