@@ -1,32 +1,21 @@
 """The watch on pages sees what it is there to see."""
 
-import http.server
-import threading
-
 import pytest
 
 GOOD = "<!doctype html><html lang=en><meta name=viewport content='width=device-width'><title>t</title><main><h1>t</h1>"
 
 
 @pytest.fixture
-def served(tmp_path):
+def served(serve, tmp_path):
     """Return the address at which a text is served as a page."""
-    handler = type("Handler", (http.server.SimpleHTTPRequestHandler,), {"log_message": lambda *_: None})
-    server = http.server.ThreadingHTTPServer(
-        ("127.0.0.1", 0), lambda *arguments: handler(*arguments, directory=tmp_path)
-    )
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
+    address = serve(tmp_path)
 
     def served(text):
         (tmp_path / "page.html").write_text(text)
         (tmp_path / "favicon.ico").write_bytes(b"")
-        return f"http://127.0.0.1:{server.server_port}/page.html"
+        return f"{address}/page.html"
 
-    yield served
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    return served
 
 
 @pytest.mark.parametrize("dark", [False, True])
