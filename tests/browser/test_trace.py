@@ -78,9 +78,8 @@ def test_perfetto_draws_all_that_the_profiler_saw(profiled, perfetto):
 
     assert sql("SELECT name, value FROM stats WHERE severity IN ('error', 'data_loss') AND value > 0") == []
     drawn = "slice JOIN thread_track ON track_id = thread_track.id JOIN thread USING (utid) WHERE category = 'cpu_op'"
-    assert (
-        dict(sql(f"SELECT slice.name, count(*) FROM {drawn} AND thread.name LIKE '%python%' GROUP BY 1")) == operators
-    )
+    by_name = f"SELECT slice.name, count(*) FROM {drawn} AND thread.name LIKE '%python%' GROUP BY 1"
+    assert dict(sql(by_name)) == operators
     ((milliseconds,),) = sql(f"SELECT (max(ts + dur) - min(ts)) / 1e6 FROM {drawn}")
     assert 0.1 * sum(profile["step_times"]["milliseconds"][12:15]) < milliseconds < 1000 * profile["seconds"]
     ends = "JOIN slice forward ON forward.id = slice_out JOIN slice backward ON backward.id = slice_in"
