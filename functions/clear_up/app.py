@@ -81,24 +81,31 @@ def stop_jobs(sagemaker: Any, prefix: str) -> None:
 
 
 def delete_endpoints(sagemaker: Any, prefix: str, milliseconds_left: Callable[[], int]) -> None:
-    """Delete the endpoints that run a configuration of this stack's runs, each once it stands still."""
+    """Delete the endpoints that run a configuration of this stack's runs. Raises NotEmptied."""
     for endpoint in listed(sagemaker.get_paginator("list_endpoints"), prefix):
-        name = endpoint["EndpointName"]
-        if not re.fullmatch(f"{prefix}(-.+)?", name):
-            continue
-        while (live := sagemaker.describe_endpoint(EndpointName=name))["EndpointStatus"] in MOVING:
-            if milliseconds_left() < LEAST_MILLISECONDS:
-                raise NotEmptied(f"the endpoint {name} is still {live['EndpointStatus']}: delete the stack once more")
-            time.sleep(POLL_SECONDS)
-        if re.fullmatch(f"{prefix}-{RUN_ID}", live["EndpointConfigName"]):
+        with gone_is_as_good():
+            delete_endpoint(sagemaker, prefix, endpoint["EndpointName"], milliseconds_left)
+
+
+def delete_endpoint(sagemaker: Any, prefix: str, name: str, milliseconds_left: Callable[[], int]) -> None:
+    """Delete an endpoint when it stands still, and look again: RecoverDeploy, which the end of a run that is stopped
+    calls, may move or delete it at the same moment.
+    """
+    while (live := sagemaker.describe_endpoint(EndpointName=name))["EndpointStatus"] != "Deleting":
+        if live["EndpointStatus"] not in MOVING:
+            if not re.fullmatch(f"{prefix}-{RUN_ID}", live["EndpointConfigName"]):
+                return
             release_scaling(live)
             with gone_is_as_good():
                 sagemaker.delete_endpoint(EndpointName=name)
+        if milliseconds_left() < LEAST_MILLISECONDS:
+            raise NotEmptied(f"the endpoint {name} was still {live['EndpointStatus']}: delete the stack once more")
+        time.sleep(POLL_SECONDS)
 
 
 def release_scaling(endpoint: dict[str, Any]) -> None:
     """Have auto scaling let go of the endpoint's variants: its alarms would be paid for when the endpoint is gone."""
-    for variant in endpoint["ProductionVariants"]:
+    for variant in endpoint.get("ProductionVariants", []):  # one that failed has none
         with gone_is_as_good():
             client("application-autoscaling").deregister_scalable_target(
                 ServiceNamespace="sagemaker",

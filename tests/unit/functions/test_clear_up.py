@@ -57,6 +57,8 @@ class Runs:
     def describe_endpoint(self, EndpointName):  # noqa: N803
         self.looks += 1
         status = "Updating" if self.looks == 1 else "InService"
+        if ("delete_endpoint", EndpointName) in self.gone:
+            status = "Deleting"
         variants = [{"VariantName": "AllTraffic"}]
         live = {"EndpointName": EndpointName, "EndpointConfigName": self.configs[EndpointName]}
         return {**live, "EndpointStatus": status, "ProductionVariants": variants}
@@ -157,6 +159,44 @@ def test_all_that_runs_left_goes_and_nothing_of_others(app, filled, runs):
         ("delete_model_package", "arn:package/2"),
         ("delete_model_package_group", PROPERTIES["ModelPackageGroupArn"]),
     ]
+
+
+def test_an_endpoint_that_recover_deploy_moves_meanwhile_goes_too(app, filled, runs, monkeypatch):  # noqa: ARG001
+    moved, delete = [], runs.delete_endpoint
+
+    def delete_unless_moved(EndpointName):  # noqa: N803
+        if not moved:
+            moved.append(EndpointName)
+            code = {"Error": {"Code": "ValidationException", "Message": "Cannot update in-progress endpoint"}}
+            raise ClientError(code, "DeleteEndpoint")
+        delete(EndpointName=EndpointName)
+
+    monkeypatch.setattr(runs, "delete_endpoint", delete_unless_moved, raising=False)
+    app.clear_up(PROPERTIES, PATIENT.get_remaining_time_in_millis)
+    assert ("delete_endpoint", "kelpie") in runs.gone
+
+
+def test_an_endpoint_that_recover_deploy_deletes_meanwhile_is_as_good(app, filled, runs, monkeypatch):
+    def gone(EndpointName):  # noqa: N803
+        code = {"Error": {"Code": "ValidationException", "Message": f"Could not find endpoint {EndpointName}"}}
+        raise ClientError(code, "DescribeEndpoint")
+
+    monkeypatch.setattr(runs, "describe_endpoint", gone)
+    app.clear_up(PROPERTIES, PATIENT.get_remaining_time_in_millis)
+    assert filled.list_buckets()["Buckets"] == []
+
+
+def test_an_endpoint_that_failed_has_no_variants_and_goes_too(app, filled, runs, monkeypatch):  # noqa: ARG001
+    describe = runs.describe_endpoint
+
+    def failed(EndpointName):  # noqa: N803
+        live = describe(EndpointName=EndpointName)
+        del live["ProductionVariants"]
+        return live | ({"EndpointStatus": "Failed"} if live["EndpointStatus"] == "InService" else {})
+
+    monkeypatch.setattr(runs, "describe_endpoint", failed)
+    app.clear_up(PROPERTIES, PATIENT.get_remaining_time_in_millis)
+    assert ("delete_endpoint", "kelpie") in runs.gone
 
 
 def test_the_bucket_is_emptied_when_the_last_job_has_left_what_it_had(app, filled, runs, monkeypatch):
