@@ -9,13 +9,21 @@ import boto3
 from aws_lambda_powertools import Logger
 from botocore.config import Config
 
+CONNECT_SECONDS, ANSWER_SECONDS = 3, 15
+"""A service that stays silent for so long is asked again, for which botocore's minute leaves a function no time."""
+MODEL_SECONDS = 65
+"""An endpoint's model may take 60:
+https://docs.aws.amazon.com/sagemaker/latest/dg/your-algorithms-inference-code.html"""
+
 _clients: dict[str, Any] = {}
 
 
 def client(service: str, config: Config | None = None) -> Any:
     """Return the client of a service, as the first call made it."""
     if service not in _clients:
-        _clients[service] = boto3.client(service, config=config)
+        seconds = MODEL_SECONDS if service == "sagemaker-runtime" else ANSWER_SECONDS
+        patience = Config(connect_timeout=CONNECT_SECONDS, read_timeout=seconds)
+        _clients[service] = boto3.client(service, config=patience.merge(config) if config else patience)
     return _clients[service]
 
 

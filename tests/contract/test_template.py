@@ -10,6 +10,7 @@ import pytest
 from botocore.session import get_session
 
 from kelpie.doctor.account import PATCHED_UNTIL, version_of
+from tests.contract.conftest import load_function_module
 
 ROOT = Path(__file__).parents[2]
 READ_BY_POWERTOOLS = {"POWERTOOLS_SERVICE_NAME", "POWERTOOLS_LOG_LEVEL"}
@@ -21,6 +22,14 @@ LONGEST_NAME = {"function": 64, "queue": 80, "state machine": 80, "log group": 5
 @pytest.fixture(scope="session")
 def functions(resources):
     return {name: item["Properties"] for name, item in resources.items() if item["Type"].endswith("::Function")}
+
+
+def test_a_service_that_stays_silent_is_asked_again_while_every_function_has_time(functions, template):
+    invocation = load_function_module("lock_endpoint", "invocation")
+    shortest = min(one.get("Timeout", template["Globals"]["Function"]["Timeout"]) for one in functions.values())
+    assert shortest > 3 * (invocation.CONNECT_SECONDS + invocation.ANSWER_SECONDS)
+    for name in ("VerifyEndpointFunction", "RecoverDeployFunction"):
+        assert functions[name]["Timeout"] > 3 * (invocation.CONNECT_SECONDS + invocation.MODEL_SECONDS)
 
 
 def test_every_substitution_of_the_state_machine_is_supplied_and_used(resources, asl_text):
