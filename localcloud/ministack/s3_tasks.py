@@ -22,6 +22,8 @@ def _get_object(_resource: str, parameters: dict[str, Any]) -> dict[str, Any]:
     bucket, key = f"arn:aws:s3:::{parameters['Bucket']}", parameters["Key"]
     if refused := refused_by_role("s3:GetObject", f"{bucket}/{key}"):
         raise stepfunctions._ExecutionError("S3.S3Exception", refused)
+    if parameters["Bucket"] not in s3._buckets:
+        raise stepfunctions._ExecutionError("S3.NoSuchBucketException", "The specified bucket does not exist")
     body = s3._get_object_data(parameters["Bucket"], key)
     if body is None:
         if refused := refused_by_role("s3:ListBucket", bucket):

@@ -24,7 +24,7 @@ from localcloud.ministack.repairs import Repair
 STATES_PRINCIPAL = "states.amazonaws.com"
 
 PAYLOAD_LIMIT_BYTES = 262_144
-"""Of a state's input, output and a task's result, in UTF-8:
+"""Of a state's input, output and a task's result, and of what a state assigns, in UTF-8:
 https://docs.aws.amazon.com/step-functions/latest/dg/service-quotas.html"""
 
 UNCATCHABLE = ("States.DataLimitExceeded", "States.Runtime")
@@ -157,7 +157,7 @@ def _start_execution(original: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _apply_state_assign(_original: Callable[..., Any]) -> Callable[..., Any]:
-    """All expressions of an Assign see the variables as they were before it:
+    """All expressions of an Assign see the variables as they were before it, and their values have a limit together:
     https://docs.aws.amazon.com/step-functions/latest/dg/workflow-variables.html"""
 
     def apply_state_assign(
@@ -169,6 +169,7 @@ def _apply_state_assign(_original: Callable[..., Any]) -> Callable[..., Any]:
         if stepfunctions._state_query_language(state, context) != "JSONata":
             return
         values = stepfunctions._apply_jsonata_template(assign, raw_input, context, result, error_output)
+        _check_size(values, "The state assigned variables")
         context.setdefault("variables", {}).update(values)
 
     return apply_state_assign
@@ -288,7 +289,7 @@ def _repair(defect: str, function: str, digest: str, repaired: Callable[..., Any
 _NO_LIMIT = "payloads of more than 256 KiB pass"
 
 REPAIRS = [
-    _repair("Assign is not atomic", "_apply_state_assign", "f9cc15f006a0", _apply_state_assign),
+    _repair("Assign is not atomic, and takes any size", "_apply_state_assign", "f9cc15f006a0", _apply_state_assign),
     _repair("Succeed ignores Output", "_apply_output_path", "e9cfd0067244", _apply_output_path),
     _repair(
         "a JSONata Parallel ignores Arguments, Output and Assign, and its branches share their variables",

@@ -103,6 +103,10 @@ REPAIRED = {
         machine({"Grow": {"Type": "Pass", "Output": TOO_LONG, "Next": "End"}, **succeed(output=0)}),
         {"status": "FAILED", "error": "States.DataLimitExceeded"},
     ),
+    "variables of more than 256 KiB": (
+        machine({"Keep": {"Type": "Pass", "Assign": {"v": TOO_LONG}, "Next": "End"}, **succeed(output=0)}),
+        {"status": "FAILED", "error": "States.DataLimitExceeded"},
+    ),
     "States.ALL does not catch it": (
         machine(
             {
@@ -214,7 +218,7 @@ def test_a_state_reads_an_object_if_its_role_may(session, machines):
     s3.create_bucket(Bucket=bucket)
     s3.put_object(Bucket=bucket, Key="folder/it.json", Body=b'{"is": 7}')
 
-    def read(key, *actions):
+    def read(key, *actions, bucket=bucket):
         resource = [f"arn:aws:s3:::{bucket}", f"arn:aws:s3:::{bucket}/*"]
         task = {
             "Type": "Task",
@@ -230,3 +234,4 @@ def test_a_state_reads_an_object_if_its_role_may(session, machines):
     assert read("folder/it.json", "s3:ListBucket")["error"] == "S3.S3Exception"
     assert read("folder/other.json", "s3:GetObject", "s3:ListBucket")["error"] == "S3.NoSuchKeyException"
     assert read("folder/other.json", "s3:GetObject")["error"] == "S3.S3Exception"
+    assert read("it.json", "s3:GetObject", bucket=f"no-{bucket}")["error"] == "S3.NoSuchBucketException"
