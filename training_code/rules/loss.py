@@ -9,27 +9,36 @@ from findings import Finding
 from saved import ACCURACY, SavedStep
 
 from rules.rule import ReviewRule
-from rules.training_losses import TrainingLosses, fell, mean
+from rules.training_losses import SURE_OF_SEVERAL, TrainingLosses, fell, mean
 
 
 class LossNotDecreasing(ReviewRule):
-    """From its first num_steps steps to its end the training loss did not fall by diff_percent and more than by noise.
+    """From its first num_steps steps to its end the training loss did not fall by diff_percent, or it rose again.
 
     AWS's rule compares steps num_steps apart all through the training, which a training that has converged breaks too:
     this one compares the mean of the first num_steps with that of the last third, which is num_steps at least; and once
-    half of the phase's steps are over, with that of every num_steps so far. What gets nine of ten training images right
-    is left alone; and a fine-tuning, which begins with what its head has learned and may find nothing to add, unless
-    its loss rises by half.
+    half of the phase's steps are over, with that of every num_steps so far. Rose: in the end that mean is above the
+    lowest of as many losses on end by increase_threshold_percent of it, and surely by more than noise. What gets nine
+    of ten training images right is left alone; and a fine-tuning, which begins with what its head has learned and may
+    find nothing to add, unless its loss rises by half.
     """
 
     LEARNED = 0.9
-    RISEN = 1 / 3  # of what it is in the end
+    FINE_TUNING_MAY_RISE = 50.0  # percent
     needs = "training losses"
 
-    def __init__(self, trial: Any, num_steps: int = 10, diff_percent: float = 0.1):
-        super().__init__(trial, num_steps=num_steps, diff_percent=diff_percent)
+    def __init__(
+        self, trial: Any, num_steps: int = 10, diff_percent: float = 0.1, increase_threshold_percent: float = 5.0
+    ):
+        super().__init__(
+            trial,
+            num_steps=num_steps,
+            diff_percent=diff_percent,
+            increase_threshold_percent=increase_threshold_percent,
+        )
         self._num_steps = num_steps
         self._share = diff_percent / 100
+        self._may_rise = increase_threshold_percent
         self._losses = TrainingLosses()
         self._was_lower = False
 
@@ -43,8 +52,10 @@ class LossNotDecreasing(ReviewRule):
         self._was_lower = self._was_lower or self._fell_to(latest)
         end = self.base_trial.phase_end
         half_over = end is not None and saved.step - saved.phase_start >= (end - saved.phase_start) / 2
-        if half_over and not self._was_lower and not self._losses.begin_late and self._nothing_learned(latest):
-            self.settle(self._found(latest, "half of the steps are over"))
+        if half_over and not self._was_lower and not self._losses.begin_late:
+            found = self._what_is_wrong(latest, "half of the steps are over")
+            if found:
+                self.settle(found)
 
     def verdict(self) -> Finding:
         if not self._enough():
@@ -52,10 +63,10 @@ class LossNotDecreasing(ReviewRule):
         if self._losses.begin_late:
             return self.nothing("The first steps were not seen: the training went on from a checkpoint.")
         latest = self._losses.last_third(self._num_steps)
-        if self._nothing_learned(latest):
-            return self._found(latest, "the training is over")
         first, last = mean(self._first()), mean(latest)
-        return self.nothing(f"The training loss went from {first:.4g} to {last:.4g}.", first_loss=first, last_loss=last)
+        return self._what_is_wrong(latest, "the training is over") or self.nothing(
+            f"The training loss went from {first:.4g} to {last:.4g}.", first_loss=first, last_loss=last
+        )
 
     def _enough(self) -> bool:
         return len(self._losses.values) >= 2 * self._num_steps
@@ -66,20 +77,27 @@ class LossNotDecreasing(ReviewRule):
     def _fell_to(self, latest: list[float]) -> bool:
         return fell(self._first(), latest, self._share)
 
-    def _nothing_learned(self, latest: list[float]) -> bool:
+    def _what_is_wrong(self, latest: list[float], when: str) -> Finding | None:
         if self._losses.accuracy(len(latest)) >= self.LEARNED:
-            return False
-        if self._losses.go_on:
-            return fell(latest, self._first(), self.RISEN)
-        return not self._fell_to(latest)
-
-    def _found(self, latest: list[float], when: str) -> Finding:
+            return None
         first, last = mean(self._first()), mean(latest)
-        message = (
-            f"The training loss went from {first:.4g} to {last:.4g}, and {when}: nothing was learned. Lower the "
-            "learning rate if it was unsteady, raise it if it was flat, and look at whether the labels fit the images."
-        )
-        return self.issue(message, self._losses.latest_step, "losses", first_loss=first, last_loss=last)
+        step, values = self._losses.latest_step, {"first_loss": first, "last_loss": last}
+        if not self._losses.go_on and not self._fell_to(latest):
+            message = (
+                f"The training loss went from {first:.4g} to {last:.4g}, and {when}: nothing was learned. Lower the "
+                "learning rate if it was unsteady, raise it if it was flat, and look at whether the labels fit the "
+                "images."
+            )
+            return self.issue(message, step, "losses", **values)
+        may_rise = max(self._may_rise, self.FINE_TUNING_MAY_RISE) if self._losses.go_on else self._may_rise
+        lowest = min(self._losses.before_latest(len(latest)), key=mean)
+        if fell(latest, lowest, may_rise / (100 + may_rise), SURE_OF_SEVERAL):
+            message = (
+                f"The training loss rose from {mean(lowest):.4g} to {last:.4g}, and {when}: what was learned is lost "
+                "again. Lower the learning rate, and look at whether later images and labels are like the first ones."
+            )
+            return self.issue(message, step, "losses", lowest_loss=mean(lowest), **values)
+        return None
 
 
 class _Evaluations(ReviewRule):

@@ -10,6 +10,8 @@ from saved import ACCURACY, LOSSES, SCALARS, SavedStep
 
 SURE = 2.0
 """Standard errors of their difference by which a mean must be lower: noise comes to that in one of forty trainings."""
+SURE_OF_SEVERAL = 3.0
+"""The same where the lowest of several is chosen, and where nothing else would tell."""
 
 
 class TrainingLosses:
@@ -52,6 +54,11 @@ class TrainingLosses:
         """Return the last ones, so many at least."""
         return self.values[-max(at_least, len(self.values) // 3) :]
 
+    def before_latest(self, length: int) -> list[list[float]]:
+        """Return what comes before the last so many, in pieces as long; what is left over at the beginning is not."""
+        ends = range(len(self.values) - length, length - 1, -length)
+        return [self.values[end - length : end] for end in ends]
+
     def accuracy(self, latest: int) -> float:
         """Return the mean accuracy of the latest so many steps, NaN where it was not saved."""
         return mean(self._accuracies[-latest:])
@@ -62,8 +69,8 @@ def mean(values: Sequence[float]) -> float:
     return float(np.mean(values))
 
 
-def fell(before: Sequence[float], after: Sequence[float], share: float = 0.0) -> bool:
+def fell(before: Sequence[float], after: Sequence[float], share: float = 0.0, sure: float = SURE) -> bool:
     """Return whether the mean fell by a share of itself, and by more than noise would make it fall."""
     with np.errstate(invalid="ignore"):  # of an infinite loss the noise is NaN, which nothing is larger than
         noise = math.sqrt(sum(float(np.var(values, ddof=1)) / len(values) for values in (before, after)))
-    return mean(before) - mean(after) >= max(SURE * noise, share * mean(before))
+    return mean(before) - mean(after) >= max(sure * noise, share * mean(before))

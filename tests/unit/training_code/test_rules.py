@@ -56,6 +56,21 @@ def tiny_rate(folder: Path) -> dict[str, Any]:
     return run(folder, learning_rate=1e-12)
 
 
+class Spoiled(Pictures):
+    """Half of the labels are any from the fifth epoch on."""
+
+    def train(self, batches: Sequence[Sequence[int]], *_: Any) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        self.evaluations += 1
+        for images, labels in super().train(batches):
+            half = len(labels) // 2 if self.evaluations > 4 else 0
+            yield images, torch.cat([labels[:half].roll(1), labels[half:]])
+
+
+def spoiled(folder: Path) -> dict[str, Any]:
+    """Half of the labels wrong from the fifth epoch on."""
+    return run(folder, Spoiled(), epochs=12)
+
+
 def zeros(folder: Path) -> dict[str, Any]:
     """Every parameter starts from zero."""
     network = nn.Sequential(nn.Flatten(), nn.Linear(192, 32), nn.ReLU(), nn.Linear(32, CLASSES))
@@ -182,6 +197,7 @@ FAULTS = {
     unsteady: {"LossNotDecreasing"},
     infinite: {"ExplodingTensor"},
     nan_image: {"ExplodingTensor"},
+    spoiled: {"LossNotDecreasing"},
     tiny_rate: {"WeightUpdateRatio", "LossNotDecreasing"},
     zeros: {"AllZero", "PoorWeightInitialization", "LossNotDecreasing"},
     deep_sigmoids: {"VanishingGradient"},
@@ -214,7 +230,7 @@ def test_shuffled_labels_are_found_where_most_epochs_save_no_accuracy(tmp_path: 
 
 
 def judge_losses(
-    rule: type[ReviewRule], steps: int, every: int, loss: Callable[[int], float], phase_start: int = 0
+    rule: Callable[..., ReviewRule], steps: int, every: int, loss: Callable[[int], float], phase_start: int = 0
 ) -> str:
     """Return the status of a rule that is shown losses, and weights that it finds poor, of a phase so long."""
     trial = LiveTrial()
@@ -242,6 +258,20 @@ def test_noise_is_no_learning_and_hides_none(rule: type[ReviewRule], steps: int)
 
     assert fired(fall=0.0) >= 90
     assert fired(fall=0.5) <= 3
+
+
+@pytest.mark.parametrize(("allowed", "expected"), [(5, "IssuesFound"), (100, "NoIssuesFound")])
+def test_a_loss_that_has_fallen_may_rise_by_so_much_and_by_noise(allowed: float, expected: str) -> None:
+    noise = np.random.default_rng(0)
+
+    def status(by: float) -> str:
+        def loss(step: int) -> float:
+            return float(2 - min(1.0, step / 40) + by * max(0, step - 60) / 40 + noise.normal(scale=0.1))
+
+        return judge_losses(functools.partial(LossNotDecreasing, increase_threshold_percent=allowed), 100, 1, loss)
+
+    assert {status(1.0) for _ in range(30)} == {expected}
+    assert {status(0.0) for _ in range(30)} == {"NoIssuesFound"}
 
 
 @pytest.mark.parametrize("rule", [LossNotDecreasing, PoorWeightInitialization])
