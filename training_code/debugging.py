@@ -68,11 +68,11 @@ class NoDebugging(NoObserver):
     def __init__(self, folders: Sequence[Path]):
         self._folders = folders
 
-    def write_findings(self, doomed: TrainingDoomed | None = None) -> None:
+    def write_findings(self, ended: BaseException | None = None) -> None:
         """Write findings.json without findings, or with why the training ended early."""
-        document = _document(doomed)
-        if isinstance(doomed, TrainingDiverged):
-            document["findings"] = [_of_divergence(doomed)]
+        document = _document(ended)
+        if isinstance(ended, TrainingDiverged):
+            document["findings"] = [_of_divergence(ended)]
         write_findings(document, self._folders)
 
 
@@ -94,6 +94,7 @@ class Debugging(NoObserver):
         self._stopping = frozenset(stopping)
         self._before_exit = before_exit
         self._curves = Curves()
+        self._stepped = False
         self._over = threading.Event()
         if review:
             threading.Thread(target=self._watch, args=(review.stalled,), daemon=True).start()
@@ -133,6 +134,7 @@ class Debugging(NoObserver):
 
     def step(self, loss: float, plain_loss: float, accuracy: float, learning_rate: float) -> None:
         """Hear of the end of a step. Raises TrainingHopeless."""
+        self._stepped = True
         if self._hooks:
             self._judge(self._hooks.step(loss, plain_loss, accuracy, learning_rate))
 
@@ -141,14 +143,14 @@ class Debugging(NoObserver):
         if self._hooks:
             self._judge(self._hooks.evaluated(loss, accuracy))
 
-    def write_findings(self, doomed: TrainingDoomed | None = None) -> None:
-        """Close the hooks, let the rules conclude, and write findings.json."""
+    def write_findings(self, ended: BaseException | None = None) -> None:
+        """Close the hooks, let the rules conclude, and write findings.json. ended: what ended the training early."""
         started = time.monotonic()
         self._over.set()
         if self._hooks:
             self._hooks.close()
             self._trouble = self._hooks.trouble
-        document = self._concluded(doomed)
+        document = self._concluded(ended)
         write_findings(document, self._folders)
         for finding in document["findings"]:
             print(line(finding), flush=True)
@@ -174,19 +176,29 @@ class Debugging(NoObserver):
             if finding["rule"] in self._stopping:
                 raise TrainingHopeless(finding["rule"], finding["step"] or 0, finding["message"])
 
-    def _concluded(self, doomed: TrainingDoomed | None) -> dict[str, Any]:
-        document = _document(doomed)
+    def _concluded(self, ended: BaseException | None) -> dict[str, Any]:
+        document = _document(ended)
         if self._hooks:
             document["steps"], document["tensors"] = self._hooks.steps, self._hooks.tensors
             document["tensors_saved"] = len(self._hooks.trial.names)
             document["curves"], document["gradient_norms"] = self._curves.curves(), self._curves.gradient_norms()
         findings = self._review.conclude() if self._review else []
-        if isinstance(doomed, TrainingDiverged):  # at a step, perhaps, that the hooks did not save
+        if isinstance(ended, TrainingDiverged):  # at a step, perhaps, that the hooks did not save
             of_rule = next((one for one in findings if one["rule"] == "ExplodingTensor"), None)
             if of_rule is None or of_rule["status"] != "IssuesFound":
-                findings = [one for one in findings if one is not of_rule] + [_of_divergence(doomed)]
-        document["findings"] = [of_hooks(self._trouble, document["tensors_saved"]), *findings]
+                findings = [one for one in findings if one is not of_rule] + [_of_divergence(ended)]
+        if not self._stepped:  # what saw nothing has nothing to tell
+            findings = [one for one in findings if one["status"] == "IssuesFound"]
+        document["findings"] = [self._of_hooks(document["tensors_saved"], ended), *findings]
         return document
+
+    def _of_hooks(self, tensors: int, ended: BaseException | None) -> Finding:
+        if self._trouble or tensors:
+            return of_hooks(self._trouble, tensors)
+        if self._stepped:
+            return of_hooks("the hooks wrote no tensor", 0)
+        reason = f": {type(ended).__name__}: {ended}" if ended else ", as there was nothing left to do."
+        return make_finding("Hooks", "NoIssuesFound", f"The training took no step{reason}")
 
     def _watch(self, rule: StalledTrainingRule) -> None:
         """Say that the training stalls while it does; end the process if it is to be stopped for it."""
@@ -203,10 +215,10 @@ class Debugging(NoObserver):
                 return
 
 
-def _document(doomed: TrainingDoomed | None) -> dict[str, Any]:
+def _document(ended: BaseException | None) -> dict[str, Any]:
     document = empty_document("train.py")
-    if doomed:
-        document["stopped"] = {"rule": doomed.rule, "step": doomed.step, "message": str(doomed)}
+    if isinstance(ended, TrainingDoomed):
+        document["stopped"] = {"rule": ended.rule, "step": ended.step, "message": str(ended)}
     return document
 
 

@@ -16,7 +16,7 @@ from batches import normalise
 from calibration import Calibration, calibrate
 from data import decode, images_of, spread_over_classes, to_square
 from debugging import start_debugging
-from engine import Observer, TrainingDoomed
+from engine import Observer
 from history import Training
 from options import OptionsError
 from profiler import Profiler
@@ -50,7 +50,7 @@ def watched(options: Options) -> Iterator[Observer]:
     except BaseException as ended:
         leave_profile()
         try:
-            debugging.write_findings(ended if isinstance(ended, TrainingDoomed) else None)
+            debugging.write_findings(ended)
         except Exception as trouble:  # noqa: BLE001 - why the training ended is what matters
             print(f"debugger: no findings: {type(trouble).__name__}: {trouble}", flush=True)
         raise

@@ -32,6 +32,14 @@ def told(document: dict[str, Any], rule: str) -> dict[str, Any]:
     return next(finding for finding in document["findings"] if finding["rule"] == rule)
 
 
+def configure_hook(folder: Path, monkeypatch: pytest.MonkeyPatch, configuration: dict[str, Any]) -> None:
+    """Give the job a debughookconfig.json, by which tensors go to a folder of their own."""
+    (folder / "config").mkdir()
+    given = {"LocalPath": str(folder / "tensors"), **configuration}
+    (folder / "config/debughookconfig.json").write_text(json.dumps(given))
+    monkeypatch.setenv("SM_INPUT_CONFIG_DIR", str(folder / "config"))
+
+
 def test_the_time_that_hooks_take_counts_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     now = 0.0
 
@@ -142,10 +150,7 @@ def test_a_training_that_goes_on_from_a_checkpoint_is_judged_by_what_it_still_do
 
 
 def test_rules_that_saw_nothing_say_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    configuration = {"LocalPath": str(tmp_path / "tensors"), "CollectionConfigurations": [{"CollectionName": "losses"}]}
-    (tmp_path / "config").mkdir()
-    (tmp_path / "config/debughookconfig.json").write_text(json.dumps(configuration))
-    monkeypatch.setenv("SM_INPUT_CONFIG_DIR", str(tmp_path / "config"))
+    configure_hook(tmp_path, monkeypatch, {"CollectionConfigurations": [{"CollectionName": "losses"}]})
     findings = run(tmp_path / "output", epochs=1)["findings"]
     saw_nothing = {one["rule"] for one in findings if one["message"].startswith("Saw no ")}
     sighted = {"Hooks", "ExplodingTensor", "LossNotDecreasing", "Overfit", "Overtraining", "StalledTrainingRule"}
@@ -297,11 +302,27 @@ def test_hooks_that_cannot_be_set_up_are_a_finding(tmp_path: Path, monkeypatch: 
     assert finding["message"] == "the hooks could not be set up: OSError: no space left"
 
 
-def test_hooks_that_wrote_nothing_are_a_finding(tmp_path: Path) -> None:
-    hooks = debugging.start_debugging(True, [tmp_path], 4)
-    hooks.write_findings()
-    written = json.loads((tmp_path / "findings.json").read_text())
-    assert written["findings"][0]["message"] == "the hooks wrote no tensor"
+def test_hooks_that_wrote_nothing_are_a_finding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    configure_hook(tmp_path, monkeypatch, {"HookParameters": {"start_step": "100"}})
+    (finding, *_) = run(tmp_path / "output", epochs=1)["findings"]
+    assert (finding["status"], finding["message"]) == ("Error", "the hooks wrote no tensor")
+
+
+@pytest.mark.parametrize(
+    ("ended", "said"),
+    [(OSError("no such image"), ": OSError: no such image"), (None, ", as there was nothing left to do.")],
+)
+def test_a_training_that_took_no_step_is_told_of_once(tmp_path: Path, ended: Exception | None, said: str) -> None:
+    debugging.start_debugging(True, [tmp_path], 4).write_findings(ended)
+    (finding,) = json.loads((tmp_path / "findings.json").read_text())["findings"]
+    assert (finding["status"], finding["message"]) == ("NoIssuesFound", f"The training took no step{said}")
+
+
+def test_a_stall_before_the_first_step_is_an_issue(tmp_path: Path) -> None:
+    watched = debugging.start_debugging(True, [tmp_path], 4, parameters={"StalledTrainingRule": {"threshold": 0.0}})
+    assert watched._review.stalled.watch()
+    watched.write_findings(OSError("no such image"))
+    assert issues(json.loads((tmp_path / "findings.json").read_text())) == {"StalledTrainingRule"}
 
 
 def test_a_rule_that_fails_is_a_finding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -320,14 +341,9 @@ def test_a_debugger_that_is_off_says_so(tmp_path: Path) -> None:
 
 
 def test_sagemakers_own_configuration_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    configuration = {
-        "LocalPath": str(tmp_path / "tensors"),
-        "HookParameters": {"save_interval": "6"},
-        "CollectionConfigurations": [{"CollectionName": "losses"}, {"CollectionName": "gradients"}],
-    }
-    (tmp_path / "config").mkdir()
-    (tmp_path / "config/debughookconfig.json").write_text(json.dumps(configuration))
-    monkeypatch.setenv("SM_INPUT_CONFIG_DIR", str(tmp_path / "config"))
+    collections = [{"CollectionName": "losses"}, {"CollectionName": "gradients"}]
+    configuration = {"HookParameters": {"save_interval": "6"}, "CollectionConfigurations": collections}
+    configure_hook(tmp_path, monkeypatch, configuration)
     document = run(tmp_path / "output", epochs=1)
     assert document["tensors"] == str(tmp_path / "tensors")
     assert set(statuses(document).values()) == {"NoIssuesFound"}
