@@ -144,7 +144,8 @@ class UnchangedTensor(ReviewRule):
 
     Unchanged: every update is within atol + rtol * the weight's root mean square. AWS's rule does not ask for another
     that changes; the last steps of a schedule change nothing, and if nothing ever changes, WeightUpdateRatio says so.
-    A weight that has changed once is not found any more: at the end of a schedule, layers stand still one by one.
+    A weight that has changed once is not found any more: at the end of a schedule, layers stand still one by one, and one
+    that has died is still changed by weight decay. VanishingGradient finds that one.
     Weights that need no gradient are frozen on purpose, and not saved.
     """
 

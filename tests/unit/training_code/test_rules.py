@@ -86,6 +86,32 @@ def deep_sigmoids(folder: Path) -> dict[str, Any]:
     return run(folder, network=nn.Sequential(*layers, nn.Sigmoid(), nn.Linear(32, CLASSES)))
 
 
+class Dying(Pictures):
+    """Something happens to the network once half of its epochs are over."""
+
+    def __init__(self, happens: Callable[[], Any]):
+        super().__init__()
+        self._happens = happens
+
+    def valid(self, images: Sequence[int]) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        self.evaluations += 1
+        if self.evaluations == 4:
+            self._happens()
+        return super().valid(images)
+
+
+def dying_relus(folder: Path) -> dict[str, Any]:
+    """Biases of -100 before ReLUs from the fifth epoch on."""
+    network = make_network()
+    return run(folder, Dying(lambda: nn.init.constant_(network[4].bias, -100)), network=network)
+
+
+def cut_off(folder: Path) -> dict[str, Any]:
+    """A layer that no gradient comes to from the fifth epoch on."""
+    network = make_network()
+    return run(folder, Dying(lambda: network.__setitem__(0, Detached(network[0]))), network=network)
+
+
 def dead_relus(folder: Path) -> dict[str, Any]:
     """Biases of -100 before ReLUs."""
     network = make_network()
@@ -201,6 +227,8 @@ FAULTS = {
     tiny_rate: {"WeightUpdateRatio", "LossNotDecreasing"},
     zeros: {"AllZero", "PoorWeightInitialization", "LossNotDecreasing"},
     deep_sigmoids: {"VanishingGradient"},
+    dying_relus: {"VanishingGradient"},
+    cut_off: {"VanishingGradient"},
     dead_relus: {"DeadRelu"},
     saturated: {"SaturatedActivation"},
     large_weights: {"TensorVariance"},
