@@ -2,7 +2,7 @@
 
 What is saved of a layer is one vector: of each unit (a channel, or a feature), the share of the batch's values at which
 it was active: above 0 for a ReLU, and for tanh and sigmoid an input within AWS's default thresholds, -9.4999 to 9.4999
-and -23 to 16.99999.
+and -23 to 16.99999. So these thresholds are no parameters of SaturatedActivation.
 """
 
 from __future__ import annotations

@@ -98,7 +98,7 @@ class VanishingGradient(ReviewRule):
             return None
         step, name = min(dead)
         message = (
-            f"The gradients of {len(dead)} of {len(self._largest)} weights are zero, of {name} since step {step}, while "
+            f"The gradients of {len(dead)} of {len(self._largest)} weights are zero, of {name} since step {step}, and "
             "others are not: those layers learn nothing any more. Lower the learning rate if units of a layer after "
             "them have died, or look for what keeps the loss from them."
         )

@@ -3,7 +3,9 @@
 Names, parameters and defaults are those of AWS's "List of Debugger built-in rules"
 (https://docs.aws.amazon.com/sagemaker/latest/dg/debugger-built-in-rules.html) unless a rule says otherwise. AWS's own
 code is not public. "Steps" of a parameter are saved steps, as they are there: of losses, those that save losses. Where
-AWS's words would find fault with a training that went well, a rule asks for more, and says what.
+AWS's words would find fault with a training that went well, a rule asks for more, and says what. Its parameters that
+choose tensors, or say what is in them (collection_names, tensor_regex, mode, channel, argmax and others), have no place
+here: hooks and rules agree on names (saved.py). Where another one is left out, a docstring says why.
 """
 
 from __future__ import annotations

@@ -15,8 +15,8 @@ from rules.rule import ReviewRule
 class StalledTrainingRule(ReviewRule):
     """No step has ended for threshold seconds.
 
-    Live only: a folder does not tell how long it took to be written. AWS's stop_training_on_fire is
-    `debugger.actions` here.
+    Live only: a folder does not tell how long it took to be written. In the place of AWS's
+    stop_training_on_fire and training_job_name_prefix there is `debugger.actions`.
     """
 
     seen = True

@@ -97,8 +97,8 @@ class PoorWeightInitialization(ReviewRule):
 class WeightUpdateRatio(ReviewRule):
     """A step changes a weight by more than large_threshold times its size, or by less than small_threshold.
 
-    Sizes are L2 norms of whole tensors. Too small counts only if it is so at every saved step, of which there must be
-    two: at the end of a schedule every update is small.
+    Sizes are L2 norms of whole tensors, steps single ones, so that there is no num_steps. Too small counts only if it
+    is so at every saved step, of which there must be two: at the end of a schedule every update is small.
     """
 
     needs = "updates of weights"
@@ -144,9 +144,9 @@ class UnchangedTensor(ReviewRule):
 
     Unchanged: every update is within atol + rtol * the weight's root mean square. AWS's rule does not ask for another
     that changes; the last steps of a schedule change nothing, and if nothing ever changes, WeightUpdateRatio says so.
-    A weight that has changed once is not found any more: at the end of a schedule, layers stand still one by one, and one
-    that has died is still changed by weight decay. VanishingGradient finds that one.
-    Weights that need no gradient are frozen on purpose, and not saved.
+    A weight that has changed once is not found any more: at the end of a schedule, layers stand still one by one; and
+    weight decay still changes one that has died, which VanishingGradient finds. Weights that need no gradient are
+    frozen on purpose, and not saved. There is no equal_nan: NaN is ExplodingTensor's.
     """
 
     needs = "step that changes a weight"
@@ -195,8 +195,8 @@ class AllZero(ReviewRule):
 
     needs = "weights twice"
 
-    def __init__(self, trial: Any, threshold: float = 100.0):
-        super().__init__(trial, threshold=threshold)
+    def __init__(self, trial: Any):
+        super().__init__(trial)
         self._before: set[str] | None = None
 
     def look(self, saved: SavedStep) -> None:
@@ -216,7 +216,10 @@ class AllZero(ReviewRule):
 
 
 class TensorVariance(ReviewRule):
-    """The variance of a weight is above max_threshold or below min_threshold at the last two saved steps."""
+    """The variance of a weight is above max_threshold or below min_threshold at the last two saved steps.
+
+    AWS's thresholds have no defaults; these are those of its example.
+    """
 
     needs = "variance of a weight twice"
 
