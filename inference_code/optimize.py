@@ -19,6 +19,8 @@ import sys
 import tempfile
 import time
 import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -246,12 +248,13 @@ def _decode(
     size = preprocessing["image_size_px"]
     shape = (len(valid) + len(golden), 3, size, size)
     pixels = np.lib.format.open_memmap(folder / "pixels.npy", mode="w+", dtype=np.float32, shape=shape)
-    for number, entry in enumerate(valid):
-        pixels[number] = preprocess(_image(dataset, entry), preprocessing)
+    with _opened(dataset, valid[0]["path"]) as read:
+        for number, entry in enumerate(valid):
+            pixels[number] = preprocess(_image(read, entry), preprocessing)
+        calibration = np.stack([preprocess(_image(read, entry), preprocessing) for entry in train])
     for number, image in enumerate(golden, len(valid)):
         pixels[number] = preprocess(image, preprocessing)
     pixels.flush()
-    calibration = np.stack([preprocess(_image(dataset, entry), preprocessing) for entry in train])
     return Scored(folder / "pixels.npy", np.array([entry["class_index"] for entry in valid]), calibration)
 
 
@@ -260,13 +263,19 @@ def _spread(entries: list[dict[str, Any]], most: int) -> list[dict[str, Any]]:
     return [entries[index * len(entries) // most] for index in range(most)] if len(entries) > most else entries
 
 
-def _image(dataset: Path, entry: dict[str, Any]) -> bytes:
-    archive = next(dataset.glob("*.[zZ][iI][pP]"), None)  # a data set is a folder of images, or one archive of them
-    if archive:
-        with zipfile.ZipFile(archive) as zipped:
-            content = zipped.read(entry["path"])
+@contextmanager
+def _opened(dataset: Path, known: str) -> Iterator[Callable[[str], bytes]]:
+    """Give what reads a file by its path: in a folder of images, where the file `known` is, or in the one archive."""
+    archives = [path for path in dataset.glob("*.[zZ][iI][pP]") if not path.name.startswith(".")]
+    if (dataset / known).is_file() or not archives:
+        yield lambda path: (dataset / path).read_bytes()
     else:
-        content = (dataset / entry["path"]).read_bytes()
+        with zipfile.ZipFile(archives[0]) as archive:
+            yield archive.read
+
+
+def _image(read: Callable[[str], bytes], entry: dict[str, Any]) -> bytes:
+    content = read(entry["path"])
     if hashlib.sha256(content).hexdigest() != entry["sha256"]:
         raise ArtifactError(f"{entry['path']} has changed since PrepareDataset: start a new run")
     return content

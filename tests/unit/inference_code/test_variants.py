@@ -4,6 +4,7 @@ import hashlib
 import importlib
 import json
 import shutil
+import zipfile
 
 import numpy as np
 import onnx
@@ -165,6 +166,69 @@ class TestQuantising:
         of_sizes = [node for node in nodes if node.op_type in ("Ceil", "Sub", "Mul", "Div")]
         assert of_sizes
         assert not [node.name for node in of_sizes if in_8_bits.intersection(node.input)]
+
+
+class TestImages:
+    @pytest.fixture
+    def decoded(self, optimize, artifact, model, tiny, tmp_path):
+        """A function that decodes what is in a folder, by a manifest of three images."""
+        contents = {f"{split}/ant/1.png": tiny.encode(tiny.picture(seed=seed)) for seed, split in enumerate("abc")}
+        entries = [
+            {
+                "path": path,
+                "split": "valid" if path.startswith("a/") else "train",
+                "class_index": 0,
+                "truncated": False,
+                "sha256": hashlib.sha256(content).hexdigest(),
+            }
+            for path, content in contents.items()
+        ]
+
+        def decode(dataset):
+            scored = optimize._decode(model.description, artifact, dataset, {"images": entries}, tmp_path)
+            return np.load(scored.pixels), scored.calibration
+
+        def fill(dataset):
+            for path, content in contents.items():
+                (dataset / path).parent.mkdir(parents=True)
+                (dataset / path).write_bytes(content)
+
+        def archive(dataset):
+            with zipfile.ZipFile(dataset / "dogs.ZIP", "w") as packed:
+                for path, content in contents.items():
+                    packed.writestr(path, content)
+
+        return decode, fill, archive
+
+    def test_they_are_read_from_a_folder_and_from_an_archive(self, decoded, tmp_path):
+        decode, fill, archive = decoded
+        for name, write in (("folder", fill), ("archive", archive)):
+            (tmp_path / name).mkdir()
+            write(tmp_path / name)
+        (tmp_path / "archive" / "._dogs.zip").write_bytes(b"left by a file manager")
+        for one, other in zip(decode(tmp_path / "folder"), decode(tmp_path / "archive"), strict=True):
+            np.testing.assert_array_equal(one, other)
+
+    def test_an_archive_beside_images_is_none_of_them(self, decoded, tmp_path):
+        decode, fill, _ = decoded
+        fill(tmp_path / "dataset")
+        with zipfile.ZipFile(tmp_path / "dataset" / "download.zip", "w") as packed:
+            packed.writestr("readme.txt", "")
+        assert len(decode(tmp_path / "dataset")[1]) == 2
+
+    def test_an_archive_is_opened_once(self, decoded, tmp_path, monkeypatch):
+        decode, _, archive = decoded
+        archive(tmp_path)
+        opened = []
+        whole = zipfile.ZipFile
+
+        def opening(path, *more):
+            opened.append(path)
+            return whole(path, *more)
+
+        monkeypatch.setattr(zipfile, "ZipFile", opening)
+        decode(tmp_path)
+        assert len(opened) == 1
 
 
 class TestBuilding:
