@@ -79,7 +79,7 @@ def _ways(cores: int) -> Iterator[tuple[Cores, int]]:
 
 def _throughput(engine: Engine, cores: Cores, images: np.ndarray, batch_size: int) -> tuple[float, float]:
     """Return images a second and milliseconds of processor time an image, with all workers busy."""
-    batch = np.ascontiguousarray(np.resize(images, (batch_size, *images.shape[1:])))
+    batch = images[[number % len(images) for number in range(batch_size)]]
 
     def repeat(seconds: float) -> int:
         deadline, done = time.monotonic() + seconds, 0
