@@ -24,7 +24,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 RECORD = "record.json"
-CODE = ("data.py", "features.py", "network.py", "pictures.py", "source.py")  # what decides the features
+CODE = ("batches.py", "data.py", "features.py", "network.py", "pictures.py", "source.py")  # what decides the features
 BATCH = 32
 LINE_SECONDS = 10.0
 

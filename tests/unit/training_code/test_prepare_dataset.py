@@ -6,15 +6,19 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
+import features
 import numpy as np
 import pytest
-from data import DatasetError
+from batches import normalise
+from data import DatasetError, decode
 from documents import read_document
-from features import read_features
+from features import compute_features, read_features
+from network import open_network
 from options import OptionsError
 from pictures import squares
 from PIL import Image
 from prepare_dataset import prepare, read_options
+from source import read_image
 
 Arguments = Callable[..., list[str]]
 AS_SEEN = {"resize_px": 16, "image_size_px": 16, "fit": "crop", "mean": [0.5] * 3}
@@ -181,6 +185,11 @@ def test_features_are_computed_once(
     assert run(image_size_px=40)["digest"] != first["digest"]
     (dataset / "test/red/0.jpg").unlink()
     assert run()["digest"] != first["digest"]
+
+
+@pytest.mark.parametrize("step", [read_image, decode, squares, normalise, open_network, compute_features])
+def test_features_are_computed_again_when_a_step_to_them_changes(step: Callable[..., object]) -> None:
+    assert f"{step.__module__}.py" in features.CODE
 
 
 def test_features_of_other_images_are_not_read(
