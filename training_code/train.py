@@ -19,6 +19,7 @@ fine-tunes the network. Under torchrun several processes share the work of each 
 
 from __future__ import annotations
 
+import hashlib
 import signal
 import sys
 from collections.abc import Callable
@@ -81,7 +82,7 @@ def _train(options: Options, manifest: dict[str, Any], processes: Processes, sto
             f"batch_size is {smallest}, but {processes.number} processes share each batch: "
             f"choose batch sizes of at least {processes.number}, or fewer instances"
         )
-    checkpoints = _checkpoints(options, manifest, phases[-1])
+    checkpoints = _checkpoints(options, manifest, phases)
     training = Training()
     with _observer(options, processes) as observer:
         work = on_features(options, manifest) if frozen else on_images(options, manifest)
@@ -137,15 +138,19 @@ def _announce(options: Options, work: Work, phase: Phase, processes: Processes) 
     )
 
 
-def _checkpoints(options: Options, manifest: dict[str, Any], phase: Phase) -> Checkpoints | None:
+def _checkpoints(options: Options, manifest: dict[str, Any], phases: list[Phase]) -> Checkpoints | None:
     """Return the final training's checkpoints; only the same work on the same data takes them up."""
     if options.stage != "final" or options.checkpoint_dir is None:
         return None
     names = ("architecture", "mode", "weights", "hidden_units", "dropout", "image_size_px", "fit", "unfreeze", "seed")
-    also = ("augmentation", "mirror", "class_weights", "head_epochs", "learning_rate", "learning_rate_scale")
-    described = {name: value for name, value in asdict(phase).items() if name != "rules"}
-    described["sizes_px"] = list(phase.sizes_px)
-    identity = {"data": manifest["digest"], **described, **{name: getattr(options, name) for name in (*names, *also)}}
+    also = ("augmentation", "mirror", "class_weights")
+    file = options.weights_file
+    identity = {
+        "data": manifest["digest"],
+        "weights_sha256": hashlib.sha256(file.read_bytes()).hexdigest() if file else None,
+        "phases": [asdict(phase) for phase in phases],
+        **{name: getattr(options, name) for name in (*names, *also)},
+    }
     return Checkpoints(options.checkpoint_dir, identity)
 
 

@@ -20,11 +20,11 @@ import pytest
 import train as train_script
 from artifact import ArtifactError
 from documents import read_document
-from engine import TrainingDiverged
+from engine import TrainingDiverged, TrainingStopped
 from evaluate import evaluate
 from evaluate import read_options as evaluate_options
 from options import OptionsError
-from safetensors.torch import load_file
+from safetensors.numpy import load_file, save_file
 
 Arguments = Callable[..., list[str]]
 ROOT = Path(__file__).parents[3]
@@ -193,6 +193,27 @@ def test_sigterm_saves_and_a_second_start_goes_on(final: dict[str, Any], argumen
     assert "epoch 6/6" in again.stdout
     findings = read_document(tmp_path / "checkpoints/findings.json", "findings")
     assert (findings["steps"], findings["tensors"]) == (6 * 3, "smdebug-2")
+
+
+def test_a_checkpoint_of_other_pretrained_weights_is_not_taken_up(
+    final: dict[str, Any],
+    arguments: Arguments,
+    tmp_path: Path,
+    weights_file: Callable[..., Path],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    file = weights_file(final["architecture"])
+    final |= {"weights": "channel", "weights_file": file, "debugger": "false", "profiler": "false"}
+    final |= {"checkpoint_dir": tmp_path / "checkpoints", "epochs": 1}
+    with monkeypatch.context() as patched:
+        patched.setattr(train_script, "_stop_on_sigterm", lambda: lambda: True)
+        with pytest.raises(TrainingStopped):
+            train(arguments(**final))
+    tensors = load_file(file)
+    save_file({**tensors, "conv1.0.weight": tensors["conv1.0.weight"] / 2}, file)
+    train(arguments(**final))
+    assert "is of another training, starting anew" in capsys.readouterr().out
 
 
 def test_a_network_of_timms_serves_with_timm(final: dict[str, Any], arguments: Arguments, tmp_path: Path) -> None:
