@@ -116,7 +116,8 @@ class FeatureBatches:
             yield self._train[0][list(indices)], self._train[1][list(indices)]
 
     def valid(self, indices: Sequence[int]) -> Iterator[Pair]:
-        yield self._valid[0][list(indices)], self._valid[1][list(indices)]
+        if indices:  # of fewer images than processes, one has none
+            yield self._valid[0][list(indices)], self._valid[1][list(indices)]
 
 
 def augmentation_of(

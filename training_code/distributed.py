@@ -30,7 +30,7 @@ class Processes:
         """Return this process's share of a batch or a split: sizes differ by one at most."""
         return list(items[self.rank :: self.number])
 
-    def weight(self, own: int, total: int) -> float:
+    def weight(self, own: float, total: float) -> float:
         """Return what to multiply this process's mean loss by, for the mean of gradients to be the whole batch's."""
         return own * self.number / total
 

@@ -311,25 +311,33 @@ class _Run:
         with computing_in(self.around.precision, inputs.device):
             logits = self.wrapped(inputs).float()
         loss = self.criterion(logits, labels)
-        (loss * processes.weight(len(labels), phase.batch_size)).backward()
+        weight = processes.weight(*self._counts(labels))
+        (loss * weight).backward()
         self.around.observer.before_update()
         self.optimizer.step(share)
         self.around.observer.after_update()
         self.average.update()
         right = int((logits.detach().argmax(1) == labels).sum())
         plain = _plain_loss(self.criterion, logits.detach(), labels, loss.detach())
-        images = len(labels)
-        total, plain_total, all_right = processes.total(float(loss.detach()) * images, float(plain) * images, right)
+        sums = float(loss.detach()) * weight / processes.number, float(plain) * len(labels), right
+        all_loss, plain_total, all_right = processes.total(*sums)
         size, rate = phase.batch_size, max(group.learning_rate for group in self.groups)
-        self.around.observer.step(total / size, plain_total / size, float(all_right) / size, share * rate)
-        if not math.isfinite(total):
+        self.around.observer.step(all_loss, plain_total / size, float(all_right) / size, share * rate)
+        if not math.isfinite(all_loss):
             epoch = self.earlier + progress.epoch
-            raise TrainingDiverged(self.numbers[self.done], epoch, total / phase.batch_size, phase.learning_rate)
+            raise TrainingDiverged(self.numbers[self.done], epoch, all_loss, phase.learning_rate)
         progress.step += 1
         progress.loss += plain_total
         progress.right += int(all_right)
         progress.images += phase.batch_size
         return share
+
+    def _counts(self, labels: torch.Tensor) -> tuple[float, float]:
+        """Return by what the loss is a mean, of this process's share and of the batch: images, or their weights."""
+        if self.criterion.weight is None:
+            return len(labels), self.phase.batch_size
+        own = float(self.criterion.weight[labels].sum())
+        return own, *self.around.processes.total(own)
 
     def _stop_if_asked(self) -> None:
         """Save and leave, all processes at the same step, if any of them was told to stop."""

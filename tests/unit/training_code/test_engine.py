@@ -123,6 +123,10 @@ def test_a_broken_newest_checkpoint_falls_back_to_the_one_before_it(
     assert checkpoints.load() == {"number": 3}
 
 
+def test_a_process_without_validation_images_adds_nothing_to_the_mean() -> None:
+    assert list(make_batches().valid([])) == []
+
+
 def test_early_stopping_ends_what_does_not_improve() -> None:
     training = train(epochs=30, patience=3)[1]
 
