@@ -124,7 +124,7 @@ class Fire:
         sagemaker = self.client("sagemaker")
         sagemaker.create_endpoint(EndpointName=NAME, EndpointConfigName=NAME)
         sagemaker.get_waiter("endpoint_in_service").wait(
-            EndpointName=NAME, WaiterConfig={"Delay": 1, "MaxAttempts": 60}
+            EndpointName=NAME, WaiterConfig={"Delay": 1, "MaxAttempts": 600}
         )
 
     def listen(self) -> None:
@@ -193,7 +193,7 @@ class Fire:
         self.cloud.stop()
         self.cloud.start(self.port)
         self.client("sagemaker").get_waiter("endpoint_in_service").wait(
-            EndpointName=NAME, WaiterConfig={"Delay": 1, "MaxAttempts": 60}
+            EndpointName=NAME, WaiterConfig={"Delay": 1, "MaxAttempts": 600}
         )
 
     def sweep(self) -> dict[str, Any]:

@@ -15,12 +15,15 @@ from urllib.parse import urlsplit
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Page, Route, sync_playwright
+from playwright.sync_api import Browser, Page, Route, expect, sync_playwright
+
+from tests.waiting import PATIENCE_SECONDS
 
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 WIDE_PX, NARROW_PX = 1280, 380
 OF_THIS_MACHINE = ("127.0.0.1", "localhost", "[::1]")
 SERIOUS = ("serious", "critical")
+expect.set_options(timeout=1000 * PATIENCE_SECONDS)
 
 
 @pytest.fixture(scope="session")
@@ -48,6 +51,7 @@ def open_page(chromium: Browser) -> Iterator[Callable[..., Page]]:
             has_touch=width_px <= NARROW_PX,
             accept_downloads=False,
         )
+        context.set_default_timeout(1000 * PATIENCE_SECONDS)
         contexts.append(context)
         context.route(lambda address: not _is_of_this_machine(address), lambda route: _refuse(route, troubles))
         page = context.new_page()

@@ -7,7 +7,6 @@ import os
 import socket
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
 import uuid
@@ -21,6 +20,7 @@ import pytest
 
 from localcloud import LocalCloud
 from localcloud.cloud import server_environment, session_at
+from tests.waiting import PATIENCE_SECONDS, wait_for
 
 
 @pytest.fixture(scope="session")
@@ -55,11 +55,11 @@ def upstream(tmp_path_factory: pytest.TempPathFactory) -> Iterator[boto3.Session
     with (home / "log").open("wb") as log:
         server = subprocess.Popen([sys.executable, "-m", "ministack"], env=environment, stdout=log, stderr=log)
     try:
-        wait_for(lambda: answers(port), 30)
+        wait_for(lambda: answers(port))
         yield session_at(f"http://127.0.0.1:{port}", "test", "test")
     finally:
         server.terminate()
-        server.wait(timeout=20)
+        server.wait(PATIENCE_SECONDS)
 
 
 @pytest.fixture
@@ -125,14 +125,14 @@ class Machines:
         text = json.dumps({} if execution_input is None else execution_input)
         return states.start_execution(stateMachineArn=machine, input=text)["executionArn"]
 
-    def end_of(self, execution: str, seconds: float = 60) -> dict[str, Any]:
+    def end_of(self, execution: str) -> dict[str, Any]:
         states = self.session.client("stepfunctions")
 
         def ended() -> dict[str, Any] | None:
             description = states.describe_execution(executionArn=execution)
             return None if description["status"] == "RUNNING" else description
 
-        return wait_for(ended, seconds)
+        return wait_for(ended)
 
     def run(self, definition: dict, execution_input: Any = None, **options: Any) -> dict[str, Any]:
         return self.end_of(self.start(definition, execution_input, **options))
@@ -153,7 +153,7 @@ class Functions:
                 "Runtime": "python3.13",
                 "Handler": "app.handler",
                 "Code": {"ZipFile": archive({"app.py": source})},
-                "Timeout": 10,
+                "Timeout": 60,
                 **options,
             },
         )
@@ -199,12 +199,3 @@ def answers(port: int) -> bool:
             return response.status == 200
     except (urllib.error.URLError, OSError):
         return False
-
-
-def wait_for(condition: Callable[[], Any], seconds: float = 30, pause_seconds: float = 0.02) -> Any:
-    """Return the first true value of the condition."""
-    deadline = time.monotonic() + seconds
-    while not (value := condition()):
-        assert time.monotonic() < deadline, f"not within {seconds} seconds"
-        time.sleep(pause_seconds)
-    return value

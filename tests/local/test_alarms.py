@@ -11,6 +11,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from localcloud.cloud import ACCOUNT_ID, REGION
+from tests.waiting import PATIENCE_SECONDS, wait_for
 
 IMAGE = f"{ACCOUNT_ID}.dkr.ecr.{REGION}.amazonaws.com/tiny:latest"
 
@@ -72,12 +73,11 @@ def archive(**files: Any) -> bytes:
     return buffer.getvalue()
 
 
-def settled(sagemaker: Any, name: str, seconds: float = 60) -> dict[str, Any]:
-    deadline = time.monotonic() + seconds
-    while (endpoint := sagemaker.describe_endpoint(EndpointName=name))["EndpointStatus"] != "InService":
-        assert time.monotonic() < deadline, endpoint
-        time.sleep(0.1)
-    return endpoint
+def settled(sagemaker: Any, name: str) -> dict[str, Any]:
+    def endpoint() -> dict[str, Any]:
+        return sagemaker.describe_endpoint(EndpointName=name)
+
+    return wait_for(lambda: (now := endpoint())["EndpointStatus"] == "InService" and now, endpoint)
 
 
 def test_the_role_of_the_model_must_be_allowed_to_describe_the_alarms(session, role_for):
@@ -119,7 +119,7 @@ def test_errors_of_a_canary_ring_the_alarm_that_rolls_it_back(session, role_for)
     routing = {
         "Type": "CANARY",
         "CanarySize": {"Type": "CAPACITY_PERCENT", "Value": 50},
-        "WaitIntervalInSeconds": 120,
+        "WaitIntervalInSeconds": 600,
     }
     sagemaker.update_endpoint(
         EndpointName="canary",
@@ -129,7 +129,7 @@ def test_errors_of_a_canary_ring_the_alarm_that_rolls_it_back(session, role_for)
             "AutoRollbackConfiguration": {"Alarms": [{"AlarmName": "canary-errors"}]},
         },
     )
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + PATIENCE_SECONDS
     while sagemaker.describe_endpoint(EndpointName="canary")["EndpointStatus"] != "InService":
         assert time.monotonic() < deadline
         answer = json.loads(runtime.invoke_endpoint(EndpointName="canary", Body=b"x")["Body"].read())

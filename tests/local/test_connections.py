@@ -29,7 +29,7 @@ def ask_and_close(session) -> None:
 
 def test_are_closed_by_the_server_too(session, until):
     ask_and_close(session)
-    until(lambda: half_closed(session) == 0, 10)
+    until(lambda: half_closed(session) == 0)
 
 
 def test_upstream_keeps_them_until_their_keep_alive_ends(upstream, until):

@@ -18,7 +18,7 @@ def fire():
 
 @pytest.mark.slow
 def test_each_version_gets_its_one_result_whatever_goes_wrong(fire, tmp_path):
-    report = fire.under_fire(tmp_path, count=60, seed=1, timeout_seconds=240)
+    report = fire.under_fire(tmp_path, count=60, seed=1, timeout_seconds=900)
     assert (report["versions_in"], report["results_out"]) == (60, 60)
     assert (report["lost"], report["results_doubled"], report["results_of_nothing"], report["wrong"]) == (0, 0, 0, 0)
     assert report["swept"] >= 1

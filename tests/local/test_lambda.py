@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
+from tests.waiting import wait_for
+
 RAISES = """
 class OwnError(Exception):
     pass
@@ -47,19 +49,17 @@ def fastest_warm_call_ms(functions) -> float:
     name = functions.create("def handler(event, context): return 1")
     functions.invoke(name)
     times = []
-    for _ in range(5):
+    for _ in range(20):
         start = time.perf_counter()
         functions.invoke(name)
         times.append(time.perf_counter() - start)
     return min(times) * 1000
 
 
-def test_a_warm_call_does_not_wait(functions):
-    assert fastest_warm_call_ms(functions) < 40
-
-
-def test_upstream_waits_50_ms(upstream_functions):
-    assert fastest_warm_call_ms(upstream_functions) >= 50
+def test_a_warm_call_does_not_wait_50_ms_as_upstreams_does(functions, upstream_functions):
+    upstreams = fastest_warm_call_ms(upstream_functions)
+    assert upstreams >= 50
+    assert fastest_warm_call_ms(functions) < upstreams - 10  # the rest takes ours longer where all is slow
 
 
 ENVIRONMENT = "import os\ndef handler(event, context): return dict(os.environ)"
@@ -94,11 +94,11 @@ def test_only_what_lambdas_runtime_carries_can_be_imported(functions):
         ("def handler(event, context): return {1, 2}", "Runtime.MarshalError"),
         ("def handler(event, context): raise SystemExit(3)", "Runtime.ExitError"),
         ("import os\ndef handler(event, context): os._exit(3)", "Runtime.ExitError"),
-        ("import time\ndef handler(event, context): time.sleep(5)", "Sandbox.Timedout"),
+        ("import time\ndef handler(event, context): time.sleep(600)", "Sandbox.Timedout"),
     ],
 )
 def test_errors_have_lambdas_names(functions, source, error_type):
-    name = functions.create(source, Timeout=1)
+    name = functions.create(source, Timeout=1 if error_type == "Sandbox.Timedout" else 60)
     assert functions.invoke(name)["errorType"] == error_type
     assert functions.invoke(name)["errorType"] == error_type
 
@@ -228,9 +228,11 @@ def stack_of_a_function_without_its_package(session, role: str) -> str:
     }
     cloudformation, name = session.client("cloudformation"), f"without-{time.monotonic_ns()}"
     cloudformation.create_stack(StackName=name, TemplateBody=json.dumps({"Resources": {"Function": function}}))
-    while (status := cloudformation.describe_stacks(StackName=name)["Stacks"][0]["StackStatus"]).endswith("PROGRESS"):
-        time.sleep(0.1)
-    return status
+
+    def status() -> str:
+        return cloudformation.describe_stacks(StackName=name)["Stacks"][0]["StackStatus"]
+
+    return wait_for(lambda: not (now := status()).endswith("PROGRESS") and now, status)
 
 
 def test_a_stack_fails_whose_function_has_no_package(session, role_for):

@@ -4,7 +4,6 @@ import json
 import signal
 import socket
 import subprocess
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from localcloud.containers.environments import Environments
+from tests.waiting import PATIENCE_SECONDS, wait_for
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
@@ -34,7 +34,7 @@ class Server:
         url = f"http://127.0.0.1:{self.port}/"
         request = urllib.request.Request(url, self.image, {"Content-Type": "image/jpeg"})
         try:
-            with urllib.request.urlopen(request, timeout=60) as response:
+            with urllib.request.urlopen(request, timeout=PATIENCE_SECONDS) as response:
                 return response.status, json.loads(response.read())
         except urllib.error.HTTPError as error:
             with error:
@@ -42,7 +42,7 @@ class Server:
 
     def healthy(self) -> bool:
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/-/healthz", timeout=60):
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/-/healthz", timeout=PATIENCE_SECONDS):
                 return True
         except OSError:
             return False
@@ -72,7 +72,7 @@ def server(python: Path, artifact: Path, tmp_path: Path) -> Iterator[Server]:
     process = subprocess.Popen([str(part) for part in (python, HERE / "held_server.py", artifact, port, tmp_path)])
     held = Server(process, port, tmp_path, (artifact / "golden" / "0.jpg").read_bytes())
     try:
-        wait_until(held.healthy)
+        wait_for(held.healthy)
         yield held
     finally:
         process.kill()
@@ -82,7 +82,7 @@ def server(python: Path, artifact: Path, tmp_path: Path) -> Iterator[Server]:
 def test_more_than_may_wait_is_refused_at_once_with_a_reason(server: Server):
     with ThreadPoolExecutor(4 * WAITING) as clients:
         asked = [clients.submit(server.ask) for _ in range(4 * WAITING)]
-        wait_until(lambda: sum(one.done() for one in asked) == 3 * WAITING)
+        wait_for(lambda: sum(one.done() for one in asked) == 3 * WAITING)
         refused = [one.result() for one in asked if one.done()]
         server.release()
         answered = [one.result() for one in asked if one.result() not in refused]
@@ -98,19 +98,12 @@ def test_more_than_may_wait_is_refused_at_once_with_a_reason(server: Server):
 def test_a_server_that_is_told_to_end_answers_what_it_has_and_takes_nothing_more(server: Server):
     with ThreadPoolExecutor(1) as client:
         there = client.submit(server.ask)
-        wait_until((server.folder / "asked").exists)
+        wait_for((server.folder / "asked").exists)
         server.process.send_signal(signal.SIGTERM)
-        wait_until(lambda: not server.healthy())
+        wait_for(lambda: not server.healthy())
         status, body = server.ask()
         assert (status, body["error"]) == (503, "ShuttingDown")
         assert not there.done()
         server.release()
         assert there.result()[0] == 200
-    assert server.process.wait(30) == 0
-
-
-def wait_until(condition, timeout_seconds: float = 240) -> None:
-    deadline = time.monotonic() + timeout_seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    assert server.process.wait(PATIENCE_SECONDS) == 0

@@ -27,12 +27,12 @@ import pytest
 
 from localcloud.containers.environments import Environment, Environments
 from tests.local.processes import running
+from tests.waiting import PATIENCE_SECONDS, wait_for
 
 ROOT = Path(__file__).parents[2]
 HERE = Path(__file__).parent
 GOOD, BROKEN = ("good", "lean"), ("broken", "lean-broken")
 NAMES = (*GOOD, *BROKEN)
-START_UP_SECONDS = 240  # 15 on a machine that does nothing else
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="looks at processes through /proc")
 
 
@@ -82,15 +82,12 @@ def adapter(environment: Environment, backend: http.server.ThreadingHTTPServer) 
     port, folder = free_port(), ROOT / "localcloud" / "containers" / "ray"
     code = "import adapter, sys; adapter.serve('127.0.0.1', int(sys.argv[1]), sys.argv[2])"
     command = [environment.python, "-c", code, str(port), f"http://127.0.0.1:{backend.server_port}"]
-    variables = {**os.environ, "RAYSERVE_BACKEND_TIMEOUT": "1"}
+    variables = {**os.environ, "RAYSERVE_BACKEND_TIMEOUT": "5"}
     process = subprocess.Popen(command, cwd=folder, env=variables)
-    deadline = time.monotonic() + 30
-    while not ask(f"http://127.0.0.1:{port}/ping").status:
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    wait_for(lambda: ask(f"http://127.0.0.1:{port}/ping").status)
     yield f"http://127.0.0.1:{port}"
     process.terminate()
-    assert process.wait(10) == 0
+    assert process.wait(PATIENCE_SECONDS) == 0
 
 
 @pytest.mark.slow
@@ -140,6 +137,7 @@ class TestFleets:
 
     @LINUX
     def test_a_replica_that_is_killed_is_replaced(self, fleets: "Fleets"):
+        fleets.wait_until(lambda: len(fleets.replicas("lean")) == 1)
         (replica,) = fleets.replicas("lean")
         os.kill(replica, signal.SIGKILL)
         fleets.wait_until(lambda: fleets.replicas("lean") not in ([], [replica]))
@@ -170,7 +168,7 @@ class TestFleets:
     def test_nothing_outlives_a_kill_of_what_started_them(self, fleets: "Fleets"):
         assert len(fleets.processes()) > 15
         fleets.cloud.send_signal(signal.SIGKILL)
-        fleets.wait_until(lambda: not fleets.processes(), timeout_seconds=10)
+        fleets.wait_until(lambda: not fleets.processes())
 
 
 @dataclass(frozen=True)
@@ -219,11 +217,8 @@ class Fleets:
             and own in process.environment
         ]
 
-    def wait_until(self, condition: Callable[[], bool], timeout_seconds: float = START_UP_SECONDS) -> None:
-        deadline = time.monotonic() + timeout_seconds
-        while not condition():
-            assert time.monotonic() < deadline, "".join(map(self.log, NAMES))
-            time.sleep(0.1)
+    def wait_until(self, condition: Callable[[], bool]) -> None:
+        wait_for(condition, lambda: "".join(map(self.log, NAMES)), pause_seconds=0.1)
 
 
 class TestAdapter:
@@ -282,7 +277,7 @@ class Echo(http.server.BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"])).decode()
         if body == "sleep":
-            time.sleep(1.5)
+            time.sleep(6)
         headers = {name.lower(): value for name, value in self.headers.items()}
         self._answer(418 if body == "teapot" else 200, {"path": self.path, "headers": headers, "body": body})
 

@@ -12,6 +12,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from localcloud.cloud import ACCOUNT_ID, REGION
+from tests.waiting import PATIENCE_SECONDS
 
 IMAGE = f"{ACCOUNT_ID}.dkr.ecr.{REGION}.amazonaws.com/tiny:latest"
 
@@ -33,7 +34,7 @@ class Jobs:
             "HyperParameters": {"script": script},
             "OutputDataConfig": {"S3OutputPath": f"s3://{self.bucket}/jobs"},
             "ResourceConfig": {"InstanceType": "ml.m5.large", "InstanceCount": 1, "VolumeSizeInGB": 1},
-            "StoppingCondition": {"MaxRuntimeInSeconds": 60},
+            "StoppingCondition": {"MaxRuntimeInSeconds": 3600},
             **options,
         }
 
@@ -63,7 +64,7 @@ def test_sync_returns_the_job_as_step_functions_does(machines, jobs):
     artifact = f"s3://{jobs.bucket}/jobs/{request['TrainingJobName']}/output/model.tar.gz"
     assert output["ModelArtifacts"]["S3ModelArtifacts"] == artifact
     assert isinstance(output["CreationTime"], int)
-    assert abs(output["TrainingEndTime"] / 1000 - time.time()) < 60
+    assert abs(output["TrainingEndTime"] / 1000 - time.time()) < PATIENCE_SECONDS
     assert output["Tags"]["AWS_STEP_FUNCTIONS_EXECUTION_ARN"] == ended["executionArn"]
 
 
@@ -76,7 +77,7 @@ def test_a_failed_job_fails_the_state_with_its_description(machines, jobs):
 
 
 def test_stopping_the_execution_stops_the_job(machines, jobs, until):
-    request = jobs.request("import time; time.sleep(60)")
+    request = jobs.request("import time; time.sleep(600)")
     retry = [{"ErrorEquals": ["States.ALL"], "IntervalSeconds": 1}]
     execution = machines.start(task("sagemaker:createTrainingJob.sync", request, Retry=retry))
     until(lambda: running(jobs, request))
@@ -86,7 +87,7 @@ def test_stopping_the_execution_stops_the_job(machines, jobs, until):
 
 
 def test_the_states_timeout_stops_the_job(machines, jobs, until):
-    request = jobs.request("import time; time.sleep(60)")
+    request = jobs.request("import time; time.sleep(600)")
     ended = machines.run(task("sagemaker:createTrainingJob.sync", request, TimeoutSeconds=2))
     assert (ended["status"], ended["error"]) == ("FAILED", "States.Timeout")
     until(lambda: jobs.status(request["TrainingJobName"]) == "Stopped")
@@ -130,7 +131,7 @@ def test_the_sdk_integration_returns_times_as_text(machines, jobs):
     request = jobs.request(WRITE_MODEL)
     jobs.sagemaker.create_training_job(**request)
     jobs.sagemaker.get_waiter("training_job_completed_or_stopped").wait(
-        TrainingJobName=request["TrainingJobName"], WaiterConfig={"Delay": 1}
+        TrainingJobName=request["TrainingJobName"], WaiterConfig={"Delay": 1, "MaxAttempts": PATIENCE_SECONDS}
     )
     name = {"TrainingJobName": request["TrainingJobName"]}
     output = json.loads(machines.run(task("aws-sdk:sagemaker:describeTrainingJob", name))["output"])
@@ -243,7 +244,9 @@ def in_service(jobs: Jobs, files: dict[str, bytes]) -> str:
     variant = {"VariantName": "all", "ModelName": name, "InstanceType": "ml.m5.large", "InitialInstanceCount": 1}
     jobs.sagemaker.create_endpoint_config(EndpointConfigName=name, ProductionVariants=[variant])
     jobs.sagemaker.create_endpoint(EndpointName=name, EndpointConfigName=name)
-    jobs.sagemaker.get_waiter("endpoint_in_service").wait(EndpointName=name, WaiterConfig={"Delay": 1})
+    jobs.sagemaker.get_waiter("endpoint_in_service").wait(
+        EndpointName=name, WaiterConfig={"Delay": 1, "MaxAttempts": PATIENCE_SECONDS}
+    )
     return name
 
 
@@ -277,7 +280,7 @@ def test_iam_checks_an_invocation_by_the_endpoints_arn(functions, endpoint):
     assert "sagemaker:InvokeEndpoint" in error["errorMessage"]
 
 
-SLOW_SERVER = b"""
+SLOW_SERVER = """
 import os, time
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
@@ -286,7 +289,8 @@ class Handler(BaseHTTPRequestHandler):
         self.reply(b"")
 
     def do_POST(self):
-        time.sleep(2)
+        while not os.path.exists({released!r}):
+            time.sleep(0.02)
         self.reply(b"slowly")
 
     def reply(self, body):
@@ -301,16 +305,16 @@ HTTPServer(("127.0.0.1", int(os.environ["PORT"])), Handler).serve_forever()
 """
 
 
-def test_a_slow_invocation_holds_up_nothing_else_and_its_headers_are_kept(session, jobs):
-    name = in_service(jobs, {"serve.py": SLOW_SERVER})
+def test_a_slow_invocation_holds_up_nothing_else_and_its_headers_are_kept(session, jobs, tmp_path):
+    released = tmp_path / "released"
+    name = in_service(jobs, {"serve.py": SLOW_SERVER.format(released=str(released)).encode()})
     with ThreadPoolExecutor(max_workers=1) as pool:
-        start = time.monotonic()
         slow = pool.submit(session.client("sagemaker-runtime").invoke_endpoint, EndpointName=name, Body=b"")
         time.sleep(0.2)
         session.client("s3").list_buckets()
         jobs.sagemaker.list_endpoints()
-        assert time.monotonic() - start < 1.8
         assert not slow.done()
+        released.touch()
         answer = slow.result()
     assert (answer["ContentType"], answer["CustomAttributes"], answer["Body"].read()) == (
         "text/x-own",

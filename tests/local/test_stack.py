@@ -40,7 +40,7 @@ def delete(session: boto3.Session, until: Callable[..., Any]) -> None:
     def status() -> str:
         return cloudformation.describe_stacks(StackName=stack_id)["Stacks"][0]["StackStatus"]
 
-    until(lambda: not status().endswith("_IN_PROGRESS"), 60)
+    until(lambda: not status().endswith("_IN_PROGRESS"))
     assert status() == "DELETE_COMPLETE"
 
 
@@ -63,7 +63,7 @@ def test_an_execution_runs_the_versions_that_its_definition_names(own_cloud, unt
     assert functions.get_alias(FunctionName="kelpie-write-report", Name="live")["FunctionVersion"] == "1"
 
     arn = states.start_execution(stateMachineArn=outputs["StateMachineArn"], input="{}")["executionArn"]
-    until(lambda: states.describe_execution(executionArn=arn)["status"] != "RUNNING", 60)
+    until(lambda: states.describe_execution(executionArn=arn)["status"] != "RUNNING")
     assert states.describe_execution(executionArn=arn)["error"] == "InvalidInput"
     run = hashlib.sha256(arn.encode()).hexdigest()[:12]
     objects = own_cloud.client("s3").list_objects_v2(Bucket=outputs["Bucket"], Prefix=f"runs/{run}/report/")

@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
+from tests.waiting import wait_for
+
 
 def machine(states: dict[str, dict], **fields: Any) -> dict[str, Any]:
     return {"QueryLanguage": "JSONata", "StartAt": next(iter(states)), "States": states, **fields}
@@ -157,22 +159,25 @@ def test_upstream_still_needs_the_repair(upstream_machines, definition, expected
     assert outcome(upstream_machines.run(definition, {"given": 7}), expected) != expected
 
 
-def fails_after_a_second() -> dict[str, Any]:
-    states = {"Rest": {"Type": "Wait", "Seconds": 1, "Next": "No"}, "No": {"Type": "Fail", "Error": "Late"}}
+WAITS_SECONDS = 4
+
+
+def fails_after_a_while() -> dict[str, Any]:
+    states = {"Rest": {"Type": "Wait", "Seconds": WAITS_SECONDS, "Next": "No"}, "No": {"Type": "Fail", "Error": "Late"}}
     return machine({"Try": {"Type": "Parallel", "Branches": [branch(states)], "End": True}})
 
 
 def stop_while_it_waits(machines) -> str:
     states = machines.session.client("stepfunctions")
-    execution = machines.start(fails_after_a_second())
-    time.sleep(0.5)
+    execution = machines.start(fails_after_a_while())
+    wait_for(lambda: "Rest" in str(states.get_execution_history(executionArn=execution)["events"]))
     states.stop_execution(executionArn=execution, error="Enough", cause="of this")
-    time.sleep(1.2)
     return execution
 
 
 def test_a_stopped_execution_stays_aborted(machines):
     execution = stop_while_it_waits(machines)
+    time.sleep(WAITS_SECONDS + 1)  # until it would have failed
     states = machines.session.client("stepfunctions")
     description = states.describe_execution(executionArn=execution)
     assert (description["status"], description["error"], description["cause"]) == ("ABORTED", "Enough", "of this")
@@ -182,7 +187,7 @@ def test_a_stopped_execution_stays_aborted(machines):
 def test_upstream_turns_a_stopped_execution_into_a_failed_one(upstream_machines):
     execution = stop_while_it_waits(upstream_machines)
     states = upstream_machines.session.client("stepfunctions")
-    assert states.describe_execution(executionArn=execution)["status"] == "FAILED"
+    wait_for(lambda: states.describe_execution(executionArn=execution)["status"] == "FAILED")
 
 
 def test_an_input_of_more_than_256_kib_is_refused(machines):

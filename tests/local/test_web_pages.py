@@ -60,7 +60,7 @@ def test_an_address_that_a_client_has_signed_works_for_whoever_holds_it(cloud, s
 
 
 def ask(port: int, method: str, address: str, headers: dict, body: str | None = None):
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
     try:
         connection.request(method, address, body, {"Content-Type": "text/plain", **headers})
         response = connection.getresponse()

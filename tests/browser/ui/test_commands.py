@@ -37,7 +37,7 @@ def test_the_endpoint_may_be_measured(finished, kelpie, tmp_path):
     assert finished
     image = tmp_path / "cat.png"
     image.write_bytes(b"what the stand-in takes for a cat")
-    done = kelpie("bench-endpoint", str(image), "--most-clients", "1", "--seconds", "0.1", "--json")
+    done = kelpie("bench-endpoint", str(image), "--most-clients", "1", "--seconds", "1", "--json")
     assert done.returncode == 0, done.stderr
     (level,) = json.loads(done.stdout)["levels"]
     assert (level["answered"] > 0, level["failed"]) == (True, 0), level

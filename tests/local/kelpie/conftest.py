@@ -21,6 +21,7 @@ import pytest
 from localcloud import LocalCloud
 from tests.documentation import fences
 from tests.local.processes import running
+from tests.waiting import PATIENCE_SECONDS, wait_for
 
 IMAGES_PER_SPLIT = {"train": 40, "valid": 10, "test": 10}
 CLASSES = ("cat", "dog", "owl")
@@ -48,7 +49,7 @@ class Kelpie:
     def cloud(self) -> LocalCloud:
         return LocalCloud(self.home)
 
-    def __call__(self, *arguments: str, timeout: float = 120) -> subprocess.CompletedProcess[str]:
+    def __call__(self, *arguments: str, timeout: float = 3 * PATIENCE_SECONDS) -> subprocess.CompletedProcess[str]:
         with self.start(*arguments) as process:
             stdout, stderr = process.communicate(timeout=timeout)
         return subprocess.CompletedProcess(arguments, process.returncode, stdout, stderr)
@@ -64,7 +65,7 @@ class Kelpie:
             text=True,
         )
 
-    def ok(self, *arguments: str, timeout: float = 120) -> str:
+    def ok(self, *arguments: str, timeout: float = 3 * PATIENCE_SECONDS) -> str:
         """Run a command that must succeed, and return what it printed."""
         done = self(*arguments, timeout=timeout)
         assert done.returncode == 0, done.stderr
@@ -82,6 +83,10 @@ class Kelpie:
     def processes(self) -> list[str]:
         """Return the command lines of all processes that belong to this home, by their command line or environment."""
         return [process.command for process in running() if process.knows(str(self.folder))]
+
+    def wait_until_alone(self) -> None:
+        """Wait until no process of this home is left."""
+        wait_for(lambda: self.processes() == [], self.processes)
 
 
 @pytest.fixture
@@ -111,13 +116,13 @@ def live(tmp_path_factory: pytest.TempPathFactory, readme: dict[str, list[list[s
     command.ok(*readme_arguments(readme, "up"))
     yield command
     command.ok(*readme_arguments(readme, "down"))
-    assert command.processes() == []
+    command.wait_until_alone()
 
 
 @pytest.fixture(scope="session")
 def trained(live: Kelpie, readme: dict[str, list[list[str]]]) -> dict[str, Any]:
     """What `kelpie run --json` says of the README's run on the shared cloud, which leaves an endpoint in service."""
-    return json.loads(live.ok(*readme_arguments(readme, "run"), "--json", timeout=900))
+    return json.loads(live.ok(*readme_arguments(readme, "run"), "--json"))
 
 
 @pytest.fixture(scope="session")

@@ -92,7 +92,7 @@ def test_unreadable_images_fail_the_run_and_are_named_with_their_count(live):
         subprocess.run(["cp", "-r", live.folder / "photos", folder], check=True)
         for number in ("001", "002"):
             (folder / "train" / "cat" / f"{number}.jpg").write_bytes(b"\xff\xd8\xff no image")
-    done = live("run", "spoiled", "--json", *SCRATCH, "--set", "tuning.ranges.batch_size=16", timeout=300)
+    done = live("run", "spoiled", "--json", *SCRATCH, "--set", "tuning.ranges.batch_size=16")
     assert done.returncode == 1
     document = json.loads(done.stdout)
     assert (document["status"], document["endpoint"], document["test_accuracy"]) == ("FAILED", None, None)
@@ -115,7 +115,7 @@ def test_weights_that_are_no_weights_fail_the_run(live):
     (live.folder / "own.pth").write_bytes(b"no weights")
     arguments = ("--set", "model.weights=own.pth", "--set", "model.architecture=resnet18")
     sizes = ("--set", "model.image_size_px=32", "--set", "tuning.ranges.batch_size=16")
-    done = live("run", "photos", *arguments, *sizes, timeout=300)
+    done = live("run", "photos", *arguments, *sizes)
     assert done.returncode == 1
     assert "WeightsUnavailable" in done.stderr
 

@@ -5,12 +5,12 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
 from tests.local.processes import running
+from tests.waiting import PATIENCE_SECONDS, wait_for
 
 ROOT = Path(__file__).parents[3]
 
@@ -20,7 +20,13 @@ def test_make_demo_shows_the_whole_run_and_leaves_nothing(tmp_path, readme):
     (command,) = readme["Try it"][0]
     assert command == "make demo"
     done = subprocess.run(
-        command.split(), cwd=ROOT, env=environment(tmp_path), capture_output=True, text=True, timeout=900, check=False
+        command.split(),
+        cwd=ROOT,
+        env=environment(tmp_path),
+        capture_output=True,
+        text=True,
+        timeout=6 * PATIENCE_SECONDS,
+        check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     answers = re.findall(r"^\d{4}\.png +digit-\d +[01]\.\d{4} +(right|wrong.*)$", done.stdout, flags=re.MULTILINE)
@@ -30,7 +36,7 @@ def test_make_demo_shows_the_whole_run_and_leaves_nothing(tmp_path, readme):
     assert len(re.findall(r"^\d +[01]\.\d{4} .* Completed", done.stdout, flags=re.MULTILINE)) >= 6
     for said in ("Chosen", "Endpoint", "Model", "Report", "TuneHyperparameters", "VerifyEndpoint", "SUCCEEDED"):
         assert said in done.stdout
-    assert left_behind(tmp_path, ROOT / ".kelpie-demo") == []
+    wait_until_nothing_is_left(tmp_path, ROOT / ".kelpie-demo")
 
 
 def test_an_interrupted_demo_leaves_nothing(tmp_path):
@@ -46,9 +52,9 @@ def test_an_interrupted_demo_leaves_nothing(tmp_path):
             if "PlanRun" in line:
                 break
         process.send_signal(signal.SIGTERM)
-        process.communicate(timeout=120)
+        process.communicate(timeout=PATIENCE_SECONDS)
     assert process.returncode == 1
-    assert left_behind(tmp_path, tmp_path / ".kelpie-demo") == []
+    wait_until_nothing_is_left(tmp_path, tmp_path / ".kelpie-demo")
 
 
 def environment(folder):
@@ -57,14 +63,11 @@ def environment(folder):
     return os.environ | {"TMPDIR": str(folder / "tmp")}
 
 
-def left_behind(folder, demo):
-    """Return temporary files, and processes that know the demo's folder, once they had a moment to end."""
-    deadline = time.monotonic() + 20
-    while (
-        left := [
-            *(process.command for process in running() if process.knows(str(demo))),
-            *map(str, (folder / "tmp").iterdir()),
-        ]
-    ) and time.monotonic() < deadline:
-        time.sleep(0.2)
-    return left
+def wait_until_nothing_is_left(folder, demo):
+    """Wait until there are neither temporary files nor processes that know the demo's folder."""
+
+    def left():
+        processes = [process.command for process in running() if process.knows(str(demo))]
+        return [*processes, *map(str, (folder / "tmp").iterdir())]
+
+    wait_for(lambda: not left(), left, pause_seconds=0.2)

@@ -20,7 +20,7 @@ FAR_TOO_HIGH = ("tuning.ranges.learning_rate.min=10", "tuning.ranges.learning_ra
 
 
 def run(live, *settings):
-    done = live("run", "photos", "--json", *(f"--set={one}" for one in (*SMALL, *FAR_TOO_HIGH, *settings)), timeout=600)
+    done = live("run", "photos", "--json", *(f"--set={one}" for one in (*SMALL, *FAR_TOO_HIGH, *settings)))
     document = json.loads(done.stdout)
     return document, json.loads(live.ok("status", "--json"))["endpoint"]
 

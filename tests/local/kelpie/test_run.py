@@ -6,11 +6,12 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import boto3
 import pytest
+
+from tests.waiting import PATIENCE_SECONDS, wait_for
 
 pytestmark = pytest.mark.slow
 
@@ -31,7 +32,7 @@ def test_the_run_ends_with_an_endpoint_and_tells_all(trained):
     names = [state["name"] for state in trained["states"]]
     order = ("PlanRun", "PrepareDataset", "TuneHyperparameters", "TrainModel", "EvaluateModel", "VerifyEndpoint")
     assert [name for name in names if name in order] == list(order)
-    assert sum(state["seconds"] for state in trained["states"]) == pytest.approx(trained["seconds"], abs=5)
+    assert sum(state["seconds"] for state in trained["states"]) == pytest.approx(trained["seconds"], abs=5, rel=0.2)
 
 
 def test_the_artifacts_are_where_the_run_says(trained, session):
@@ -120,16 +121,16 @@ def test_ctrl_c_detaches_and_the_run_can_be_followed_and_stopped(trained, live, 
     name = start_and_detach(live, trained["artifacts"]["dataset"])
     with live.start("run", "--attach", name, "--json") as follower:
         live.ok("stop", name)
-        stdout, _stderr = follower.communicate(timeout=60)
+        stdout, _stderr = follower.communicate(timeout=PATIENCE_SECONDS)
     assert follower.returncode == 1
     document = json.loads(stdout)
     assert (document["status"], document["error"]) == ("ABORTED", "StoppedByUser")
-    deadline = time.monotonic() + 30
-    while jobs := session.client("sagemaker").list_training_jobs(
-        NameContains=document["run_id"], StatusEquals="InProgress"
-    )["TrainingJobSummaries"]:
-        assert time.monotonic() < deadline, jobs
-        time.sleep(0.2)
+
+    def jobs():
+        running = {"NameContains": document["run_id"], "StatusEquals": "InProgress"}
+        return session.client("sagemaker").list_training_jobs(**running)["TrainingJobSummaries"]
+
+    wait_for(lambda: not jobs(), jobs)
     assert json.loads(live.ok("status", "--json"))["endpoint"]["status"] == "InService"
 
 
@@ -137,17 +138,14 @@ def test_the_aws_cli_drops_an_image_and_reads_its_result(trained, live, outputs,
     assert trained["status"] == "SUCCEEDED"
     photo = live.folder / "photos" / "test" / "dog" / "003.jpg"
     aws(live, "s3", "cp", str(photo), f"s3://{outputs['Bucket']}/inbox/a photo+1.jpg")
-    deadline = time.monotonic() + 60
-    while True:
-        for item in objects(session, outputs["Bucket"], "results/"):
-            document = json.loads(
-                session.client("s3").get_object(Bucket=outputs["Bucket"], Key=item["Key"])["Body"].read()
-            )
-            if document["key"] == "inbox/a photo+1.jpg":
-                assert document["status"] == "classified"
-                return
-        assert time.monotonic() < deadline
-        time.sleep(0.5)
+    s3, bucket = session.client("s3"), outputs["Bucket"]
+
+    def statuses():
+        keys = [item["Key"] for item in objects(session, bucket, "results/")]
+        results = [json.loads(s3.get_object(Bucket=bucket, Key=key)["Body"].read()) for key in keys]
+        return [result["status"] for result in results if result["key"] == "inbox/a photo+1.jpg"]
+
+    wait_for(lambda: statuses() == ["classified"], statuses, pause_seconds=0.5)
 
 
 def test_boto3_asks_the_endpoint_with_nothing_but_the_environment(trained, live):
@@ -187,7 +185,7 @@ def start_and_detach(live, dataset):
             if "PlanRun" in line:
                 break
         process.send_signal(signal.SIGINT)
-        _stdout, stderr = process.communicate(timeout=60)
+        _stdout, stderr = process.communicate(timeout=PATIENCE_SECONDS)
     assert process.returncode == 130, stderr
     assert "Traceback" not in stderr
     name = stderr.rpartition("kelpie stop ")[2].strip()

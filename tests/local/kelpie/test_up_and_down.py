@@ -7,9 +7,10 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 
 import pytest
+
+from tests.waiting import PATIENCE_SECONDS, wait_for
 
 WITHOUT_CLOUD = (
     ("env",),
@@ -51,7 +52,7 @@ def test_what_up_prints_reaches_the_cloud_and_down_ends_everything(kelpie):
     assert "kelpie down" in second
 
     kelpie.ok("down")
-    assert kelpie.processes() == []
+    kelpie.wait_until_alone()
     kelpie.ok("down")
 
 
@@ -79,19 +80,19 @@ def test_after_kill_minus_9_of_the_cloud_nothing_is_left_and_up_works_again(kelp
     kelpie.ok("up")
     start_sleeping_job(kelpie)
     kill_cloud(kelpie)
-    assert eventually(lambda: kelpie.processes() == []), kelpie.processes()
+    kelpie.wait_until_alone()
 
     assert "has died" in kelpie.refused(3, "status")
     kelpie.ok("up")
     assert json.loads(kelpie.ok("status", "--json"))["stack"]["status"] == "CREATE_COMPLETE"
     kelpie.ok("down")
-    assert kelpie.processes() == []
+    kelpie.wait_until_alone()
 
 
 def test_down_clears_up_after_a_crash(kelpie):
     kelpie.ok("up")
     kill_cloud(kelpie)
-    assert eventually(lambda: kelpie.processes() == []), kelpie.processes()
+    kelpie.wait_until_alone()
     kelpie.ok("down")
     assert "no local cloud is up" in kelpie.refused(3, "status")
 
@@ -109,11 +110,11 @@ def test_what_another_version_has_kept_is_refused_by_its_files_name(kelpie):
 
 def test_an_up_that_is_interrupted_leaves_nothing(kelpie):
     with kelpie.start("up") as process:
-        assert eventually(lambda: kelpie.cloud.running())
+        wait_for(kelpie.cloud.running)
         process.send_signal(signal.SIGINT)
-        said = process.communicate(timeout=60)
+        said = process.communicate(timeout=PATIENCE_SECONDS)
     assert process.returncode == 130, said
-    assert eventually(lambda: kelpie.processes() == []), kelpie.processes()
+    kelpie.wait_until_alone()
 
 
 def kill_cloud(kelpie):
@@ -136,13 +137,4 @@ def start_sleeping_job(kelpie):
         ResourceConfig={"InstanceType": "ml.m5.large", "InstanceCount": 1, "VolumeSizeInGB": 1},
         StoppingCondition={"MaxRuntimeInSeconds": 3600},
     )
-    assert eventually(lambda: any("time.sleep(600)" in line for line in kelpie.processes())), kelpie.processes()
-
-
-def eventually(condition, seconds=20):
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if condition():
-            return True
-        time.sleep(0.1)
-    return False
+    wait_for(lambda: any("time.sleep(600)" in line for line in kelpie.processes()), kelpie.processes)

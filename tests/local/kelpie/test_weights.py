@@ -25,7 +25,7 @@ def test_a_run_with_weights_from_a_file_tunes_on_frozen_features_and_updates_the
     python = Environments().image("pytorch", print).python
     subprocess.run([python, "-c", WRITE_WEIGHTS, file], check=True)
     settings = [f"--set={setting}" for setting in (*SETTINGS, f"model.weights={file}", "tuning.ranges.batch_size=16")]
-    document = json.loads(live.ok("run", "photos", "--json", *settings, timeout=900))
+    document = json.loads(live.ok("run", "photos", "--json", *settings))
 
     assert document["status"] == "SUCCEEDED"
     assert document["run_id"] != trained["run_id"]

@@ -41,7 +41,7 @@ class Held:
     def logits(self, batch):
         self.batches.append(len(batch))
         self.asked.set()
-        assert self.released.wait(30)
+        assert self.released.wait(300)
         return np.zeros((len(batch), 6), dtype=np.float32)
 
 
@@ -150,7 +150,7 @@ def test_images_that_wait_go_through_the_engine_together_and_a_broken_one_spoils
 
     async def ask():
         first = asyncio.create_task(request(server, service, image, "image/png"))
-        await asyncio.to_thread(engine.asked.wait, 30)
+        await asyncio.to_thread(engine.asked.wait, 300)
         bodies = [image, b"\x89PNG\r\n\x1a\n broken", image]
         others = [asyncio.create_task(request(server, service, body, "image/png")) for body in bodies]
         await asyncio.sleep(0)
@@ -184,7 +184,7 @@ def test_a_server_that_drains_refuses_what_comes_and_answers_what_is_there(start
 
     async def ask():
         there = asyncio.create_task(request(server, service, image, "image/png"))
-        await asyncio.to_thread(engine.asked.wait, 30)
+        await asyncio.to_thread(engine.asked.wait, 300)
         assert (await request(server, service, path="/-/healthz", method="GET"))[0] == 200
         draining = asyncio.create_task(service.drain())
         await asyncio.sleep(0)

@@ -8,7 +8,6 @@ import copy
 import functools
 import itertools
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,6 +25,7 @@ from localcloud.sagemaker.account import Ports
 from localcloud.sagemaker.errors import ServiceError
 from localcloud.sagemaker.service import ACTIONS, SageMaker
 from localcloud.sagemaker.validation import operation, serialise
+from tests.waiting import wait_for
 
 ROLE = "arn:aws:iam::123456789012:role/training"
 JOB = {
@@ -231,10 +231,10 @@ def test_a_request_is_answered_or_refused_by_name(sagemaker, action):
 
 
 def test_what_was_accepted_fails_for_the_role_and_nothing_else(sagemaker):
-    deadline = time.monotonic() + 20
-    while running := sagemaker.call("ListTrainingJobs", {"StatusEquals": "InProgress"})["TrainingJobSummaries"]:
-        assert time.monotonic() < deadline, running
-        time.sleep(0.05)
+    def running():
+        return sagemaker.call("ListTrainingJobs", {"StatusEquals": "InProgress"})["TrainingJobSummaries"]
+
+    wait_for(lambda: not running(), running)
     for job in sagemaker.call("ListTrainingJobs", {"MaxResults": 100})["TrainingJobSummaries"]:
         described = sagemaker.call("DescribeTrainingJob", {"TrainingJobName": job["TrainingJobName"]})
         assert "InternalServerError" not in described.get("FailureReason", ""), described
