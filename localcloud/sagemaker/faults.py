@@ -26,6 +26,7 @@ INVOKE_ENDPOINT = "InvokeEndpoint"
 INVOKE_FUNCTION = "Invoke"
 """Lambda's, by a state machine."""
 CHOICES = {"Reply": ("Error", "Closed"), "Status": ("ABORTED", "FAILED", "TIMED_OUT")}
+POLL_SECONDS = 0.05
 STOP_GRACE_SECONDS = 120.0  # between the notice of a spot interruption and its end, as on AWS
 
 FIELDS: dict[str, dict[str, Any]] = {
@@ -49,7 +50,8 @@ FIELDS: dict[str, dict[str, Any]] = {
 - LostReply: the request is carried out, but its reply does not arrive: Error is a status 500, Closed a connection that
   ends after the headers. With the Action Invoke, it is a state machine that gets no reply of a function, by its name.
 - InsufficientCapacity: a training job or a new fleet of an endpoint fails with AWS's reason.
-- StartDelay: a training job or a new fleet of an endpoint waits before anything of it starts.
+- StartDelay: a training job or a new fleet of an endpoint waits before anything of it starts, at most until the faults
+  are cleared.
 - SpotInterruption: a job of managed spot training that has run for AfterSeconds gets SIGTERM, SIGKILL GraceSeconds
   later, and starts again from its checkpoints WaitSeconds after that.
 - FailingHealth, SlowHealth: a health check of an endpoint's container (each counts) gets a 500, or an answer that is
@@ -82,6 +84,7 @@ class Faults:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._faults: list[Fault] = []
+        self._clearings = 0
 
     def add(self, document: object) -> dict[str, Any]:
         """Return the fault as `list` tells it. Raises ServiceError ValidationException, naming the key."""
@@ -96,8 +99,18 @@ class Faults:
             return [fault.description() for fault in self._faults]
 
     def clear(self) -> None:
+        """Remove every fault, and let go on what one of them delays."""
         with self._lock:
             self._faults.clear()
+            self._clearings += 1
+
+    def delay(self, seconds: float, over: threading.Event) -> bool:
+        """Return whether `over` is set after so many seconds; sooner if it is, or once the faults are cleared."""
+        deadline, clearings = time.monotonic() + seconds, self._clearings
+        while self._clearings == clearings and (left := deadline - time.monotonic()) > 0:
+            if over.wait(min(left, POLL_SECONDS)):
+                break
+        return over.is_set()
 
     def take(self, kind: str, name: str, fits: Callable[[Mapping[str, Any]], bool] = lambda _: True) -> Fault | None:
         """Return the fault that now happens to a resource, and count it; None if there is none."""

@@ -158,7 +158,7 @@ class Fleet:
     def _wait_for_instances(self, closing: threading.Event) -> None:
         """Start at once, unless a fault has it otherwise. Raises DeploymentFailed and Closed."""
         fault = self._take_fault("StartDelay")
-        if fault and closing.wait(fault.options["Seconds"]):
+        if fault and self._account.faults.delay(fault.options["Seconds"], closing):
             raise Closed
         if self._take_fault("InsufficientCapacity"):
             raise DeploymentFailed(NO_CAPACITY)

@@ -29,7 +29,7 @@ from localcloud.sagemaker.validation import refuse_unsupported
 
 CACHE_LIMIT_BYTES = 20 << 30
 STOP_GRACE_SECONDS = 120.0  # AWS's: https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_StopTrainingJob.html
-CLOSE_SECONDS = 8.0
+CLOSE_SECONDS = 20.0
 CHECKPOINT_SECONDS = 5.0
 
 

@@ -16,6 +16,7 @@ from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
@@ -88,7 +89,7 @@ class TrainingRun(threading.Thread):
         self._trained_seconds = 0.0
         stopping = request["StoppingCondition"]
         self._longest_seconds: float = stopping.get("MaxRuntimeInSeconds", 86400)
-        self._wait_deadline = time.monotonic() + stopping.get("MaxWaitTimeInSeconds", math.inf)
+        self._wait_deadline = monotonic() + stopping.get("MaxWaitTimeInSeconds", math.inf)
 
     def stop(self) -> None:
         """Begin to stop: the status is Stopping at once, SIGTERM goes out, SIGKILL after the grace."""
@@ -202,11 +203,11 @@ class TrainingRun(threading.Thread):
 
     def _wait(self, seconds: float) -> None:
         """Raises WaitedTooLong and JobStopping."""
-        too_long = time.monotonic() + seconds > self._wait_deadline
-        self._ended_early.wait(max(0.0, self._wait_deadline - time.monotonic()) if too_long else seconds)
+        longest = self._wait_deadline - monotonic()
+        self._jobs.account.faults.delay(min(seconds, longest), self._ended_early)
         if self._ending():
             raise JobStopping
-        if too_long:
+        if seconds > longest and monotonic() >= self._wait_deadline:
             raise WaitedTooLong
 
     def _new_instances(self, logs: Any) -> list[Instance]:
@@ -298,12 +299,12 @@ class TrainingRun(threading.Thread):
             for instance, spec in zip(instances, specs, strict=True):
                 cut_off = replace(spec, argv=isolated(spec.argv)) if self._is_isolated else spec
                 instance.process = spawn(cut_off, self._reader(instance))
-        started = time.monotonic()
+        started = monotonic()
         deadline = min(started + self._longest_seconds - self._trained_seconds, self._wait_deadline)
         checkpoints_due = started + self._jobs.checkpoint_seconds
         failed: Instance | None = None
         while (running := _first_running(instances)) is not None:
-            running.wait(min(POLL_SECONDS, max(0.0, deadline - time.monotonic())))
+            running.wait(min(POLL_SECONDS, max(0.0, deadline - monotonic())))
             if not (failed or self._ending() or self._timed_out or self._interruption) and (
                 failed := _first_failed(instances)
             ):
@@ -311,17 +312,17 @@ class TrainingRun(threading.Thread):
             for instance in instances:
                 instance.log.flush()
             self._record_metrics()
-            if time.monotonic() >= checkpoints_due:
+            if monotonic() >= checkpoints_due:
                 for folder in kept:
                     folder.try_upload_changes()
-                checkpoints_due = time.monotonic() + self._jobs.checkpoint_seconds
-            if time.monotonic() >= deadline and not self._timed_out:
+                checkpoints_due = monotonic() + self._jobs.checkpoint_seconds
+            if monotonic() >= deadline and not self._timed_out:
                 self._timed_out = WAITED_TOO_LONG if deadline == self._wait_deadline else "MaxRuntimeExceeded"
                 deadline = math.inf
                 self._end_processes(self._jobs.stop_grace_seconds)
             if not (failed or self._ending() or self._timed_out) and _first_running(instances):
-                self._interrupt(time.monotonic() - started)
-        self._trained_seconds += time.monotonic() - started
+                self._interrupt(monotonic() - started)
+        self._trained_seconds += monotonic() - started
         return failed or _first_failed(instances)
 
     def _interrupt(self, running_seconds: float) -> None:

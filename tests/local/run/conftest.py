@@ -8,7 +8,6 @@ import json
 import os
 import shutil
 import threading
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,10 +20,10 @@ from botocore.exceptions import ClientError
 
 from localcloud import LocalCloud, deploy
 from tests.stack import Stack
+from tests.waiting import PATIENCE_SECONDS, wait_for
 
 ROOT = Path(__file__).parents[3]
 LABELS = ("cat", "dog")
-PATIENCE_SECONDS = 240
 REGISTRY = "123456789012.dkr.ecr.us-east-1.amazonaws.com"
 
 
@@ -64,13 +63,18 @@ class LocalStack(Stack):
                 )
         return f"s3://{bucket}/{prefix}"
 
-    def wait_for_state(self, execution: str, state: str, seconds: float = 60) -> None:
-        deadline = time.monotonic() + seconds
-        while state not in self.states(execution):
-            assert time.monotonic() < deadline, self.states(execution)
+    def wait_for_state(self, execution: str, state: str) -> None:
+        def entered() -> bool:
             described = self.describe(execution)
-            assert described["status"] == "RUNNING", f"{described.get('error')}: {described.get('cause')}"
-            time.sleep(0.05)
+            there = state in self.states(execution)
+            assert there or described["status"] == "RUNNING", f"{described.get('error')}: {described.get('cause')}"
+            return there
+
+        wait_for(entered, lambda: self.states(execution))
+
+    def wait_until_faulted(self) -> None:
+        """Wait until every fault has happened, as a start that is delayed has begun to wait then."""
+        wait_for(lambda: not self.cloud.faults(), self.cloud.faults)
 
     def answer(self) -> dict[str, Any]:
         """What the endpoint says to an image of a cat."""
@@ -152,7 +156,7 @@ def make_stack(cloud: LocalCloud, session: boto3.Session, product: Path) -> Call
             "TrainingImageUri": f"{REGISTRY}/pytorch:stand-in",
             "ServingImageUri": f"{REGISTRY}/tiny:stand-in",
         }
-        return LocalStack(name, session, deploy(session, product, name, parameters), name, PATIENCE_SECONDS, cloud)
+        return LocalStack(name, session, deploy(session, product, name, parameters), name, 3 * PATIENCE_SECONDS, cloud)
 
     return make
 

@@ -5,6 +5,8 @@ import json
 
 import pytest
 
+from tests.waiting import PATIENCE_SECONDS
+
 PAID_JOBS = 5
 """Of a run with one trial: preparation, tuning job, trial, training, evaluation."""
 STOPPED_IN = ["EvaluateModel", "WaitForEndpoint", "VerifyEndpoint"]
@@ -65,15 +67,17 @@ def test_a_model_that_is_no_good_is_taken_back(champion, before, client_of, serv
 
 @pytest.mark.parametrize("artifact", ["missing", "corrupt"])
 def test_an_artifact_that_is_not_there_or_not_whole_never_serves(champion, before, client_of, artifact):
-    champion.cloud.inject("StartDelay", Name=champion.endpoint_name, Seconds=3)
+    champion.cloud.inject("StartDelay", Name=champion.endpoint_name, Seconds=3600)
     with client_of(champion) as client:
         execution = champion.start(champion.dataset())
         champion.wait_for_state(execution, "WaitForEndpoint")
+        champion.wait_until_faulted()
         key = f"runs/{champion.run_id(execution)}/jobs/{champion.name}-{champion.run_id(execution)}-train-1"
         where = {"Bucket": champion.outputs["Bucket"], "Key": f"{key}/output/model.tar.gz"}
         s3 = champion.client("s3")
         s3.head_object(**where)
         s3.delete_object(**where) if artifact == "missing" else s3.put_object(**where, Body=b"half a tar")
+        champion.cloud.clear_faults()
         ended = champion.end_of(execution)
     assert (ended["status"], ended["error"]) == ("FAILED", "EndpointRolledBack"), ended["cause"]
     assert set(client.answers) == {before[1]}
@@ -95,12 +99,13 @@ def test_capacity_that_is_missing_leaves_the_champion(champion, before, client_o
 def test_an_endpoint_that_somebody_updates_is_left_to_them(champion, before):
     execution = champion.start(champion.dataset())
     champion.wait_for_state(execution, "EvaluateModel")
-    champion.cloud.inject("StartDelay", Name=champion.endpoint_name, Seconds=15)
+    champion.cloud.inject("StartDelay", Name=champion.endpoint_name, Seconds=3600)
     champion.client("sagemaker").update_endpoint(EndpointName=champion.endpoint_name, EndpointConfigName=before[0])
     ended = champion.end_of(execution)
     assert (ended["status"], ended["error"]) == ("FAILED", "EndpointNotInService"), ended["cause"]
+    champion.cloud.clear_faults()
     champion.client("sagemaker").get_waiter("endpoint_in_service").wait(
-        EndpointName=champion.endpoint_name, WaiterConfig={"Delay": 1, "MaxAttempts": 60}
+        EndpointName=champion.endpoint_name, WaiterConfig={"Delay": 1, "MaxAttempts": PATIENCE_SECONDS}
     )
     champion.wait_until_recovered(execution)
 
@@ -108,11 +113,12 @@ def test_an_endpoint_that_somebody_updates_is_left_to_them(champion, before):
 @pytest.mark.parametrize("state", STOPPED_IN)
 def test_an_execution_that_is_stopped_is_cleaned_up_after(champion, before, client_of, state):
     if state == "WaitForEndpoint":
-        champion.cloud.inject("StartDelay", Name=champion.endpoint_name, Seconds=3)
+        champion.cloud.inject("StartDelay", Name=champion.endpoint_name, Seconds=3600)
     execution = champion.start(champion.dataset(serves="slow" if state == "VerifyEndpoint" else "right"))
     champion.wait_for_state(execution, state)
     with client_of(champion) as client:
         champion.client("stepfunctions").stop_execution(executionArn=execution)
+        champion.cloud.clear_faults()
         champion.wait_until_recovered(execution)
     assert champion.describe(execution)["status"] == "ABORTED"
     assert client.failures == []
@@ -120,7 +126,7 @@ def test_an_execution_that_is_stopped_is_cleaned_up_after(champion, before, clie
 
 
 def test_a_run_that_may_not_wait_fails_while_another_has_the_lock(champion, before):
-    champion.cloud.inject("StartDelay", Name=f"{champion.name}-*-evaluate-1", Seconds=20)
+    champion.cloud.inject("StartDelay", Name=f"{champion.name}-*-evaluate-1", Seconds=3600)
     first = champion.start(champion.dataset())
     champion.wait_for_state(first, "EvaluateModel")
     ended = champion.run(champion.dataset(), serving={"lock_wait_seconds": 0})
@@ -132,13 +138,14 @@ def test_a_run_that_may_not_wait_fails_while_another_has_the_lock(champion, befo
 
 
 def test_of_two_runs_at_once_the_second_waits_and_is_the_champion(champion):
-    champion.cloud.inject("StartDelay", Name=f"{champion.name}-*-evaluate-1", Seconds=4)
+    champion.cloud.inject("StartDelay", Name=f"{champion.name}-*-evaluate-1", Seconds=3600)
     first = champion.start(champion.dataset())
     champion.wait_for_state(first, "EvaluateModel")
     second = champion.start(champion.dataset())
+    champion.wait_for_state(second, "WaitForLock")
+    champion.cloud.clear_faults()
     assert champion.end_of(first)["status"] == "SUCCEEDED"
     assert champion.end_of(second)["status"] == "SUCCEEDED"
-    assert "WaitForLock" in champion.states(second)
     pointer = champion.pointer()
     assert pointer["execution_arn"] == second
     assert champion.endpoint()["EndpointConfigName"] == pointer["endpoint_config"]
@@ -166,10 +173,12 @@ def test_an_endpoint_that_was_deleted_behind_our_back_is_made_again(stack):
     ours = dataclasses.replace(stack, endpoint_name=f"{stack.name}-deleted")
     ended = ours.run(ours.dataset())
     assert ended["status"] == "SUCCEEDED", f"{ended.get('error')}: {ended.get('cause')}"
-    ours.cloud.inject("StartDelay", Name=f"{ours.name}-*-evaluate-1", Seconds=4)
+    ours.cloud.inject("StartDelay", Name=f"{ours.name}-*-evaluate-1", Seconds=3600)
     execution = ours.start(ours.dataset(mistakes=1))
     ours.wait_for_state(execution, "EvaluateModel")
+    ours.wait_until_faulted()
     ours.client("sagemaker").delete_endpoint(EndpointName=ours.endpoint_name)
+    ours.cloud.clear_faults()
     ended = ours.end_of(execution)
     assert ended["status"] == "SUCCEEDED", f"{ended.get('error')}: {ended.get('cause')}"
     assert ours.endpoint()["EndpointConfigName"] == ours.pointer()["endpoint_config"]
@@ -198,4 +207,4 @@ def test_the_end_of_a_run_has_old_models_looked_for(champion, until):
         events = logs.filter_log_events(logGroupName=group)["events"]
         return any('"retired"' in event["message"] for event in events)
 
-    until(told, 30)
+    until(told)

@@ -53,7 +53,7 @@ def entered_late(champion):
     }
     begin = {
         "Type": "Pass",
-        "Assign": given | {"polls": 0, "deadline": "{% $millis() + 60000 %}"},
+        "Assign": given | {"polls": 0, "deadline": "{% $millis() + 3600000 %}"},
         "Next": "LockEndpoint",
     }
     jobs_done = {"Type": "Pass", "Next": AFTER_LOCK}
@@ -119,8 +119,8 @@ def scaled(variant: dict[str, str]) -> dict[str, Any]:
 
 
 def grow(stack) -> None:
-    """Have the endpoint change its size when the run comes to it."""
-    stack.cloud.inject("StartDelay", Name=stack.endpoint_name, Seconds=20)
+    """Have the endpoint change its size when the run comes to it, and until the faults are cleared."""
+    stack.cloud.inject("StartDelay", Name=stack.endpoint_name, Seconds=3600)
     change = {"VariantName": "AllTraffic", "DesiredInstanceCount": 2}
     stack.client("sagemaker").update_endpoint_weights_and_capacities(
         EndpointName=stack.endpoint_name, DesiredWeightsAndCapacities=[change]
@@ -160,13 +160,16 @@ def test_whatever_ends_in_a_state_of_an_update_leaves_the_champion(endings, faul
         if state in LOST:
             faulty.cloud.inject("LostReply", Action=LOST[state])
         if state == "ReadDeploy":  # an update that is over would be made again
-            faulty.cloud.inject("StartDelay", Name=stack.endpoint_name, Seconds=12)
+            faulty.cloud.inject("StartDelay", Name=stack.endpoint_name, Seconds=3600)
         if state == "WaitForFreeEndpoint":
             grow(stack)
         executions[status] = enter(stack, name, **(OTHER_WEIGHTS if state in ROLLING_BACK else {}))
     for status, stack in endings.items():
         assert stack.end_of(executions[status])["status"] == status
         assert stack.states(executions[status])[-1] == state
+    faulty.wait_until_faulted()
+    faulty.cloud.clear_faults()
+    for status, stack in endings.items():
         stack.wait_until_recovered(executions[status])
         own = stack.pointer()["execution_arn"] == executions[status]
         assert own is (state in MOVED)
@@ -175,7 +178,6 @@ def test_whatever_ends_in_a_state_of_an_update_leaves_the_champion(endings, faul
         assert stack.lock()["owner"] is None
         assert stack.capacity() == (1, 2)
         assert stack.paid_jobs(executions[status]) == []
-    assert faulty.cloud.faults() == []
 
 
 def test_a_champion_whose_verification_brings_no_reply_is_not_taken_back(entered_late, faulty):

@@ -45,7 +45,7 @@ def delete(stack, until) -> None:
     def status() -> str:
         return stacks.describe_stacks(StackName=stack_id)["Stacks"][0]["StackStatus"]
 
-    until(lambda: not status().endswith("_IN_PROGRESS"), 120)
+    until(lambda: not status().endswith("_IN_PROGRESS"))
     assert status() == "DELETE_COMPLETE"
 
 
@@ -89,7 +89,7 @@ def test_an_update_that_fails_leaves_what_was_there(champion, product, session, 
     def status() -> str:
         return stacks.describe_stacks(StackName=champion.name)["Stacks"][0]["StackStatus"]
 
-    until(lambda: not status().endswith("_IN_PROGRESS"), 60)
+    until(lambda: not status().endswith("_IN_PROGRESS"))
     assert status() == "UPDATE_ROLLBACK_COMPLETE"
     assert deployed() == before
     assert champion.endpoint()["EndpointConfigName"] == endpoint

@@ -41,7 +41,7 @@ def test_a_run_that_ended_after_each_of_its_jobs_adopts_them_all(ours):
 
 
 def test_a_job_that_was_stopped_with_its_run_is_the_one_that_is_paid_again(ours):
-    ours.cloud.inject("StartDelay", Name=f"{ours.name}-*-train-1", Seconds=30)
+    ours.cloud.inject("StartDelay", Name=f"{ours.name}-*-train-1", Seconds=3600)
     execution = ours.start(ours.dataset())
     ours.wait_for_state(execution, "TrainModel")
     ours.client("stepfunctions").stop_execution(executionArn=execution)

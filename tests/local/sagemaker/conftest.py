@@ -4,7 +4,6 @@ import io
 import json
 import tarfile
 import threading
-import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,8 +17,10 @@ from localcloud.containers.images import Images
 from localcloud.containers.tiny import tiny_image
 from localcloud.sagemaker.account import Ports
 from localcloud.sagemaker.service import SageMaker
+from localcloud.sagemaker.training_run import LOG_GROUP
 from tests.local.sagemaker.serving import IMAGE, archive, variant
 from tests.local.sagemaker.serving import ROLE as SERVING_ROLE
+from tests.waiting import PATIENCE_SECONDS, wait_for
 
 REGION = "us-east-1"
 ROLE = "arn:aws:iam::123456789012:role/training"
@@ -61,11 +62,17 @@ class Outside:
         with tarfile.open(fileobj=io.BytesIO(self.read(key))) as tar:
             return {member.name: tar.extractfile(member).read() for member in tar if member.isfile()}  # type: ignore[union-attr]
 
+    def lines(self) -> list[str]:
+        """What all training jobs have logged so far."""
+        logs = self.client("logs", None)
+        if not logs.describe_log_groups(logGroupNamePrefix=LOG_GROUP)["logGroups"]:
+            return []
+        return [event["message"] for event in logs.filter_log_events(logGroupName=LOG_GROUP)["events"]]
+
     def log(self, job_name: str) -> list[str]:
         logs = self.client("logs", None)
-        group = "/aws/sagemaker/TrainingJobs"
-        (stream,) = logs.describe_log_streams(logGroupName=group, logStreamNamePrefix=f"{job_name}/")["logStreams"]
-        events = logs.get_log_events(logGroupName=group, logStreamName=stream["logStreamName"], startFromHead=True)
+        (stream,) = logs.describe_log_streams(logGroupName=LOG_GROUP, logStreamNamePrefix=f"{job_name}/")["logStreams"]
+        events = logs.get_log_events(logGroupName=LOG_GROUP, logStreamName=stream["logStreamName"], startFromHead=True)
         return [event["message"] for event in events["events"]]
 
 
@@ -110,7 +117,7 @@ def job() -> Callable[..., dict[str, Any]]:
             "HyperParameters": {"script": json.dumps(script)},
             "OutputDataConfig": {"S3OutputPath": f"s3://{BUCKET}/jobs"},
             "ResourceConfig": {"InstanceType": "ml.m5.large", "InstanceCount": 1, "VolumeSizeInGB": 10},
-            "StoppingCondition": {"MaxRuntimeInSeconds": 60},
+            "StoppingCondition": {"MaxRuntimeInSeconds": 2 * PATIENCE_SECONDS},
             **members,
         }
 
@@ -123,7 +130,7 @@ def run(sagemaker, job) -> Callable[..., dict[str, Any]]:
 
     def run(name: str, script: str, **members: Any) -> dict[str, Any]:
         sagemaker.call("CreateTrainingJob", job(name, script, **members))
-        sagemaker.training_jobs.wait(name, 30)
+        sagemaker.training_jobs.wait(name, PATIENCE_SECONDS)
         return sagemaker.call("DescribeTrainingJob", {"TrainingJobName": name})
 
     return run
@@ -134,10 +141,10 @@ def until_job(sagemaker) -> Callable[..., None]:
     """Wait until a job's description has the members given, or until a condition is true."""
 
     def until_job(name: str, condition: Callable[[dict], bool]) -> None:
-        deadline = time.monotonic() + 20
-        while not condition(described := sagemaker.call("DescribeTrainingJob", {"TrainingJobName": name})):
-            assert time.monotonic() < deadline, described
-            time.sleep(0.02)
+        def described() -> dict[str, Any]:
+            return sagemaker.call("DescribeTrainingJob", {"TrainingJobName": name})
+
+        wait_for(lambda: condition(described()), described)
 
     return until_job
 

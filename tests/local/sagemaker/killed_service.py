@@ -27,4 +27,4 @@ service.call("CreateEndpoint", {"EndpointName": "e", "EndpointConfigName": "c"})
 while (status := service.call("DescribeEndpoint", {"EndpointName": "e"})["EndpointStatus"]) == "Creating":
     time.sleep(0.02)
 print(status, flush=True)
-time.sleep(60)
+time.sleep(600)

@@ -3,11 +3,11 @@
 import io
 import json
 import tarfile
-import time
 from pathlib import Path
 from typing import Any
 
 from localcloud.sagemaker.service import SageMaker
+from tests.waiting import wait_for
 
 ROLE = "arn:aws:iam::123456789012:role/serving"
 IMAGE = "123.dkr.ecr.x.amazonaws.com/tiny:1"
@@ -40,15 +40,13 @@ def create(sagemaker: SageMaker, config: str, name: str = "kelp") -> dict[str, A
     return settled(sagemaker, name)
 
 
-def settled(sagemaker: SageMaker, name: str = "kelp", seconds: float = 20) -> dict[str, Any]:
+def settled(sagemaker: SageMaker, name: str = "kelp") -> dict[str, Any]:
     """The endpoint's description once it is neither being created nor updated."""
-    deadline = time.monotonic() + seconds
-    while True:
-        endpoint = sagemaker.call("DescribeEndpoint", {"EndpointName": name})
-        if endpoint["EndpointStatus"] in ("InService", "Failed"):
-            return endpoint
-        assert time.monotonic() < deadline, endpoint
-        time.sleep(0.02)
+
+    def endpoint() -> dict[str, Any]:
+        return sagemaker.call("DescribeEndpoint", {"EndpointName": name})
+
+    return wait_for(lambda: (now := endpoint())["EndpointStatus"] in ("InService", "Failed") and now, endpoint)
 
 
 def ask(sagemaker: SageMaker, wish: str = "", name: str = "kelp", body: bytes = b"image") -> dict[str, Any]:
@@ -56,13 +54,11 @@ def ask(sagemaker: SageMaker, wish: str = "", name: str = "kelp", body: bytes = 
     return json.loads(answer.body)
 
 
-def has_told(outside: Any, *last: str, seconds: float = 10) -> bool:
-    """Whether the last events of endpoints tell these statuses in time: an event follows its status."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
+def wait_until_told(outside: Any, *last: str) -> None:
+    """Wait until the last events of endpoints tell these statuses: an event follows its status."""
+
+    def told() -> list[str]:
         kinds = ((kind, detail) for kind, detail, _ in outside.events)
-        told = [detail["EndpointStatus"] for kind, detail in kinds if kind == "SageMaker Endpoint State Change"]
-        if told[-len(last) :] == list(last):
-            return True
-        time.sleep(0.01)
-    return False
+        return [detail["EndpointStatus"] for kind, detail in kinds if kind == "SageMaker Endpoint State Change"]
+
+    wait_for(lambda: told()[-len(last) :] == list(last), told)

@@ -34,7 +34,7 @@ def ask(sagemaker, outside, until, tmp_path):
         described = sagemaker.call("DescribeEndpointConfig", {"EndpointConfigName": "m"})
         assert described["DataCaptureConfig"] == capture
         sagemaker.call("CreateEndpoint", {"EndpointName": "e", "EndpointConfigName": "m"})
-        until(lambda: sagemaker.call("DescribeEndpoint", {"EndpointName": "e"})["EndpointStatus"] == "InService", 30)
+        until(lambda: sagemaker.call("DescribeEndpoint", {"EndpointName": "e"})["EndpointStatus"] == "InService")
         sagemaker.invoke_endpoint("e", b"\xff\xd8 photo", headers)
         sagemaker.close()
         return {key: outside.read(key).decode().splitlines() for key in outside.keys("capture/")}

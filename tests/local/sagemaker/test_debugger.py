@@ -1,10 +1,9 @@
 """The managed Debugger: what a container is told, where its tensors go, and what is refused."""
 
-import time
-
 import pytest
 
 from localcloud.sagemaker.errors import ServiceError
+from tests.waiting import PATIENCE_SECONDS, wait_for
 
 WRITE_TENSORS = """
 import json, pathlib, time
@@ -31,12 +30,12 @@ def test_tensors_are_uploaded_while_the_job_runs(sagemaker, job, outside):
     sagemaker.training_jobs.checkpoint_seconds = 0.1
     request = job("watched", WRITE_TENSORS, DebugHookConfig=HOOK, ProfilerConfig={"DisableProfiler": True})
     sagemaker.call("CreateTrainingJob", request)
-    deadline = time.monotonic() + 20
-    while outside.keys("debugger/") != ["debugger/watched/debug-output/events/0"]:
-        assert time.monotonic() < deadline, sagemaker.call("DescribeTrainingJob", {"TrainingJobName": "watched"})
-        time.sleep(0.05)
+    wait_for(
+        lambda: outside.keys("debugger/") == ["debugger/watched/debug-output/events/0"],
+        lambda: sagemaker.call("DescribeTrainingJob", {"TrainingJobName": "watched"}),
+    )
     (sagemaker.training_jobs.folder("watched") / "algo-1" / "opt" / "ml" / "go").touch()
-    described = sagemaker.training_jobs.wait("watched", 20)
+    described = sagemaker.training_jobs.wait("watched", PATIENCE_SECONDS)
     assert described["TrainingJobStatus"] == "Completed", described["FailureReason"]
     assert described["DebugHookConfig"] == HOOK
     assert "debugger/watched/debug-output/end_of_job.ts" in outside.keys("debugger/")
@@ -56,7 +55,7 @@ def test_profiler_and_tensorboard_have_their_own_places(sagemaker, job, outside)
     profiler = {"S3OutputPath": "s3://the-bucket/profiler", "ProfilingParameters": {"a": "{}"}}
     request = job("profiled", PROFILE, TensorBoardOutputConfig=board, ProfilerConfig=profiler)
     sagemaker.call("CreateTrainingJob", request)
-    described = sagemaker.training_jobs.wait("profiled", 20)
+    described = sagemaker.training_jobs.wait("profiled", PATIENCE_SECONDS)
     assert described["TrainingJobStatus"] == "Completed", described["FailureReason"]
     assert outside.keys("board/") == ["board/profiled/tensorboard-output/tensorboardoutputconfig"]
     assert outside.keys("profiler/") == ["profiler/profiled/profiler-output/profilerconfig"]
@@ -85,4 +84,4 @@ def test_an_account_that_is_closed_to_the_debugger(sagemaker, job):
         with pytest.raises(ServiceError, match=r"no longer open to new customers\. Remove DebugHookConfig from"):
             sagemaker.call("CreateTrainingJob", job("closed", "print(1)", DebugHookConfig=HOOK))
     sagemaker.call("CreateTrainingJob", job("open", "print(1)", ProfilerConfig={"DisableProfiler": True}))
-    assert sagemaker.training_jobs.wait("open", 20)["TrainingJobStatus"] == "Completed"
+    assert sagemaker.training_jobs.wait("open", PATIENCE_SECONDS)["TrainingJobStatus"] == "Completed"

@@ -20,6 +20,7 @@ from localcloud.containers.pytorch import pytorch_image
 from localcloud.isolated import can_isolate
 from localcloud.sagemaker.service import SageMaker
 from tests.local.sagemaker.conftest import BUCKET
+from tests.waiting import PATIENCE_SECONDS
 
 
 def write_wheel(folder: Path, name: str, version: str, answer: str) -> str:
@@ -118,7 +119,7 @@ def test_two_builders_at_once_and_one_that_was_killed(environments, requirements
     killed.communicate()
 
     builders = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
-    outputs = [builder.communicate(timeout=60)[0] for builder in builders]
+    outputs = [builder.communicate(timeout=PATIENCE_SECONDS)[0] for builder in builders]
     assert [builder.returncode for builder in builders] == [0, 0]
     assert sum("building the environment" in output for output in outputs) == 1
     (python,) = {output.splitlines()[-1].removeprefix("python ") for output in outputs}
@@ -154,7 +155,7 @@ def pytorch_job(environments, outside, job, tmp_path):
         algorithm = {"TrainingImage": "1.dkr.ecr.us-east-1.amazonaws.com/pytorch:2.14", "TrainingInputMode": "File"}
         request = {"AlgorithmSpecification": algorithm, "HyperParameters": hyperparameters, **members}
         service.call("CreateTrainingJob", job("the-job", "", **request))
-        return service.training_jobs.wait("the-job", 60)
+        return service.training_jobs.wait("the-job", PATIENCE_SECONDS)
 
     yield run
     service.close()

@@ -4,7 +4,6 @@ import io
 import json
 import socket
 import tarfile
-import time
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,8 @@ from localcloud.containers.environments import Environments
 from localcloud.containers.images import Images
 from localcloud.containers.pytorch import pytorch_image
 from localcloud.sagemaker.service import SageMaker
+from localcloud.sagemaker.training_run import LOG_GROUP
+from tests.waiting import PATIENCE_SECONDS, wait_for
 
 SHARE = """
 import json, os, pathlib, socket
@@ -36,7 +37,7 @@ if me == hosts[0]:
         connection, _ = server.accept()
         print('heard', connection.recv(100).decode())
 else:
-    for _ in range(200):
+    for _ in range(6000):
         try:
             with socket.create_connection((hosts[0], port)) as connection:
                 connection.sendall(me.encode())
@@ -48,7 +49,7 @@ ONE_FAILS = """
 import os, sys, time
 if os.environ['SM_CURRENT_HOST'] == 'algo-2':
     sys.exit('the second one cannot go on')
-time.sleep(60)
+time.sleep(3600)
 """
 
 
@@ -58,7 +59,7 @@ def run(sagemaker, job):
         request = job(name, script, **members)
         request["ResourceConfig"]["InstanceCount"] = count
         sagemaker.call("CreateTrainingJob", request)
-        return sagemaker.training_jobs.wait(name, 40)
+        return sagemaker.training_jobs.wait(name, PATIENCE_SECONDS)
 
     return run
 
@@ -80,7 +81,7 @@ def test_every_instance_has_its_own_folder_and_all_leave_one_model(run, outside)
     }
     assert outside.unpacked("jobs/shared/output/output.tar.gz").keys() == {"algo-1.log", "algo-2.log"}
     logs = outside.client("logs", None)
-    streams = logs.describe_log_streams(logGroupName="/aws/sagemaker/TrainingJobs")["logStreams"]
+    streams = logs.describe_log_streams(logGroupName=LOG_GROUP)["logStreams"]
     assert [stream["logStreamName"].rpartition("-")[0] for stream in streams] == ["shared/algo-1", "shared/algo-2"]
 
 
@@ -98,29 +99,22 @@ def test_instances_reach_each_other_by_name(run, outside):
     parameters = {"script": json.dumps(GREET), "port": str(free_port())}
     described = run("greeting", GREET, HyperParameters=parameters)
     assert described["TrainingJobStatus"] == "Completed", described["FailureReason"]
-    logs = outside.client("logs", None)
-    events = logs.filter_log_events(logGroupName="/aws/sagemaker/TrainingJobs")["events"]
-    assert [event["message"] for event in events] == ["heard algo-2"]
+    assert outside.lines() == ["heard algo-2"]
 
 
 def test_the_failure_of_one_ends_all(run):
-    before = time.monotonic()
     described = run("half", ONE_FAILS)
-    assert time.monotonic() - before < 30
     assert described["TrainingJobStatus"] == "Failed"
     assert described["FailureReason"] == "AlgorithmError: the second one cannot go on, exit code: 1"
 
 
-def test_a_stop_ends_all(sagemaker, job):
-    request = job("stopped", "import time; print('ready', flush=True); time.sleep(60)")
+def test_a_stop_ends_all(sagemaker, outside, job):
+    request = job("stopped", "import time; print('ready', flush=True); time.sleep(600)")
     request["ResourceConfig"]["InstanceCount"] = 3
     sagemaker.call("CreateTrainingJob", request)
-    name = {"TrainingJobName": "stopped"}
-    while sagemaker.call("DescribeTrainingJob", name)["SecondaryStatus"] != "Training":
-        time.sleep(0.02)
-    time.sleep(0.3)
-    sagemaker.call("StopTrainingJob", name)
-    assert sagemaker.training_jobs.wait("stopped", 30)["TrainingJobStatus"] == "Stopped"
+    wait_for(lambda: outside.lines() == ["ready"] * 3, outside.lines)
+    sagemaker.call("StopTrainingJob", {"TrainingJobName": "stopped"})
+    assert sagemaker.training_jobs.wait("stopped", PATIENCE_SECONDS)["TrainingJobStatus"] == "Stopped"
 
 
 @pytest.mark.slow
@@ -135,12 +129,12 @@ def test_torchrun_over_gloo(outside, job, tmp_path):
         "sagemaker_torch_distributed_enabled": "true",
     }
     request["ResourceConfig"]["InstanceCount"] = 2
-    request["StoppingCondition"] = {"MaxRuntimeInSeconds": 240}
+    request["StoppingCondition"] = {"MaxRuntimeInSeconds": 3600}
     images = Images({"pytorch": pytorch_image(Environments())})
     service = SageMaker(tmp_path / "home", images, outside.ports(), "us-east-1", "123456789012")
     try:
         service.call("CreateTrainingJob", request)
-        described = service.training_jobs.wait("ddp", 300)
+        described = service.training_jobs.wait("ddp", 3 * PATIENCE_SECONDS)
     finally:
         service.close()
     assert described["TrainingJobStatus"] == "Completed", described["FailureReason"]

@@ -9,7 +9,8 @@ import pytest
 from localcloud.sagemaker.errors import ServiceError
 from localcloud.sagemaker.runtime import ModelError
 from localcloud.sagemaker.service import SageMaker
-from tests.local.sagemaker.serving import ROLE, ask, create, has_told, settled, variant
+from tests.local.sagemaker.serving import ROLE, ask, create, settled, variant, wait_until_told
+from tests.waiting import wait_for
 
 
 def test_an_update_loses_no_request(sagemaker, outside, make_config):
@@ -33,7 +34,7 @@ def test_an_update_loses_no_request(sagemaker, outside, make_config):
     sagemaker.call("UpdateEndpoint", {"EndpointName": "kelp", "EndpointConfigName": "second"})
     updating = sagemaker.call("DescribeEndpoint", {"EndpointName": "kelp"})
     endpoint = settled(sagemaker)
-    slow.join()
+    wait_for(lambda: "second" in answers)
     over.set()
     for thread in threads:
         thread.join()
@@ -46,7 +47,7 @@ def test_an_update_loses_no_request(sagemaker, outside, make_config):
     assert not errors
     assert {"first", "second"} == set(answers)
     assert ask(sagemaker)["name"] == "second"
-    assert has_told(outside, "UPDATING", "IN_SERVICE")
+    wait_until_told(outside, "UPDATING", "IN_SERVICE")
     assert len(list((sagemaker.account.home / "endpoints" / "kelp").iterdir())) == 1
 
 
@@ -59,13 +60,13 @@ def test_an_update_that_fails_stays_silently_on_the_old_configuration(sagemaker,
     assert endpoint["EndpointConfigName"] == "first"
     assert "FailureReason" not in endpoint
     assert ask(sagemaker)["name"] == "first"
-    assert has_told(outside, "UPDATING", "ROLLING_BACK", "IN_SERVICE")
+    wait_until_told(outside, "UPDATING", "ROLLING_BACK", "IN_SERVICE")
 
 
 def test_an_update_that_a_stop_of_the_service_interrupts_is_dropped(start_service, make_config):
     service = start_service()
     create(service, make_config(service, "first"))
-    make_config(service, "slow", starts_in_seconds=60)
+    make_config(service, "slow", starts_in_seconds=600)
     service.call("UpdateEndpoint", {"EndpointName": "kelp", "EndpointConfigName": "slow"})
     service.close()
     again = start_service()
@@ -75,7 +76,7 @@ def test_an_update_that_a_stop_of_the_service_interrupts_is_dropped(start_servic
     assert len(list((again.account.home / "endpoints" / "kelp").iterdir())) == 1
 
 
-def shift(kind: str, wait: int = 1, alarms: tuple[str, ...] = (), **routing: Any) -> dict[str, Any]:
+def shift(kind: str, wait: int = 600, alarms: tuple[str, ...] = (), **routing: Any) -> dict[str, Any]:
     """A DeploymentConfig."""
     policy = {"TrafficRoutingConfiguration": {"Type": kind, "WaitIntervalInSeconds": wait, **routing}}
     rollback = {"AutoRollbackConfiguration": {"Alarms": [{"AlarmName": name} for name in alarms]}} if alarms else {}
@@ -86,19 +87,18 @@ def update(sagemaker: SageMaker, config: str, **members: Any) -> None:
     sagemaker.call("UpdateEndpoint", {"EndpointName": "kelp", "EndpointConfigName": config, **members})
 
 
-def baking(sagemaker: SageMaker, seconds: float = 20) -> None:
+def baking(sagemaker: SageMaker) -> None:
     """Wait until the new fleet of an update has its first traffic."""
-    deadline = time.monotonic() + seconds
-    while True:
+
+    def status() -> str:
         endpoint = sagemaker.call("DescribeEndpoint", {"EndpointName": "kelp"})
         (variant,) = endpoint["PendingDeploymentSummary"]["ProductionVariants"]
-        if variant["VariantStatus"][0]["Status"] == "Baking":
-            return
-        assert time.monotonic() < deadline, endpoint
-        time.sleep(0.02)
+        return variant["VariantStatus"][0]["Status"]
+
+    wait_for(lambda: status() == "Baking", status)
 
 
-def test_a_canary_has_its_share_of_the_requests_and_then_all(sagemaker, make_config):
+def test_a_canary_has_its_share_of_the_requests_and_then_all(sagemaker, make_config, monkeypatch):
     create(sagemaker, make_config(sagemaker, "first"))
     make_config(sagemaker, "second")
     canary = shift("CANARY", CanarySize={"Type": "CAPACITY_PERCENT", "Value": 25})
@@ -106,6 +106,8 @@ def test_a_canary_has_its_share_of_the_requests_and_then_all(sagemaker, make_con
     baking(sagemaker)
     names = [ask(sagemaker)["name"] for _ in range(20)]
     assert names.count("second") == 5
+    now = time.monotonic()
+    monkeypatch.setattr("localcloud.sagemaker.rollouts.monotonic", lambda: now + 1000 * (time.monotonic() - now))
     endpoint = settled(sagemaker)
     assert endpoint["EndpointConfigName"] == "second"
     assert endpoint["LastDeploymentConfig"] == canary
@@ -128,7 +130,7 @@ def test_an_alarm_gives_all_traffic_back_to_the_old_fleet(sagemaker, outside, ma
         )
     create(sagemaker, make_config(sagemaker, "first"))
     make_config(sagemaker, "second")
-    canary = shift("CANARY", 60, ("quiet", "errors"), CanarySize={"Type": "CAPACITY_PERCENT", "Value": 50})
+    canary = shift("CANARY", alarms=("quiet", "errors"), CanarySize={"Type": "CAPACITY_PERCENT", "Value": 50})
     update(sagemaker, "second", DeploymentConfig=canary)
     baking(sagemaker)
     assert {ask(sagemaker)["name"] for _ in range(4)} == {"first", "second"}
@@ -138,7 +140,7 @@ def test_an_alarm_gives_all_traffic_back_to_the_old_fleet(sagemaker, outside, ma
     assert "FailureReason" not in endpoint
     assert "PendingDeploymentSummary" not in endpoint
     assert {ask(sagemaker)["name"] for _ in range(4)} == {"first"}
-    assert has_told(outside, "UPDATING", "ROLLING_BACK", "IN_SERVICE")
+    wait_until_told(outside, "UPDATING", "ROLLING_BACK", "IN_SERVICE")
     assert ("cloudwatch", ROLE) in outside.identities
     assert len(list((sagemaker.account.home / "endpoints" / "kelp").iterdir())) == 1
 
@@ -147,7 +149,7 @@ def test_a_new_fleet_that_falls_ill_while_it_bakes_is_given_up(sagemaker, make_c
     monkeypatch.setattr("localcloud.sagemaker.rollouts.BAKING_POLL_SECONDS", 0.02)
     create(sagemaker, make_config(sagemaker, "first"))
     make_config(sagemaker, "second")
-    update(sagemaker, "second", DeploymentConfig=shift("ALL_AT_ONCE", 60))
+    update(sagemaker, "second", DeploymentConfig=shift("ALL_AT_ONCE"))
     baking(sagemaker)
     assert ask(sagemaker)["name"] == "second"
     with pytest.raises(ModelError, match="the model process exited"):
@@ -171,7 +173,7 @@ def test_alarms_that_cannot_be_read_any_more_call_a_deployment_off(sagemaker, ou
     )
     create(sagemaker, make_config(sagemaker, "first"))
     make_config(sagemaker, "second")
-    update(sagemaker, "second", DeploymentConfig=shift("ALL_AT_ONCE", 60, ("quiet",)))
+    update(sagemaker, "second", DeploymentConfig=shift("ALL_AT_ONCE", alarms=("quiet",)))
     baking(sagemaker)
     monkeypatch.setattr("localcloud.sagemaker.guardrails._states", lambda *_: {}["not expected"])
     assert settled(sagemaker)["EndpointConfigName"] == "first"

@@ -7,6 +7,7 @@ from typing import Any
 
 from localcloud.sagemaker.objects import Location, ObjectCache, list_objects
 from tests.local.sagemaker.training import channel
+from tests.waiting import PATIENCE_SECONDS, wait_for
 
 ROLE = "arn:aws:iam::123456789012:role/training"
 
@@ -97,7 +98,7 @@ def test_only_new_objects_are_read_and_each_role_reads_for_itself(start_service,
         read.clear()
         members = {"InputDataConfig": [channel("dataset", "s3://the-bucket/data")], "RoleArn": role}
         service.call("CreateTrainingJob", job(name, "print(1)", **members))
-        assert service.training_jobs.wait(name, 30)["TrainingJobStatus"] == "Completed"
+        assert service.training_jobs.wait(name, PATIENCE_SECONDS)["TrainingJobStatus"] == "Completed"
         assert sorted(read) == expected
 
 
@@ -124,12 +125,9 @@ raise SystemExit(3)
             Environment={"SM_CHECKPOINT_DIR": "/opt/ml/checkpoints"},
         ),
     )
-    deadline = time.monotonic() + 20
-    while "ckpt/new.pt" not in outside.keys("ckpt/"):  # while it runs
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
+    wait_for(lambda: "ckpt/new.pt" in outside.keys("ckpt/"))  # while it runs
     (sagemaker.training_jobs.folder("resumed") / "algo-1" / "opt" / "ml" / "go").touch()
-    described = sagemaker.training_jobs.wait("resumed", 30)
+    described = sagemaker.training_jobs.wait("resumed", PATIENCE_SECONDS)
     assert outside.log("resumed") == ["old/1.pt from an earlier run"]
     assert described["TrainingJobStatus"] == "Failed"
     assert outside.read("ckpt/last.pt") == b"last"

@@ -11,6 +11,7 @@ from botocore.validate import ParamValidator
 from localcloud.isolated import can_isolate
 from localcloud.sagemaker.validation import operation, serialise
 from tests.local.sagemaker.training import WAIT, channel, refusal
+from tests.waiting import PATIENCE_SECONDS, wait_for
 
 ROLE = "arn:aws:iam::123456789012:role/training"
 
@@ -61,7 +62,7 @@ pathlib.Path(os.environ['SM_OUTPUT_DATA_DIR'], 'history.json').write_text('[]')
     assert tags == {"Tags": [{"Key": "team", "Value": "sheep"}]}
     problems = ParamValidator().validate(described, operation("DescribeTrainingJob").output_shape)
     assert not problems.has_errors(), problems.generate_report()
-    assert json.loads(serialise(described))["CreationTime"] == pytest.approx(time.time(), abs=60)
+    assert json.loads(serialise(described))["CreationTime"] == pytest.approx(time.time(), abs=PATIENCE_SECONDS)
 
 
 def test_events_tell_every_change(run, outside):
@@ -90,9 +91,9 @@ def test_log_and_metrics_are_there_while_the_job_runs(sagemaker, outside, job, u
         "CreateTrainingJob", job("live", "print('loss=0.5', flush=True)\n" + WAIT, AlgorithmSpecification=algorithm)
     )
     until_job("live", lambda described: "FinalMetricDataList" in described)
-    assert outside.log("live") == ["loss=0.5", "ready"]
+    wait_for(lambda: outside.log("live") == ["loss=0.5", "ready"], lambda: outside.log("live"))
     sagemaker.call("StopTrainingJob", {"TrainingJobName": "live"})
-    assert sagemaker.training_jobs.wait("live", 10)["TrainingJobStatus"] == "Stopped"
+    assert sagemaker.training_jobs.wait("live", PATIENCE_SECONDS)["TrainingJobStatus"] == "Stopped"
 
 
 def test_a_name_is_used_once(sagemaker, job, run):
@@ -227,7 +228,7 @@ while not pathlib.Path(os.environ['OTHER']).exists():
         for name, other in (("left", "right"), ("right", "left")):
             environment = {"MINE": str(meeting / name), "OTHER": str(meeting / other)}
             pool.submit(sagemaker.call, "CreateTrainingJob", job(name, script, Environment=environment)).result()
-        ended = list(pool.map(lambda name: sagemaker.training_jobs.wait(name, 20), ("left", "right")))
+        ended = list(pool.map(lambda name: sagemaker.training_jobs.wait(name, PATIENCE_SECONDS), ("left", "right")))
     assert [described["TrainingJobStatus"] for described in ended] == ["Completed", "Completed"]
 
 

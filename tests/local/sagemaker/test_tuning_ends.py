@@ -4,13 +4,14 @@ import json
 import time
 from typing import Any
 
-from tests.local.sagemaker.tuning import request, run, trials
+from tests.local.sagemaker.tuning import ended, request, run, trials
+from tests.waiting import wait_for
 
-# Three epochs of the objective; a value below 0.5 would go on for a minute, if nobody stopped it.
+# Three epochs of the objective; a value below 0.5 would go on for ten minutes, if nobody stopped it.
 EPOCHS = json.dumps(
     "import os, time\n"
     "value = float(os.environ['SM_HP_X'].strip('\"'))\n"
-    "for epoch in range(3 if value >= 0.5 else 600):\n"
+    "for epoch in range(3 if value >= 0.5 else 6000):\n"
     "    print(f'objective={value + epoch / 100}', flush=True)\n"
     "    time.sleep(0.1)\n"
 )
@@ -55,10 +56,12 @@ def test_trials_that_do_not_improve_by_a_hundredth_complete_the_job(sagemaker):
 
 
 def test_the_longest_runtime_ends_the_job_and_its_trials(sagemaker, monkeypatch):
-    monkeypatch.setattr("localcloud.sagemaker.tuning_run.monotonic", lambda: time.monotonic() * 60)
     parameters = in_order("0.9", "0.1")
-    parameters["HyperParameterTuningJobConfig"]["ResourceLimits"]["MaxRuntimeInSeconds"] = 240  # 4 s here
-    job = run(sagemaker, parameters)
+    parameters["HyperParameterTuningJobConfig"]["ResourceLimits"]["MaxRuntimeInSeconds"] = 3600
+    sagemaker.call("CreateHyperParameterTuningJob", parameters)
+    wait_for(lambda: len(trials(sagemaker)) == 2)
+    monkeypatch.setattr("localcloud.sagemaker.tuning_run.monotonic", lambda: time.monotonic() + 3600)
+    job = ended(sagemaker)
     assert job["HyperParameterTuningJobStatus"] == "Completed"
     assert [trial["TrainingJobStatus"] for trial in trials(sagemaker)] == ["Completed", "Stopped"]
     assert job["BestTrainingJob"]["TunedHyperParameters"] == {"x": "0.9"}

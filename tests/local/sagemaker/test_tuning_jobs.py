@@ -9,6 +9,7 @@ import pytest
 
 from localcloud.sagemaker.errors import ServiceError
 from tests.local.sagemaker.tuning import BOWL, ENDED, NAME, describe, ended, request, run, trials
+from tests.waiting import wait_for
 
 
 @pytest.mark.parametrize("objective_type", ["Maximize", "Minimize"])
@@ -28,12 +29,13 @@ def test_the_best_trial_is_found(sagemaker, outside, objective_type):
     final = best["FinalHyperParameterTuningJobObjectiveMetric"]
     assert final["Value"] == pytest.approx(values[best["TrainingJobName"]])
     assert final["MetricName"] == "valid:objective"
-    deadline = time.monotonic() + 10
-    while len(events := [detail for kind, detail, _ in outside.events if "Tuning" in kind]) < 2:
-        assert time.monotonic() < deadline, events  # the event follows the status
-        time.sleep(0.02)
-    assert [event["HyperParameterTuningJobStatus"] for event in events] == ["InProgress", "Completed"]
-    json.dumps(events)
+
+    def told() -> list[str]:
+        events = [detail for kind, detail, _ in outside.events if "Tuning" in kind]
+        json.dumps(events)
+        return [event["HyperParameterTuningJobStatus"] for event in events]
+
+    wait_for(lambda: told() == ["InProgress", "Completed"], told)  # an event follows its status
 
 
 def test_a_trial_is_a_training_job_of_its_own(sagemaker, outside):
@@ -96,9 +98,8 @@ def test_a_job_without_a_successful_trial_fails(sagemaker, script, number, start
 
 
 def test_stopping_stops_the_trials(sagemaker):
-    sagemaker.call("CreateHyperParameterTuningJob", request("import time; time.sleep(60)", trials=4))
-    while len(trials(sagemaker)) < 2:
-        time.sleep(0.01)
+    sagemaker.call("CreateHyperParameterTuningJob", request("import time; time.sleep(600)", trials=4))
+    wait_for(lambda: len(trials(sagemaker)) == 2)
     sagemaker.call("StopHyperParameterTuningJob", {"HyperParameterTuningJobName": NAME})
     assert describe(sagemaker)["HyperParameterTuningJobStatus"] in {"Stopping", "Stopped"}
     job = ended(sagemaker)

@@ -6,7 +6,7 @@ import pytest
 
 from localcloud.sagemaker.errors import ServiceError
 
-WAIT = "import time\nprint('ready', flush=True)\ntime.sleep(60)"
+WAIT = "import time\nprint('ready', flush=True)\ntime.sleep(600)"
 
 
 def channel(name: str, uri: str, **source: str) -> dict[str, Any]:

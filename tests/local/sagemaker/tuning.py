@@ -1,9 +1,9 @@
 """Requests of tuning jobs whose trials are real training jobs of a few milliseconds, in the image `tiny`."""
 
-import time
 from typing import Any
 
 from localcloud.sagemaker.service import SageMaker
+from tests.waiting import PATIENCE_SECONDS, wait_for
 
 ROLE = "arn:aws:iam::123456789012:role/training"
 NAME = "kelp-tune"
@@ -36,7 +36,7 @@ def request(script: str = BOWL, *, trials: int = 4, parallel: int = 2, **config:
             "RoleArn": ROLE,
             "OutputDataConfig": {"S3OutputPath": "s3://the-bucket/jobs"},
             "ResourceConfig": {"InstanceType": "ml.m5.large", "InstanceCount": 1, "VolumeSizeInGB": 10},
-            "StoppingCondition": {"MaxRuntimeInSeconds": 60},
+            "StoppingCondition": {"MaxRuntimeInSeconds": 2 * PATIENCE_SECONDS},
         },
         "Tags": [{"Key": "team", "Value": "sea"}],
     }
@@ -47,14 +47,11 @@ def run(sagemaker: SageMaker, parameters: dict[str, Any]) -> dict[str, Any]:
     return ended(sagemaker)
 
 
-def ended(sagemaker: SageMaker, seconds: float = 30, name: str = NAME) -> dict[str, Any]:
-    deadline = time.monotonic() + seconds
-    while True:
-        job = describe(sagemaker, name)
-        if job["HyperParameterTuningJobStatus"] in ENDED:
-            return job
-        assert time.monotonic() < deadline, job
-        time.sleep(0.02)
+def ended(sagemaker: SageMaker, name: str = NAME) -> dict[str, Any]:
+    def job() -> dict[str, Any]:
+        return describe(sagemaker, name)
+
+    return wait_for(lambda: (now := job())["HyperParameterTuningJobStatus"] in ENDED and now, job)
 
 
 def describe(sagemaker: SageMaker, name: str = NAME) -> dict[str, Any]:
