@@ -71,7 +71,7 @@ class LocalCloud:
     def __init__(self, home: Path):
         self.home = Path(home).resolve()
 
-    def start(self, port: int = 4566, timeout_seconds: float = 30) -> None:
+    def start(self, port: int = 4566, timeout_seconds: float = 120) -> None:
         """Start the server on 127.0.0.1:`port` and return when it answers.
 
         Raises AlreadyRunning, PortInUse, or StartFailed with the end of the log.
@@ -95,7 +95,7 @@ class LocalCloud:
             raise self._already_running()
         self._wait_until_ready(port, timeout_seconds)
 
-    def stop(self, timeout_seconds: float = 30) -> None:
+    def stop(self, timeout_seconds: float = 60) -> None:
         """End the server and all that it started; its state is saved. Does nothing if no cloud runs here.
 
         A server that does not end in time is killed: what changed in the last seconds is then lost, apart from objects
@@ -154,7 +154,7 @@ class LocalCloud:
         self._ask_for_faults("DELETE")
 
     def _ask_for_faults(self, method: str, document: dict[str, Any] | None = None) -> Any:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
         try:
             connection.request(method, FAULTS_PATH, None if document is None else json.dumps(document))
             response = connection.getresponse()
@@ -200,6 +200,7 @@ class LocalCloud:
         return "\n".join(self._log.read_text(errors="replace").splitlines()[-LOG_TAIL_LINES:])
 
 
+ACQUIRE_SECONDS = 1
 RECORD_SECONDS = 10  # from the lock to the record it is a few lines; a busy machine may stop a server between them
 
 
@@ -214,13 +215,13 @@ class HomeLock:
     def acquire(self) -> bool:
         """Take the lock until this process ends. False if another server holds it.
 
-        A caller of `held` has it for a moment, hence the second try.
+        A caller of `held` has it for a moment, which a busy machine may make a long one.
         """
         self._file = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o644)
-        if _try_lock(self._file):
-            return True
-        time.sleep(0.1)
-        return _try_lock(self._file)
+        deadline = time.monotonic() + ACQUIRE_SECONDS
+        while not (taken := _try_lock(self._file)) and time.monotonic() < deadline:
+            time.sleep(POLL_SECONDS)
+        return taken
 
     def held(self) -> bool:
         try:
@@ -228,7 +229,7 @@ class HomeLock:
         except (FileNotFoundError, NotADirectoryError):
             return False
         try:
-            return not _try_lock(file)
+            return not _try_lock(file, fcntl.LOCK_SH)  # so that two who look do not take each other for a server
         finally:
             os.close(file)
 
@@ -312,9 +313,9 @@ def server_environment(environment: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-def _try_lock(file: int) -> bool:
+def _try_lock(file: int, kind: int = fcntl.LOCK_EX) -> bool:
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(file, kind | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     return True

@@ -28,8 +28,9 @@ from localcloud.cloud import client_environment
 from localcloud.ministack import lambda_worker
 from localcloud.ministack.repairs import Repair
 
-INIT_SECONDS = 10
-"""https://docs.aws.amazon.com/lambda/latest/dg/lambda-runtime-environment.html#runtimes-lifecycle-ib"""
+INIT_SECONDS = 60
+"""On AWS 10, with processors of its own; here a training may have them all.
+https://docs.aws.amazon.com/lambda/latest/dg/lambda-runtime-environment.html#runtimes-lifecycle-ib"""
 
 LOG_SECONDS = 2
 
