@@ -71,7 +71,7 @@ def test_every_file_gets_the_outcome_that_it_should(sample, body):
     except rejected as rejection:
         code = rejection.code
     assert code == sample.code
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 60
     assert peak_mib() - before < MOST_MIB
 
 

@@ -17,7 +17,8 @@ OF_GPUS = {"gpu_percent", "gpu_memory_percent"}
 
 def sampled() -> dict[str, list[float]]:
     watched = Machine(sample_seconds=0.01)
-    time.sleep(0.1)
+    while not watched._samples:
+        time.sleep(0.01)
     samples = watched.stop()
     assert set(samples) == set(SERIES)
     assert {len(values) for values in samples.values() if values} == {len(samples["seconds"])}

@@ -182,7 +182,7 @@ def test_sigterm_saves_and_a_second_start_goes_on(final: dict[str, Any], argumen
     rest = job.stdout.read()
     job.stdout.close()
 
-    assert job.wait(timeout=60) == 128 + signal.SIGTERM
+    assert job.wait(timeout=600) == 128 + signal.SIGTERM
     assert "stopped in epoch" in rest
     assert list((tmp_path / "checkpoints").glob("checkpoint-*.pt"))
     findings = read_document(tmp_path / "checkpoints/findings.json", "findings")
