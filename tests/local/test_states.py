@@ -170,7 +170,7 @@ def fails_after_a_while() -> dict[str, Any]:
 def stop_while_it_waits(machines) -> str:
     states = machines.session.client("stepfunctions")
     execution = machines.start(fails_after_a_while())
-    wait_for(lambda: "Rest" in str(states.get_execution_history(executionArn=execution)["events"]))
+    wait_for(lambda: "Try" in str(states.get_execution_history(executionArn=execution)["events"]))
     states.stop_execution(executionArn=execution, error="Enough", cause="of this")
     return execution
 
