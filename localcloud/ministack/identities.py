@@ -3,6 +3,7 @@
 import functools
 import hashlib
 import json
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -98,6 +99,18 @@ def _extract_iam_action(original: Callable[..., str | None]) -> Callable[..., st
     return extract_iam_action
 
 
+def _fnmatch_compile(original: Callable[[str, bool], re.Pattern[str]]) -> Callable[[str, bool], re.Pattern[str]]:
+    """A key in S3 may hold line breaks, and a policy's * stands for them too."""
+
+    @functools.cache
+    @functools.wraps(original)
+    def fnmatch_compile(pattern: str, ignore_case: bool) -> re.Pattern[str]:
+        compiled = original(pattern, ignore_case)
+        return re.compile(compiled.pattern, compiled.flags | re.DOTALL)
+
+    return fnmatch_compile
+
+
 REPAIRS = [
     Repair(
         "every policy that asks for TLS denies all requests",
@@ -112,5 +125,12 @@ REPAIRS = [
         "extract_iam_action",
         "ec476b92d969",
         _extract_iam_action,
+    ),
+    Repair(
+        "no policy allows anything about a key with a line break",
+        iam_evaluator.__name__,
+        "_fnmatch_compile",
+        "c95d90f11ae7",
+        _fnmatch_compile,
     ),
 ]
