@@ -6,7 +6,7 @@ The terminal and the page both show it. It is gathered through AWS's APIs alone,
 from __future__ import annotations
 
 import datetime
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from kelpie import documents, execution, graph
@@ -43,6 +43,8 @@ class Progress:
     findings: list[dict[str, Any]]
     """Of every final training, as contracts/findings.schema.json has them, with the job's name."""
     path: list[Node]
+    again: dict[str, str] = field(default_factory=dict)
+    """By final training that was not accepted: why the model was trained again, and what changed."""
 
     @property
     def run(self) -> str:
@@ -97,6 +99,7 @@ class Follower:
             jobs=running,
             findings=[finding for job in sorted(self._findings) for finding in self._findings[job]],
             path=self._path(described, visits),
+            again=trained_again(self._stack, self.run),
         )
         return self._last
 
@@ -136,6 +139,17 @@ class Follower:
             unread: dict[str, Any] = {"rule": "Hooks", "status": "Error", "step": None, "tensor": None, "values": {}}
             return [{**unread, "message": str(error), "job": job}]
         return [{**finding, "job": job} for finding in document["findings"]] if document else []
+
+
+def trained_again(stack: Stack, run: str) -> dict[str, str]:
+    """Return the run's final trainings that were not accepted but done again, each with the reason and what changed.
+
+    Raises RunFailed for a review that breaks its contract.
+    """
+    uri = f"s3://{stack.bucket}/runs/{run}/debugger_review.json"
+    review = documents.read(stack.client("s3"), uri, "debugger_review")
+    attempts = review["attempts"] if review else []
+    return {attempt["job"]: attempt["reason"] for attempt in attempts if attempt["verdict"] == "retrain"}
 
 
 def is_final_training(job: str, run: str) -> bool:

@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from kelpie import execution
+from kelpie.progress import trained_again
 from kelpie.stack import Stack
 
 RECENT_EXECUTIONS = 10
@@ -18,10 +19,13 @@ def read(stack: Stack, home: str | None) -> dict[str, Any]:
 
     home: where a local cloud keeps its state; None for a stack on AWS.
     """
+    serving = endpoint(stack)
+    if serving and serving["lineage"]:
+        serving["lineage"]["trained_again"] = list(trained_again(stack, serving["lineage"]["run_id"]).values())
     return {
         "cloud": {"status": "up", "endpoint_url": stack.endpoint_url, "home": home},
         "stack": {"name": stack.name, "status": stack.status, "outputs": stack.outputs},
-        "endpoint": endpoint(stack),
+        "endpoint": serving,
         "executions": [
             {
                 "name": listed["name"],
@@ -111,4 +115,5 @@ def _lineage_lines(described: dict[str, Any] | None) -> list[str]:
     came = described["lineage"]
     package = came["package_arn"].rpartition("model-package/")[2]
     source = f"run {came['run_id']}, data {came['data_digest'][:12]}, accuracy {float(came['accuracy']):.4f}"
-    return [f"           from package {package} ({came['approval']}), {source}"]
+    again = [f"           trained again: {reason}" for reason in came["trained_again"]]
+    return [f"           from package {package} ({came['approval']}), {source}", *again]

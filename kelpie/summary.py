@@ -13,6 +13,7 @@ from rich.table import Table
 from kelpie import documents, execution, log_streams
 from kelpie.execution import Trial
 from kelpie.log_streams import TRAINING_JOBS_LOG_GROUP
+from kelpie.progress import trained_again
 from kelpie.stack import Stack
 from kelpie.watch import short_number
 
@@ -44,6 +45,7 @@ def summarise(stack: Stack, described: dict[str, Any]) -> dict[str, Any]:
         "macro_f1": evaluation["macro_f1"] if evaluation else None,
         "endpoint": plan["names"]["endpoint"] if plan and succeeded else None,
         "hyperparameters": _chosen(training, trials),
+        "trained_again": list(trained_again(stack, run).values()),
         "trials": [dataclasses.asdict(trial) for trial in trials],
         "states": execution.seconds_by_state(visits, ended),
         "seconds": round((ended - described["startDate"]).total_seconds(), 1),
@@ -58,6 +60,8 @@ def show(summary: dict[str, Any], console: Console) -> None:
     if summary["hyperparameters"]:
         chosen = "  ".join(f"{name}={short_number(value)}" for name, value in summary["hyperparameters"].items())
         _print(console, f"Chosen         {chosen}")
+    for reason in summary["trained_again"]:
+        _print(console, f"Trained again  {reason}")
     if summary["test_accuracy"] is not None:
         images = summary["test_images"]
         _print(
@@ -117,10 +121,12 @@ def _failed_job(stack: Stack, run: str) -> dict[str, Any] | None:
 
 
 def _chosen(training: dict[str, Any] | None, trials: list[Trial]) -> dict[str, str]:
-    """Of the final training's hyperparameters those that the trials searched."""
+    """Of the final training's hyperparameters those that the trials searched, and the scale of its learning rate if
+    the debugger asked for one."""
     searched = sorted({name for trial in trials for name in trial.hyperparameters})
     values = training["HyperParameters"] if training else {}
-    return {name: values[name] for name in searched if name in values}
+    scaled = ["learning_rate_scale"] if float(values.get("learning_rate_scale", 1)) != 1 else []
+    return {name: values[name] for name in [*searched, *scaled] if name in values}
 
 
 def _artifacts(plan: dict[str, Any], training: dict[str, Any] | None) -> dict[str, str]:

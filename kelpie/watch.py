@@ -81,9 +81,15 @@ class News:
         self._left: set[str] = set()
         self._trials: set[str] = set()
         self._epochs: dict[str, int] = {}
+        self._again: set[str] = set()
 
     def lines(self, progress: Progress) -> list[str]:
-        found = [*self._epoch_lines(progress), *self._trial_lines(progress), *self._state_lines(progress)]
+        found = [
+            *self._epoch_lines(progress),
+            *self._trial_lines(progress),
+            *self._state_lines(progress),
+            *self._again_lines(progress),
+        ]
         return [f"{self._prefix}{line}" for line in found]
 
     def _state_lines(self, progress: Progress) -> list[str]:
@@ -98,6 +104,11 @@ class News:
                 lines.append(f"{visit.left.astimezone():%H:%M:%S}  {visit.name}  {seconds:.1f} s{failed}")
                 self._left.add(visit.name)
             self._entered.add(visit.name)
+        return lines
+
+    def _again_lines(self, progress: Progress) -> list[str]:
+        lines = [f"          {reason}" for job, reason in progress.again.items() if job not in self._again]
+        self._again.update(progress.again)
         return lines
 
     def _trial_lines(self, progress: Progress) -> list[str]:
@@ -132,8 +143,10 @@ def tree(progress: Progress) -> Tree:
             for job in sorted(job for job in progress.epochs if is_final_training(job, progress.run)):
                 for epoch in progress.epochs[job][-MOST_EPOCHS:]:
                     branch.add(Text(epoch.line, overflow="ellipsis", no_wrap=True))
+            for reason in progress.again.values():
+                branch.add(Text(reason, style="yellow"))
             for finding in progress.findings:
-                if finding["status"] == "IssuesFound":
+                if finding["status"] == "IssuesFound" and finding["job"] not in progress.again:
                     branch.add(Text(f"{finding['rule']}: {finding['message']}", style="yellow"))
     return root
 

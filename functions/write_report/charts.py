@@ -112,6 +112,9 @@ def lines(
     doublings: of x, at equal distances, each with its tick.
     """
     values = list(rows)
+    heights = {row[y] for row in values}
+    if len(heights) == 1:  # else the axis would round its one tick as it likes
+        y_axis = {"values": list(heights), "format": ".4~r", **(y_axis or {})}
     span = max((row[x] for row in values), default=0) - min((row[x] for row in values), default=0)
     scale: dict[str, Any] = {"type": "log"} if log_y else {"zero": from_zero}
     x_scale: dict[str, Any] = {"type": "log", "base": 2} if doublings else {}

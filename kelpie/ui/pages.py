@@ -154,7 +154,7 @@ class Pages:
             "trials": trial_rows(progress),
             "searched": sorted({name for trial in progress.trials for name in trial.hyperparameters}),
             "trials_chart": plots.trials(progress.trials),
-            "curves": plots.curves(progress),
+            "trainings": plots.trainings(progress),
         }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from markupsafe import Markup
 
@@ -13,13 +14,26 @@ from kelpie.progress import Epoch, Progress, is_final_training
 CURVES = {"Loss": ("train_loss", "valid_loss"), "Accuracy": ("train_accuracy", "valid_accuracy")}
 
 
-def curves(progress: Progress) -> list[tuple[str, Markup, list[Epoch]]]:
-    """Return title, drawing and numbers of each curve; none before the first epoch has ended."""
-    drawn = []
-    for job, epochs in sorted(progress.epochs.items()):
-        if is_final_training(job, progress.run) and epochs:
-            drawn += [(title, _curve(title, names, epochs), epochs) for title, names in CURVES.items()]
-    return drawn
+@dataclass(frozen=True)
+class Training:
+    curves: list[tuple[str, Markup]]
+    """Title and drawing of each."""
+    epochs: Sequence[Epoch]
+    again: str | None
+    """Why the model was trained again after this training, and what changed."""
+
+
+def trainings(progress: Progress) -> list[Training]:
+    """Return the final trainings in their order; one has no curves before its first epoch has ended."""
+    epochs = {job: found for job, found in progress.epochs.items() if is_final_training(job, progress.run)}
+    return [
+        Training(_curves(epochs.get(job, [])), epochs.get(job, []), progress.again.get(job))
+        for job in sorted({*epochs, *progress.again})
+    ]
+
+
+def _curves(epochs: Sequence[Epoch]) -> list[tuple[str, Markup]]:
+    return [(title, _curve(title, names, epochs)) for title, names in CURVES.items()] if epochs else []
 
 
 def _curve(title: str, names: Sequence[str], epochs: Sequence[Epoch]) -> Markup:

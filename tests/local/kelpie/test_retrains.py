@@ -38,6 +38,8 @@ def test_a_training_that_explodes_is_trained_again_at_a_lower_rate_and_deployed(
     assert (first["verdict"], second["verdict"]) == ("retrain", "accept")
     assert "WeightUpdateRatio" in first["reason"]
     assert second["hyperparameters"]["learning_rate_scale"] == "0.001"
+    assert document["hyperparameters"]["learning_rate_scale"] == "0.001"
+    assert document["trained_again"] == [first["reason"]]
     mended = session.client("sagemaker").describe_endpoint(EndpointName="kelpie-mended")
     assert mended["EndpointStatus"] == "InService"
     session.client("sagemaker").delete_endpoint(EndpointName="kelpie-mended")

@@ -17,9 +17,9 @@ AT = datetime.datetime(2026, 11, 22, 12, tzinfo=datetime.UTC)
 EPOCH_LINE = "epoch 2/6 train_loss=0.4000 valid_accuracy=0.9000 learning_rate=1.0e-03\n"
 
 
-def progress(status="RUNNING", visits=(), trials=(), epochs=None, path=(), findings=()):
+def progress(status="RUNNING", visits=(), trials=(), epochs=None, path=(), findings=(), again=None):
     described = {"executionArn": ARN, "name": "one", "status": status, "startDate": AT}
-    return Progress(described, list(visits), list(trials), epochs or {}, [], list(findings), list(path))
+    return Progress(described, list(visits), list(trials), epochs or {}, [], list(findings), list(path), again or {})
 
 
 def training(given):
@@ -65,6 +65,18 @@ def test_each_piece_of_news_is_told_once():
     assert news.lines(later) == []
 
 
+def test_why_a_model_is_trained_again_is_told_once_and_stands_in_the_tree_for_its_findings():
+    reason = "ExplodingTensor: the loss became NaN. Training again with learning_rate_scale 0.1 (was 1)"
+    found = [{"rule": "ExplodingTensor", "status": "IssuesFound", "message": "the loss became NaN", "job": "train-1"}]
+    again = progress(path=[Node("TrainModel", "", "now", 1, 8.0)], findings=found, again={"train-1": reason})
+    news = News()
+    assert [line.strip() for line in news.lines(again)] == [reason]
+    assert news.lines(again) == []
+    screen = Console(file=io.StringIO(), width=200, record=True)
+    screen.print(tree(again))
+    assert screen.export_text().count("the loss became NaN") == 1
+
+
 def test_an_epochs_numbers_are_read_and_other_lines_are_not():
     epoch = read_epoch("job", EPOCH_LINE)
     assert (epoch.number, epoch.of, epoch.values["train_loss"], epoch.values["learning_rate"]) == (2, 6, 0.4, 0.001)
@@ -78,7 +90,7 @@ def test_the_tree_has_states_trials_and_epochs_and_fits_a_small_screen():
     path += [Node(f"After{n}", "", "ahead", 0, None) for n in range(9)]
     trials = [Trial(f"t{n}", "Completed", n / 100, VALUES, 1.0) for n in range(40)]
     epochs = {training(given): [read_epoch("job", EPOCH_LINE)] * 30}
-    found = [{"rule": "DeadRelu", "status": "IssuesFound", "message": "half of the units are dead"}]
+    found = [{"rule": "DeadRelu", "status": "IssuesFound", "message": "half of the units are dead", "job": "b"}]
     screen = Console(file=io.StringIO(), width=100, record=True)
     screen.print(tree(progress(trials=trials, epochs=epochs, path=path, findings=found)))
     lines = screen.export_text().splitlines()

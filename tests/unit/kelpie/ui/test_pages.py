@@ -1,5 +1,6 @@
 """What the page says of a run and of a result."""
 
+import dataclasses
 import datetime
 import json
 import time
@@ -15,6 +16,7 @@ from kelpie.ui import plots
 from kelpie.ui.pages import card, now_line, templates, trial_rows
 from kelpie.ui.readings import Fresh
 
+PARTS = ("curves", "findings")
 AT = datetime.datetime(2026, 11, 22, 12, tzinfo=datetime.UTC)
 ARN = "arn:aws:states:us-east-1:123456789012:execution:kelpie:one"
 EXAMPLE = json.loads((Path(__file__).parents[4] / "contracts" / "examples" / "classification.json").read_text())
@@ -63,15 +65,42 @@ def test_nothing_that_a_stranger_wrote_becomes_markup():
     html = templates("key", "stack", "http://here").get_template("parts/card.html").render(card=shown)
     assert "<img src=x" not in html
     assert html.count("&lt;img src=x") >= 3
-    drawn = plots.curves(
+    (training,) = plots.trainings(
         progress("x", epochs={f"k-{progress('x').run}-train-1": [Epoch("j", 1, 2, {"train_loss": 1.0}, evil)]})
     )
-    assert "onerror" not in "".join(drawing for _title, drawing, _epochs in drawn)
+    assert "onerror" not in "".join(drawing for _title, drawing in training.curves)
+
+
+def test_each_training_has_its_own_curves_and_a_discarded_one_its_reason_for_findings():
+    run = progress("x").run
+    first, second = f"k-{run}-train-1", f"k-{run}-train-2"
+    found = [{"rule": "WeightUpdateRatio", "step": 0, "tensor": None, "message": "140 times its size"}]
+    findings = [
+        found[0] | {"status": "IssuesFound", "job": first},
+        found[0] | {"status": "NoIssuesFound", "job": second},
+    ]
+    shown = dataclasses.replace(
+        progress("x", epochs={second: [Epoch(second, 1, 2, {"train_loss": 1.0}, "")]}),
+        findings=findings,
+        again={first: "Training again with learning_rate_scale 0.1 (was 1)"},
+    )
+    parts = {"run": {"trainings": plots.trainings(shown), "over": True}, "progress": shown}
+    stopped, kept = parts["run"]["trainings"]
+    assert (stopped.curves, [title for title, _ in kept.curves]) == ([], ["Loss", "Accuracy"])
+    shown_as = {name: templates("k", "s", "h").get_template(f"parts/{name}.html").render(**parts) for name in PARTS}
+    assert shown_as["curves"].index("Training 1") < shown_as["curves"].index("learning_rate_scale 0.1")
+    assert shown_as["curves"].index("learning_rate_scale 0.1") < shown_as["curves"].index("Training 2")
+    assert "140 times" not in shown_as["findings"]
+    assert "Nothing found by WeightUpdateRatio." in shown_as["findings"]
 
 
 @pytest.mark.parametrize("count", [0, 1])
 def test_without_two_objectives_there_is_nothing_to_compare(count):
     assert plots.trials([trial("a", 0.5)] * count) is None
+
+
+def test_the_one_height_of_equal_objectives_is_not_rounded():
+    assert ">0.8333<" in plots.trials([trial("a", 0.833333), trial("b", 0.833333)])
 
 
 def test_many_windows_share_one_reading_until_it_is_old(monkeypatch):
