@@ -42,7 +42,7 @@ def main() -> None:
 
 
 def review_tensors(folder: Path, parameters: Mapping[str, Mapping[str, float | bool]]) -> dict[str, Any]:
-    """Return findings.json of what hooks wrote to a folder. Raises TensorsMissing, UnknownParameter."""
+    """Return findings.json of what hooks wrote to a folder. Raises TensorsMissing, ParameterError."""
     if not (folder / "collections").is_dir():
         raise TensorsMissing(f"{folder} has no collections/: name the folder that smdebug wrote, such as out/smdebug")
     from debugger import FolderTrial  # smdebug imports pandas, and fails on its own terms

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any
 
+import fastjsonschema
+from documents import CONTRACTS
 from findings import Finding
 from job import JobError
 
@@ -36,13 +39,11 @@ RULES: tuple[type[ReviewRule], ...] = (
     StalledTrainingRule,
 )
 
-
-AnyRule = TypeVar("AnyRule", bound=ReviewRule)
 WORST_LAST = ("NoIssuesFound", "Error", "IssuesFound")
 
 
-class UnknownParameter(JobError):
-    """There is no such rule, or it has no such parameter."""
+class ParameterError(JobError):
+    """There is no such rule, it has no such parameter, or takes no such value."""
 
 
 class Review:
@@ -52,12 +53,11 @@ class Review:
     """
 
     def __init__(self, trial: Any, parameters: Mapping[str, Mapping[str, float | bool]]):
-        """parameters: of rules, instead of their defaults. Raises UnknownParameter."""
-        unknown = parameters.keys() - {rule.__name__ for rule in RULES}
-        if unknown:
-            raise UnknownParameter(f"there is no rule {', '.join(sorted(unknown))}")
+        """parameters: of rules, instead of their defaults. Raises ParameterError."""
+        if parameters:
+            _check(parameters)
         self._trial, self._parameters = trial, parameters
-        self.stalled = self._make(StalledTrainingRule)
+        self.stalled = StalledTrainingRule(trial, **self._given(StalledTrainingRule))
         self._phases = [self._make_rules()]
         self._phase_start: int | None = None
         self._failed: dict[ReviewRule, Finding] = {}
@@ -80,14 +80,12 @@ class Review:
         return [self._worst(rules) for rules in zip(*self._phases, strict=True)]
 
     def _make_rules(self) -> list[ReviewRule]:
-        return [self.stalled if rule is StalledTrainingRule else self._make(rule) for rule in RULES]
+        return [
+            self.stalled if rule is StalledTrainingRule else rule(self._trial, **self._given(rule)) for rule in RULES
+        ]
 
-    def _make(self, rule: type[AnyRule]) -> AnyRule:
-        given = self._parameters.get(rule.__name__, {})
-        try:
-            return rule(self._trial, **given)
-        except TypeError as error:
-            raise UnknownParameter(f"{rule.__name__} has no such parameters as {', '.join(given)}: {error}") from error
+    def _given(self, rule: type[ReviewRule]) -> Mapping[str, Any]:
+        return self._parameters.get(rule.__name__, {})
 
     def _begin_phase(self, start: int) -> None:
         if self._phase_start not in (None, start):
@@ -112,3 +110,13 @@ class Review:
             return finding
         number = next(number for number, rules in enumerate(self._phases, start=1) if rule in rules)
         return {**finding, "message": f"In phase {number}: {finding['message']}"}
+
+
+def _check(parameters: Mapping[str, Mapping[str, float | bool]]) -> None:
+    """Raise ParameterError for what the execution input would not take as debugger.parameters."""
+    contract = json.loads((CONTRACTS / "execution_input.schema.json").read_bytes())
+    taken = contract["properties"]["debugger"]["properties"]["parameters"]
+    try:
+        fastjsonschema.compile(taken, use_default=False)(parameters, name_prefix="parameters")
+    except fastjsonschema.JsonSchemaException as error:
+        raise ParameterError(str(error)) from error

@@ -362,8 +362,14 @@ def test_a_rule_asks_what_it_is_told_to(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ({"Overfitting": {}}, "there is no rule Overfitting"),
-        ({"Overfit": {"patience_": 1}}, "Overfit has no such parameters as patience_: "),
+        ({"Overfitting": {}}, "ParameterError: parameters must not contain {'Overfitting'}"),
+        ({"Overfit": {"patience_": 1}}, "parameters.Overfit must not contain {'patience_'}"),
+        (
+            {"LossNotDecreasing": {"num_steps": 1}},
+            "parameters.LossNotDecreasing.num_steps must be bigger than or equal",
+        ),
+        ({"Overfit": {"patience": 1.5}}, "parameters.Overfit.patience must be integer"),
+        ({"StalledTrainingRule": {"clock": 1}}, "parameters.StalledTrainingRule must not contain {'clock'}"),
     ],
 )
 def test_what_no_rule_takes_is_told(tmp_path: Path, given: dict[str, Any], said: str) -> None:
