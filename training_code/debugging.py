@@ -149,7 +149,6 @@ class Debugging(NoObserver):
         self._over.set()
         if self._hooks:
             self._hooks.close()
-            self._trouble = self._hooks.trouble
         document = self._concluded(ended)
         write_findings(document, self._folders)
         for finding in document["findings"]:
@@ -193,11 +192,12 @@ class Debugging(NoObserver):
         return document
 
     def _of_hooks(self, tensors: int, ended: BaseException | None) -> Finding:
-        if self._trouble or tensors:
-            return of_hooks(self._trouble, tensors)
+        trouble = self._hooks.trouble if self._hooks else self._trouble
+        if trouble or tensors:
+            return of_hooks(trouble, tensors)
         if self._stepped:
             return of_hooks("the hooks wrote no tensor", 0)
-        reason = f": {type(ended).__name__}: {ended}" if ended else ", as there was nothing left to do."
+        reason = f": {type(ended).__name__}: {ended}" if ended else "."
         return make_finding("Hooks", "NoIssuesFound", f"The training took no step{reason}")
 
     def _watch(self, rule: StalledTrainingRule) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import runpy
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -310,7 +311,7 @@ def test_hooks_that_wrote_nothing_are_a_finding(tmp_path: Path, monkeypatch: pyt
 
 @pytest.mark.parametrize(
     ("ended", "said"),
-    [(OSError("no such image"), ": OSError: no such image"), (None, ", as there was nothing left to do.")],
+    [(OSError("no such image"), ": OSError: no such image"), (None, ".")],
 )
 def test_a_training_that_took_no_step_is_told_of_once(tmp_path: Path, ended: Exception | None, said: str) -> None:
     debugging.start_debugging(True, [tmp_path], 4).write_findings(ended)
@@ -323,6 +324,17 @@ def test_a_stall_before_the_first_step_is_an_issue(tmp_path: Path) -> None:
     assert watched._review.stalled.watch()
     watched.write_findings(OSError("no such image"))
     assert issues(json.loads((tmp_path / "findings.json").read_text())) == {"StalledTrainingRule"}
+
+
+def test_trouble_in_hooks_is_told_while_the_training_stalls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told_of = threading.Event()
+    monkeypatch.setattr(debugging, "WATCH_SECONDS", 0.01)
+    monkeypatch.setattr(debugging, "write_findings", lambda document, _: (found.append(document), told_of.set()))
+    monkeypatch.setattr(hooks.Hooks, "trouble", property(lambda _: "no space left", lambda *_: None), raising=False)
+    found: list[dict[str, Any]] = []
+    debugging.start_debugging(True, [tmp_path], 4, parameters={"StalledTrainingRule": {"threshold": 0.0}})
+    assert told_of.wait(20)
+    assert (statuses(found[0])["Hooks"], told(found[0], "Hooks")["message"]) == ("Error", "no space left")
 
 
 def test_a_rule_that_fails_is_a_finding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
