@@ -39,7 +39,7 @@ class ExplodingTensor(ReviewRule):
 
     def _judge(self, step: int, name: str, values: Iterable[float]) -> None:
         for value in values:
-            if not math.isfinite(value) and self.finding is None and not (self._only_nan and math.isinf(value)):
+            if not math.isfinite(value) and not (self._only_nan and math.isinf(value)):
                 message = f"{name} holds {value} at step {step}: {LOWER_RATE}."
                 self.settle(self.issue(message, step, name, value=value))
 

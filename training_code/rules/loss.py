@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from findings import Finding
-from saved import ACCURACY, SavedStep
+from saved import ACCURACY, SCALARS, SavedStep
 
 from rules.rule import ReviewRule
 from rules.training_losses import SURE_OF_SEVERAL, TrainingLosses, fell, mean
@@ -119,7 +119,7 @@ class _Evaluations(ReviewRule):
             self._training.append(loss)
             self._training_step = saved.step
             return
-        accuracy = saved.scalar("scalars", ACCURACY)
+        accuracy = saved.scalar(SCALARS, ACCURACY)
         if accuracy is not None:
             self._accuracies.append(accuracy)
         if self._training:
@@ -196,9 +196,10 @@ class Overtraining(_Evaluations):
 
     def evaluated(self, train_loss: float, valid_loss: float) -> None:
         for name, loss in (("train", train_loss), ("valid", valid_loss)):
-            improved = loss < self._best[name] - self._delta
-            self._since[name] = 0 if improved else self._since[name] + 1
-            self._best[name] = min(loss, self._best[name]) if improved else self._best[name]
+            if loss < self._best[name] - self._delta:
+                self._best[name], self._since[name] = loss, 0
+            else:
+                self._since[name] += 1
         over = (
             self._since["train"] >= self._patience_train
             and self._since["valid"] >= self._patience_validation

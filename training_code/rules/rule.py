@@ -44,8 +44,8 @@ class ReviewRule(Rule):
         raise NotImplementedError
 
     def settle(self, finding: Finding) -> None:
-        """Come to a finding that stays."""
-        self.finding = finding
+        """Come to a finding that stays: the first of a step's."""
+        self.finding = self.finding or finding
 
     def conclude(self) -> Finding:
         """Return the finding on all that was seen, or that there was nothing to see."""

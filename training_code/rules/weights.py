@@ -119,7 +119,7 @@ class WeightUpdateRatio(ReviewRule):
             steps, largest = self._largest.get(name, (0, 0.0))
             self._largest[name] = steps + 1, max(ratio, largest)
             self.seen = True
-            if ratio > self._large and self.finding is None:
+            if ratio > self._large:
                 message = (
                     f"A step at {saved.step} changes {name} by {ratio:.3g} times its size: lower the learning rate."
                 )
@@ -166,7 +166,7 @@ class UnchangedTensor(ReviewRule):
         self.seen = True
         for name in weights.keys() - moved:
             self._unchanged[name] = self._unchanged.get(name, 0) + 1
-            if self._unchanged[name] >= self._num_steps and name not in self._changed and self.finding is None:
+            if self._unchanged[name] >= self._num_steps and name not in self._changed:
                 message = (
                     f"{name} has not changed in {self._unchanged[name]} saved steps while others have: it is not in "
                     "the optimiser, or no gradient comes to it. Freeze it with requires_grad, or mend that."
@@ -206,9 +206,8 @@ class AllZero(ReviewRule):
         zero = {name for name, one in weights.items() if one.l2 == 0}
         self.seen = self._before is not None
         for name in sorted(zero & (self._before or set())):
-            if self.finding is None:
-                message = f"{name} is all zero: initialise it, or lower weight decay if it became so."
-                self.settle(self.issue(message, saved.step, name, zero_percent=100.0))
+            message = f"{name} is all zero: initialise it, or lower weight decay if it became so."
+            self.settle(self.issue(message, saved.step, name, zero_percent=100.0))
         self._before = zero
 
     def verdict(self) -> Finding:
