@@ -18,6 +18,7 @@ import cost
 import documents
 import endpoints
 import images
+import instance_types
 import job_requests
 import plan
 import run_input
@@ -51,7 +52,9 @@ def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
     chosen_images = images.chosen(completed["instances"], settings.training_images, settings.serving_images)
     needed = plan.deploy_seconds(completed["serving"])
     run_input.check_deploy_seconds(completed, needed, settings.endpoint_deadline_seconds)
-    s3 = client("s3")
+    s3, sagemaker = client("s3"), client("sagemaker")
+    optimised = completed["serving"]["variant"] != "float32"
+    instance_types.check(completed["instances"], optimised, *known_instance_types(sagemaker))
     if settings.stack.account.isolated:
         check_offline(s3, settings.stack.bucket, completed)
     shares = {"valid": completed["data"]["valid_share"], "test": completed["data"]["test_share"]}
@@ -64,7 +67,7 @@ def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
         training_code_sha256=upload(s3, bucket, "training_code", plan.training_code_key),
         inference_code_sha256=upload(s3, bucket, "inference_code", plan.inference_code_key),
         weights_etag=weights_etag(s3, completed["model"]["weights"]),
-        previous_endpoint_config=live_config(client("sagemaker"), completed["endpoint_name"]),
+        previous_endpoint_config=live_config(sagemaker, completed["endpoint_name"]),
     )
     created_at = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
     made = plan.make(completed, event["execution_arn"], created_at, settings.stack, found)
@@ -131,6 +134,12 @@ def settings_from(environment: Mapping[str, str]) -> Settings:
         images.Images(environment["TRAINING_IMAGE_URI"], environment["TRAINING_GPU_IMAGE_URI"], "TrainingImageUri"),
         images.Images(environment["SERVING_IMAGE_URI"], None, "ServingImageUri"),
     )
+
+
+def known_instance_types(sagemaker: Any) -> tuple[list[str], list[str]]:
+    """Return the types for jobs and for endpoints in the SDK's model of SageMaker."""
+    model = sagemaker.meta.service_model
+    return model.shape_for("TrainingInstanceType").enum, model.shape_for("ProductionVariantInstanceType").enum
 
 
 def upload(s3: Any, bucket: str, folder: str, key_of: Any) -> str:

@@ -10,6 +10,9 @@ from run_input import InvalidInput
 GPU_INSTANCE = re.compile(r"ml\.[gp]\d")
 # Inferentia and Trainium run only what was compiled for them.
 NEURON_INSTANCE = re.compile(r"ml\.(inf|trn)\d")
+ARM_INSTANCE = re.compile(r"ml\.[a-z]+\d+g[a-z]*\.")
+# arch_type of .github/config/image/ray/sagemaker-cpu.yml in https://github.com/aws/deep-learning-containers
+X86_IMAGE = re.compile(r".*/ray:serve-ml-sagemaker-cpu-")
 GPU_IMAGE = re.compile(r".*[:-](gpu|cuda|cu\d+)-")
 CPU_IMAGE = re.compile(r".*[:-]cpu-")
 
@@ -55,5 +58,10 @@ def _image(step: str, instance_type: str, images: Images) -> str:
         raise InvalidInput(
             f"instances.{step} {instance_type!r} has {has}, but the image {image} is for {is_for}: choose another "
             f"instance type, or deploy the stack with an image for it as {images.parameter} (empty for AWS's own)"
+        )
+    if ARM_INSTANCE.match(instance_type) and X86_IMAGE.match(image):
+        raise InvalidInput(
+            f"instances.{step} {instance_type!r} has an ARM processor, but the image {image} is for x86-64: choose "
+            f"another instance type, or deploy the stack with an image for it as {images.parameter}"
         )
     return image

@@ -84,3 +84,11 @@ def test_an_image_whose_tag_says_nothing_fits_any_instance(images, serving):
         "train": "mine:latest",
         "tune": "mine:latest",
     }
+
+
+def test_an_endpoint_of_arm_processors_needs_an_image_of_ones_own(images):
+    aws = images.Images(f"{REGISTRY}/ray:serve-ml-sagemaker-cpu-v1.4", None, "ServingImageUri")
+    with pytest.raises(Exception, match=r"'ml\.c7g\.large' has an ARM processor.* as ServingImageUri"):
+        images.chosen({"endpoint": "ml.c7g.large"}, aws, aws)
+    own = images.Images(f"{REGISTRY}/ray:mine-arm64", None, "ServingImageUri")
+    assert images.chosen({"endpoint": "ml.c7g.large"}, own, own) == {"endpoint": own.cpu}
