@@ -61,6 +61,25 @@ def test_every_rule_of_the_profiler_that_finds_issues_may_warn_or_stop():
     assert found == {rule for rule, action in actions.items() if action["enum"] == ["warn", "stop"]}
 
 
+def test_what_ends_a_training_early_is_what_condemns_it(make_plan):
+    schema = json.loads((TRAINING_CODE.parent / "contracts" / "execution_input.schema.json").read_text())
+    actions = schema["properties"]["debugger"]["properties"]["actions"]["properties"]["Overfit"]["enum"]
+    ending = []
+    for action in actions:
+        train = hyperparameters_of(make_plan(debugger={"actions": {"Overfit": action}}), "train")
+        ending += [action] if "Overfit" in train["debugger_stop_on"].split(",") else []
+    assert sorted(ending) == sorted(_constant(r"CONDEMNING = (.+)"))
+
+
+def test_a_review_changes_options_no_further_than_training_takes_them():
+    options = (TRAINING_CODE / "train_options.py").read_text()
+    ranges = [
+        re.search(rf'"--{name}", type=number\(float, 0, (.+?)\)', options) for name in ("weight_decay", "dropout")
+    ]
+    highest = [float(found[1]) for found in ranges]
+    assert highest == [*_constant(r"HIGHEST_WEIGHT_DECAY, HIGHEST_DROPOUT = (.+)")]
+
+
 def test_the_toolkits_own_hyperparameters_are_json(plan):
     for step in ("prepare", "tune", "train", "optimize", "evaluate"):
         for name, value in hyperparameters_of(plan, step).items():
@@ -188,3 +207,8 @@ def _trees(script):
 
 def _sources(script):
     return "\n".join(ast.unparse(tree) for tree in _trees(script))
+
+
+def _constant(pattern):
+    steering = TRAINING_CODE.parent / "functions" / "review_debugger" / "steering.py"
+    return ast.literal_eval(re.search(pattern, steering.read_text())[1])
