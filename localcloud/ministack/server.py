@@ -15,7 +15,7 @@ from typing import Any
 from localcloud.cloud import ACCOUNT_ID, REGION
 from localcloud.sagemaker.store import RecordUnreadable
 
-STOP_SECONDS = 20
+STOP_SECONDS = 45
 """How long a clean stop may take before the process ends without it."""
 
 SAVE_SECONDS = 5

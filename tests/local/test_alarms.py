@@ -133,10 +133,11 @@ def test_errors_of_a_canary_ring_the_alarm_that_rolls_it_back(session, role_for)
     while sagemaker.describe_endpoint(EndpointName="canary")["EndpointStatus"] != "InService":
         assert time.monotonic() < deadline
         answer = json.loads(runtime.invoke_endpoint(EndpointName="canary", Body=b"x")["Body"].read())
-        if answer["model"] == "green":  # every other request while it bakes: let the next one of green fail
-            runtime.invoke_endpoint(EndpointName="canary", Body=b"x")
-            with pytest.raises(runtime.exceptions.ModelError):
-                runtime.invoke_endpoint(EndpointName="canary", Body=b"x", CustomAttributes="status=500")
+        if answer["model"] == "green":  # every other request while it bakes: let the next two of green fail
+            for _ in range(2):
+                runtime.invoke_endpoint(EndpointName="canary", Body=b"x")
+                with pytest.raises(runtime.exceptions.ModelError):
+                    runtime.invoke_endpoint(EndpointName="canary", Body=b"x", CustomAttributes="status=500")
         time.sleep(0.2)
     assert settled(sagemaker, "canary")["EndpointConfigName"] == "canary-blue"
     assert state(cloudwatch, "canary-errors") == "ALARM"

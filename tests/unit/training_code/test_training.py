@@ -28,6 +28,20 @@ from safetensors.numpy import load_file, save_file
 
 Arguments = Callable[..., list[str]]
 ROOT = Path(__file__).parents[3]
+SIGTERM_AFTER_AN_EPOCH = """
+import builtins, os, runpy, signal, sys
+say = builtins.print
+
+def say_and_stop(*words, **options):
+    say(*words, **options)
+    if words and str(words[0]).startswith("epoch 1/"):
+        os.kill(os.getpid(), signal.SIGTERM)
+
+builtins.print = say_and_stop
+sys.argv = sys.argv[1:]
+sys.path.insert(0, os.path.dirname(sys.argv[0]))
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
 
 
 def train(options: list[str]) -> None:
@@ -172,22 +186,16 @@ def test_a_failing_job_leaves_its_reason(dataset: Path, tmp_path: Path) -> None:
 
 def test_sigterm_saves_and_a_second_start_goes_on(final: dict[str, Any], arguments: Arguments, tmp_path: Path) -> None:
     final |= {"checkpoint_dir": tmp_path / "checkpoints", "epochs": 6}
-    command = [sys.executable, "-u", str(ROOT / "training_code/train.py"), *arguments(**final)]
-    job = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    assert job.stdout is not None
-    for line in job.stdout:
-        if line.startswith("epoch 1/"):
-            job.send_signal(signal.SIGTERM)
-            break
-    rest = job.stdout.read()
-    job.stdout.close()
+    command = [str(ROOT / "training_code/train.py"), *arguments(**final)]
+    job = subprocess.run([sys.executable, "-c", SIGTERM_AFTER_AN_EPOCH, *command], capture_output=True, text=True)
 
-    assert job.wait(timeout=600) == 128 + signal.SIGTERM
-    assert "stopped in epoch" in rest
+    assert job.returncode == 128 + signal.SIGTERM, job.stderr
+    assert "epoch 1/6" in job.stdout
+    assert "stopped in epoch" in job.stdout
     assert list((tmp_path / "checkpoints").glob("checkpoint-*.pt"))
     findings = read_document(tmp_path / "checkpoints/findings.json", "findings")
     assert (findings["stopped"], findings["tensors"]) == (None, "smdebug")
-    again = subprocess.run(command, capture_output=True, text=True, check=True)
+    again = subprocess.run([sys.executable, *command], capture_output=True, text=True, check=True)
     assert "resumed at epoch" in again.stdout
     assert "epoch 1/6" not in again.stdout
     assert "epoch 6/6" in again.stdout
