@@ -177,7 +177,7 @@ def test_instances_share_the_requests(sagemaker, make_config):
     sagemaker.call("CreateEndpointConfig", config)
     create(sagemaker, "two")
     pids: list[int] = []
-    threads = [threading.Thread(target=lambda: pids.append(ask(sagemaker, "sleep=0.3")["pid"])) for _ in range(4)]
+    threads = [threading.Thread(target=lambda: pids.append(ask(sagemaker, "sleep=2")["pid"])) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
