@@ -94,7 +94,8 @@ def _latest_first(names: Sequence[str]) -> list[str]:
 
 def _keys(s3: Any, bucket: str, prefix: str) -> list[str]:
     pages = s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
-    return [found["Key"] for page in pages for found in page.get("Contents", []) if not found["Key"].endswith("/")]
+    keys = [found["Key"] for page in pages for found in page.get("Contents", [])]
+    return [key for key in keys if not key.endswith("/") and ".." not in key.split("/")]  # a key may name any place
 
 
 def _download(s3: Any, bucket: str, prefix: str, keys: Sequence[str], folder: Path) -> None:

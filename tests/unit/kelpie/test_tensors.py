@@ -28,6 +28,12 @@ def test_the_tensors_alone_are_fetched_from_a_jobs_checkpoints_or_their_own_pref
     assert all(path.read_text() == name for name, path in fetched.items())
 
 
+def test_no_key_is_written_outside_of_the_folder(s3, tmp_path):
+    put(s3, "job/", [*FILES, "events/../../outside"])
+    tensors.fetch(s3, "s3://bucket/job/", tmp_path / "folder")
+    assert [path.name for path in tmp_path.iterdir()] == ["folder"]
+
+
 LAST = [
     ({"findings.json": '{"tensors": "smdebug-2"}'}, "smdebug-2"),
     ({"findings.json": '{"tensors": null}'}, "smdebug-10"),
