@@ -16,7 +16,7 @@ def keep_freed_memory() -> None:
     By default each block above 32 MiB goes back to the system as soon as it is freed, and so does the end of the heap;
     the system hands it out again page by page, filled with zeros. Kept, a step's processor time is less by 14 %
     (ResNet-50, 224 px, batch 16), 20 % (EfficientNet-Lite0, 96 px, batch 32) and 41 % (the same, 224 px), and the peak
-    of the memory is higher by up to 17 % (docs/experiments.md).
+    of the memory is higher by up to 23 % (docs/experiments.md, docs/data.md).
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt:
