@@ -5,6 +5,8 @@ pytorch --requirements training_code/requirements.txt` prints it.
 """
 
 import argparse
+import atexit
+import shutil
 import sys
 import tempfile
 import time
@@ -37,6 +39,7 @@ def dataset_of(given: argparse.Namespace) -> Path:
     if given.dataset:
         return Path(given.dataset)
     folder = Path(tempfile.mkdtemp(prefix="photographs-"))
+    atexit.register(shutil.rmtree, folder)
     generate(folder)
     return folder
 
