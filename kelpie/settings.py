@@ -16,6 +16,7 @@ from kelpie.errors import InvalidInput
 WEIGHTS = "model.weights="
 WEIGHTS_WORDS = ("default", "none")
 WEIGHTS_SUFFIXES = (".safetensors", ".pth", ".pt")
+RULE_PARAMETERS = "debugger.parameters."
 CONTRACT = "execution_input"
 
 
@@ -61,6 +62,17 @@ def _is_weights_file(assignment: str) -> bool:
 def _weights_path(assignment: str) -> Path:
     """No shell expands a `~` after the `=`."""
     return Path(assignment.removeprefix(WEIGHTS)).expanduser()
+
+
+def check_rule_parameter(assignment: str) -> None:
+    """Raise InvalidInput unless `assignment`, `Rule.parameter=value`, is one that a run takes below this group."""
+    if "=" not in assignment:
+        raise InvalidInput(f"--parameter {assignment}: expected Rule.parameter=value, such as Overfit.patience=3")
+    try:
+        execution_input([f"{RULE_PARAMETERS}{assignment}"], "s3://any-bucket/")
+    except InvalidInput as error:
+        said = str(error).replace("--set ", "--parameter ", 1).replace(RULE_PARAMETERS, "")
+        raise InvalidInput(said) from error
 
 
 def rules() -> dict[str, dict[str, Any]]:

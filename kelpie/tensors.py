@@ -52,10 +52,10 @@ def fetch(s3: Any, uri: str, folder: Path) -> Path:
     raise _missing(uri)
 
 
-def review(python: Path, tensors: Path, parameters: Sequence[str] = ()) -> dict[str, Any]:
+def review(python: Path, tensors: Path, place: str, parameters: Sequence[str] = ()) -> dict[str, Any]:
     """Return findings.json of the tensors in a folder; `python` is the training image's. Raises RunFailed.
 
-    parameters: of rules, each `Rule.parameter=value`.
+    place: what the user calls the folder; parameters: of rules, each `Rule.parameter=value`.
     """
     with tempfile.TemporaryDirectory() as output:
         command = [str(python), str(REVIEW_SCRIPT), "--tensors", str(tensors), "--output_data_dir", output]
@@ -63,7 +63,7 @@ def review(python: Path, tensors: Path, parameters: Sequence[str] = ()) -> dict[
         done = subprocess.run(command, check=False, capture_output=True, text=True)
         if done.returncode:
             said = done.stderr.strip().splitlines() or [f"it ended with {done.returncode}"]
-            raise RunFailed(f"the rules could not run on {tensors}: {said[-1]}")
+            raise RunFailed(f"the rules could not run on {place}: {said[-1]}")
         document: dict[str, Any] = json.loads(Path(output, "findings.json").read_text())
         return document
 

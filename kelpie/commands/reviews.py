@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from kelpie import local, tensors
+from kelpie import local, settings, tensors
 from kelpie.commands.terminal import Json, StackName, connect, print_json, progress_console, result_console
 from kelpie.errors import RunFailed
 
@@ -29,13 +29,15 @@ def debug(
 
     They run in the environment of training jobs, some 6 GB, which is installed first where it is not there yet.
     """
+    for one in parameter or ():
+        settings.check_rule_parameter(one)
     with tempfile.TemporaryDirectory() as scratch:
         if place.startswith("s3://"):
             folder = tensors.fetch(connect(stack_name).client("s3"), place, Path(scratch))
         else:
             folder = tensors.find(Path(place).expanduser())
         python = local.training_python(progress_console().print)
-        document = tensors.review(python, folder, parameter or ())
+        document = tensors.review(python, folder, place, parameter or ())
     document["tensors"] = place
     if as_json:
         print_json(document)

@@ -4,7 +4,7 @@ import pytest
 
 from kelpie import documents
 from kelpie.errors import InvalidInput
-from kelpie.settings import CONTRACT, execution_input, expectation, take_weights_file
+from kelpie.settings import CONTRACT, check_rule_parameter, execution_input, expectation, take_weights_file
 
 DATASET = "s3://bucket/data/"
 
@@ -65,6 +65,23 @@ def test_what_cannot_be_set_is_named_with_what_can(assignment, said):
         execution_input([assignment], DATASET)
     assert said in str(raised.value)
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("assignment", "said"),
+    [
+        ("Overfit.patience", "--parameter Overfit.patience: expected Rule.parameter=value"),
+        ("Overfit.patience=0", "--parameter Overfit.patience=0: expected an integer from 1"),
+        ("DeadRelu.threshold_layer=much", "--parameter DeadRelu.threshold_layer=much: expected a number from 0"),
+        ("DeadRelu.treshold_layer=1", "there is no such setting; did you mean DeadRelu.threshold_layer"),
+        ("DeadRelu=1", "--parameter DeadRelu: is a group, set one of DeadRelu.threshold_inactivity"),
+    ],
+)
+def test_a_rules_parameter_is_checked_before_anything_is_fetched(assignment, said):
+    with pytest.raises(InvalidInput) as raised:
+        check_rule_parameter(assignment)
+    assert said in str(raised.value)
+    check_rule_parameter("Overfit.patience=3")
 
 
 def test_a_dataset_that_is_no_uri_is_refused():

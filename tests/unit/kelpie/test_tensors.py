@@ -81,8 +81,8 @@ def test_rules_that_cannot_run_say_why(tmp_path):
     interpreter = tmp_path / "python"
     interpreter.write_text("#!/bin/sh\necho 'noise' >&2\necho 'TensorsMissing: nothing there' >&2\nexit 1\n")
     interpreter.chmod(0o755)
-    with pytest.raises(RunFailed, match="TensorsMissing: nothing there"):
-        tensors.review(interpreter, tmp_path)
+    with pytest.raises(RunFailed, match=r"on s3://bucket/job/: TensorsMissing: nothing there"):
+        tensors.review(interpreter, tmp_path, "s3://bucket/job/")
 
 
 @pytest.mark.parametrize(("given", "passed"), [((), "none"), (("A.one=1", "B.two=true"), "A.one=1,B.two=true")])
@@ -90,4 +90,4 @@ def test_rules_get_the_parameters_that_are_given(tmp_path, given, passed):
     interpreter = tmp_path / "python"
     interpreter.write_text('#!/bin/sh\nprintf \'{"parameters": "%s"}\' "$7" > "$5/findings.json"\n')
     interpreter.chmod(0o755)
-    assert tensors.review(interpreter, tmp_path, given) == {"parameters": passed}
+    assert tensors.review(interpreter, tmp_path, "out/", given) == {"parameters": passed}
