@@ -79,7 +79,7 @@ def show(summary: dict[str, Any], console: Console) -> None:
 def show_failure(summary: dict[str, Any], console: Console) -> None:
     """Print the last log lines of the job that failed, if any did."""
     job = summary["failed_job"]
-    if job:
+    if job and job["last_lines"]:
         _print(console, f"The last lines of {job['name']}:")
         for line in job["last_lines"]:
             _print(console, f"  {line}")

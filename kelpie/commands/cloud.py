@@ -13,7 +13,7 @@ from rich.text import Text
 from kelpie import local
 from kelpie.commands.terminal import Json, Port, print_json, progress_console
 
-RESOURCE_DONE = re.compile(r"^\w+_(IN_PROGRESS|COMPLETE) ")
+RESOURCE_DONE = re.compile(r"^\w+_(IN_PROGRESS|COMPLETE|SKIPPED) ")
 
 
 def up(
