@@ -83,15 +83,15 @@ def bench_endpoint(
     contents = bench.read_images(files)
     levels = [2**power for power in range(most_clients.bit_length()) if 2**power <= most_clients]
     document = bench.run(stack, endpoint or stack.endpoint_name, contents, levels, seconds)
-    if chart:
-        from kelpie import bench_chart  # Vega, which no other command of these needs
-
-        chart.write_text(bench_chart.svg(document), encoding="utf-8")
     if as_json:
         print_json(document)
     else:
         result_console().print(bench.chart(document))
         result_console().print(bench.sentence(document))
+    if chart:
+        from kelpie import bench_chart  # Vega, which no other command of these needs
+
+        chart.write_text(bench_chart.svg(document), encoding="utf-8")
 
 
 def _require_endpoint(stack: Stack) -> None:
