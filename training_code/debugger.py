@@ -45,7 +45,7 @@ from smdebug.core.tfevent.proto.event_pb2 import Event
 from smdebug.core.tfevent.proto.tensor_pb2 import TensorProto
 from smdebug.core.utils import get_relative_event_file_path
 from smdebug.core.writer import FileWriter, make_tensor_proto
-from smdebug.exceptions import TensorUnavailableForStep
+from smdebug.exceptions import ShapeUnavailableForStep, TensorUnavailableForStep
 from smdebug.rules.rule import Rule
 from smdebug.trials import create_trial
 
@@ -365,5 +365,5 @@ class FolderTrial:
             found = {FIELDS[key]: float(value) for key, value in tensor.reduction_values(step).items() if key in FIELDS}
         try:
             return Reductions(**found, dimensions=len(tensor.shape(step)))
-        except TensorUnavailableForStep:
+        except ShapeUnavailableForStep:  # by others, who do not save it
             return Reductions(**found)

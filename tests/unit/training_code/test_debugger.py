@@ -365,6 +365,15 @@ def test_sagemakers_own_configuration_is_used(tmp_path: Path, monkeypatch: pytes
     assert len(FolderTrial(tmp_path / "tensors").at(6).reduced("gradients")) == 8
 
 
+def test_reductions_without_shapes_are_judged_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    reduced = {"reductions": "min,max,mean,variance,l2_norm"}
+    collections = [{"CollectionName": name, "CollectionParameters": reduced} for name in ("weights", "biases")]
+    configure_hook(tmp_path, monkeypatch, {"CollectionConfigurations": collections})
+    live = run(tmp_path / "output", network=zero(make_network()), epochs=1)
+    assert statuses(live)["AllZero"] == "IssuesFound"
+    assert statuses(review_tensors(tmp_path / "tensors", {})) == statuses(live)
+
+
 @pytest.mark.parametrize(("learning_rate", "fires"), [(1e-3, set()), (100, {"WeightUpdateRatio"})])
 def test_what_planrun_asks_of_sagemakers_debugger_is_what_the_default_saves(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, learning_rate: float, fires: set[str]
