@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 from findings import Finding
-from saved import GRADIENTS, Reductions, SavedStep
+from saved import GRADIENTS, WEIGHTS, Reductions, SavedStep
 
 from rules.rule import ReviewRule
 
@@ -72,7 +72,10 @@ class VanishingGradient(ReviewRule):
                     self.seen = True
         if max(sizes.values(), default=0.0) >= self._threshold:
             for name in self._largest:
-                self._zero[name] = [] if sizes.get(name) else [*self._zero.get(name, []), saved.step]
+                if sizes.get(name, 0.0) > 0:
+                    self._zero.pop(name, None)
+                elif name in sizes or name.removeprefix("gradient/") in saved.reduced(WEIGHTS):
+                    self._zero.setdefault(name, []).append(saved.step)
 
     def verdict(self) -> Finding:
         return self._vanished() or self._died() or self.nothing("Every layer's gradients kept their size.")

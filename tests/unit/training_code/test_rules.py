@@ -17,11 +17,12 @@ import torch
 from hooks import LiveTrial
 from options import rule_parameters
 from review_tensors import review_tensors
+from rules.gradients import VanishingGradient
 from rules.loss import LossNotDecreasing
 from rules.review import RULES
 from rules.rule import ReviewRule
 from rules.weights import PoorWeightInitialization
-from saved import ACCURACY, LOSSES, SCALARS, WEIGHTS, Reductions, SavedStep
+from saved import ACCURACY, GRADIENTS, LOSSES, SCALARS, WEIGHTS, Reductions, SavedStep
 from small_trainings import CLASSES, Detached, Pictures, issues, make_network, run, shrunk, zero
 from torch import nn
 
@@ -309,6 +310,18 @@ def test_a_later_phase_may_find_nothing_to_add(rule: type[ReviewRule]) -> None:
     for rise, expected in ((0.0, "NoIssuesFound"), (1.0, "IssuesFound")):
         judged = judge_losses(rule, 100, 1, lambda step, by=rise: 1 + by * step / 100 + noise.normal(scale=0.1), 50)
         assert judged == (expected if rule is LossNotDecreasing else "NoIssuesFound")
+
+
+@pytest.mark.parametrize(("network", "expected"), [("first", "IssuesFound"), ("second", "NoIssuesFound")])
+def test_a_weight_that_is_saved_no_more_has_not_died(network: str, expected: str) -> None:
+    trial = LiveTrial()
+    rule = VanishingGradient(trial)
+    for step in range(8):
+        trained, there = ("first.weight", "first.weight") if step < 4 else ("second.weight", f"{network}.weight")
+        gradients = {f"gradient/{trained}": Reductions(absolute_mean=1.0)}
+        trial.current = SavedStep(step, True, 0, {GRADIENTS: gradients, WEIGHTS: {there: Reductions(variance=1.0)}})
+        rule.invoke_at_step(step)
+    assert rule.conclude()["status"] == expected
 
 
 STOPPERS = {
