@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from debugging import start_debugging
 from documents import read_document
@@ -135,6 +137,24 @@ def issues(document: dict[str, Any]) -> set[str]:
     """Return the rules that found something."""
     assert not [one for one in document["findings"] if one["status"] == "Error"], document["findings"]
     return {one["rule"] for one in document["findings"] if one["status"] == "IssuesFound"}
+
+
+def configure_hook(folder: Path, monkeypatch: pytest.MonkeyPatch, configuration: dict[str, Any]) -> None:
+    """Give the job a debughookconfig.json, by which tensors go to a folder of their own."""
+    (folder / "config").mkdir()
+    given = {"LocalPath": str(folder / "tensors"), **configuration}
+    (folder / "config/debughookconfig.json").write_text(json.dumps(given))
+    monkeypatch.setenv("SM_INPUT_CONFIG_DIR", str(folder / "config"))
+
+
+def statuses(document: dict[str, Any]) -> dict[str, str]:
+    """Return each rule's status."""
+    return {finding["rule"]: finding["status"] for finding in document["findings"]}
+
+
+def told(document: dict[str, Any], rule: str) -> dict[str, Any]:
+    """Return a rule's finding."""
+    return next(finding for finding in document["findings"] if finding["rule"] == rule)
 
 
 def zero(network: nn.Module) -> nn.Module:
