@@ -5,6 +5,8 @@ import re
 
 import pytest
 
+from tests.contract.conftest import load_function_module
+
 ADOPTED = {
     ("IsAdoptedJobOver", "IsDatasetPrepared"),
     ("IsAdoptedJobOver", "IsModelTrained"),
@@ -73,6 +75,7 @@ TRANSIENT = re.compile(
     r"|ApplicationAutoScaling\.(ApplicationAutoScaling|ConcurrentUpdate|InternalService|SdkClient)Exception"
     r"|S3\.(S3Exception|SdkClientException)"
     r"|EventBridge\.(FailedEntry|AmazonEventBridgeException)"
+    r"|EndpointStillMoves"  # RecoverDeploy's
 )
 
 
@@ -157,6 +160,14 @@ def test_whoever_gives_no_reply_is_asked_again(states):
         for service, errors in asked.items():
             if service in state.get("Resource", ""):
                 assert errors <= {error for retrier in state["Retry"] for error in retrier["ErrorEquals"]}, name
+
+
+def test_a_deploy_that_its_run_left_is_waited_for_as_long_as_it_may_take(states, resources, template):
+    (retrier,) = [one for one in states["RecoverDeploy"]["Retry"] if "EndpointStillMoves" in one["ErrorEquals"]]
+    called = resources["RecoverDeployFunction"]["Properties"]["Timeout"] + retrier["IntervalSeconds"]
+    assert retrier["MaxAttempts"] * called >= template["Parameters"]["EndpointDeadlineSeconds"]["MaxValue"]
+    assert retrier["BackoffRate"] == 1
+    assert hasattr(load_function_module("recover_deploy", "app"), "EndpointStillMoves")
 
 
 def test_a_job_waits_a_quarter_of_an_hour_for_a_quota_that_others_have_used_up(states):
