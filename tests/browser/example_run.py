@@ -21,7 +21,6 @@ CHAMPION = "0123456789ab"
 """The run whose model serves."""
 SAMPLES = 3
 """Pictures a class."""
-RULES = ("Hooks", "LossNotDecreasing", "ExplodingTensor", "VanishingGradient", "Overfit", "DeadRelu", "ClassImbalance")
 DIGITS = [f"digit-{digit}" for digit in range(10)]
 HOSTILE = "<script>alert(1)</script><img src=http://x.example/ onerror=alert(2)>&'\"\\ ${7*7} {{7*7}} ]]>"
 
@@ -92,10 +91,10 @@ class ExampleRun:
         self.add("plan", self.plan)
 
     def add_manifest(self) -> None:
-        example = _example("manifest")
+        given = example("manifest")
         splits = ("train", "valid", "test")
         images = [
-            {**example["images"][0], "path": f"{split}/{label}/{number:04}.jpg", "split": split, "class_index": index}
+            {**given["images"][0], "path": f"{split}/{label}/{number:04}.jpg", "split": split, "class_index": index}
             for split in splits
             for index, label in enumerate(self.classes)
             for number in range(self.counts(split)[label])
@@ -111,7 +110,7 @@ class ExampleRun:
             for number in range(SAMPLES)
         ]
         self.pictures |= {folder + one["thumbnail"]: picture(hash_of(one["path"])) for one in samples}
-        document = example | {
+        document = given | {
             "classes": self.classes,
             "counts": {split: self.counts(split) for split in splits},
             "images": images,
@@ -173,7 +172,7 @@ class ExampleRun:
                 [(i, j) for i in range(size) for j in range(size) if i != j and matrix[i][j]][:24], start=1
             )
         ]
-        document = _example("evaluation") | {
+        document = example("evaluation") | {
             "run_id": self.run_id,
             "classes": self.classes,
             "majority_share": max(counts.values()) / images,
@@ -233,140 +232,8 @@ class ExampleRun:
             bins.append({"low": low, "high": high, "images": images, **some})
         return bins
 
-    def add_history(self, epochs: int) -> None:
-        example = _example("training_history")
-        rows = [
-            {
-                **example["epochs"][1],
-                "epoch": epoch,
-                "phase": "head" if epoch <= 2 else "fine_tune",
-                "train_loss": 2.2 * math.exp(-epoch / 5) + self.random.uniform(0.05, 0.12),
-                "train_accuracy": 1 - 0.85 * math.exp(-epoch / 4),
-                "valid_loss": 2.0 * math.exp(-epoch / 4) + 0.2 + 0.006 * epoch + self.random.uniform(0, 0.06),
-                "valid_accuracy": self.accuracy - 0.75 * math.exp(-epoch / 3.5) + self.random.gauss(0, 0.008),
-                "learning_rate": 0.002 * min(1, epoch / 4) * 0.5 * (1 + math.cos(math.pi * max(0, epoch - 4) / epochs)),
-                "images_per_second": self.random.gauss(310, 12),
-            }
-            for epoch in range(1, epochs + 1)
-        ]
-        best = max(rows, key=lambda row: row["valid_accuracy"])["epoch"]
-        folder = self.plan["locations"]["train_checkpoints"]
-        self.add("training_history", example | {"best_epoch": best, "epochs": rows}, f"{folder}training_history.json")
-
-    def add_profile(self, steps: int) -> None:
-        example = _example("profile")
-        seconds = [half / 2 for half in range(180)]
-        utilisation = {name: [] for name in example["utilisation"]} | {
-            "seconds": seconds,
-            "cpu_percent": [max(0, min(100, self.random.gauss(88, 7))) for _ in seconds],
-            "memory_percent": [21 + 4 * (1 - math.exp(-second / 20)) for second in seconds],
-            "process_memory_bytes": [9e8 + 2e6 * second for second in seconds],
-            "disk_read_bytes_per_second": [self.random.expovariate(1 / 3e6) for _ in seconds],
-            "disk_write_bytes_per_second": [self.random.expovariate(1 / 4e5) for _ in seconds],
-            "io_wait_percent": [self.random.expovariate(1.5) for _ in seconds],
-        }
-        head = steps // 2
-        times = [self.random.gauss(31, 2) for _ in range(head)]
-        times += [412.0, *(self.random.gauss(212, 9) + 160 * (self.random.random() < 0.02) for _ in times[1:])]
-        shown = list(range(0, len(times), max(1, steps // 400)))
-        document = example | {
-            "job": self.plan["names"]["train"],
-            "steps": len(times),
-            "parts": [
-                {"name": "head", "first_step": 0, "steps": head, "batch_size": 64, "images_per_second": 2064.5},
-                {"name": "fine_tune", "first_step": head, "steps": head, "batch_size": 32, "images_per_second": 150.6},
-            ],
-            "step_times": {"steps": shown, "milliseconds": [times[step] for step in shown]},
-            "utilisation": utilisation,
-        }
-        self.add("profile", document, f"{self.plan['locations']['train_checkpoints']}profile.json")
-
-    def add_findings(self, steps: int, found: dict[str, tuple[int, str]]) -> None:
-        """found: step and sentence by rule."""
-        at = list(range(0, steps, max(1, steps // 120)))
-        explodes = found.get("ExplodingTensor", (steps + 1, ""))[0]
-
-        def loss(step: int, slow: float) -> float | None:
-            if step >= explodes:
-                return None
-            return 2.3 * math.exp(-slow * step / steps) * self.random.uniform(0.9, 1.1) + 0.08
-
-        evaluations = [step for step in range(steps // 20, steps, max(1, steps // 20)) if step < explodes]
-        curves = [
-            {"name": "loss", "mode": "train", "steps": at, "values": [loss(step, 4) for step in at]},
-            {"name": "loss", "mode": "eval", "steps": evaluations, "values": [loss(step, 2.5) for step in evaluations]},
-            {
-                "name": "learning_rate",
-                "mode": "train",
-                "steps": at,
-                "values": [0.002 * min(1, step / steps / 0.2) * (1 - step / steps) for step in at],
-            },
-        ]
-        layers = [
-            "conv1.weight",
-            *(f"layer{a}.{b}.conv{c}.weight" for a in range(1, 5) for b in (0, 1) for c in (1, 2)),
-            "fc.weight",
-        ]
-        norms = {
-            "steps": at[::3],
-            "layers": [
-                {
-                    "name": name,
-                    "norms": [
-                        (0.4 + 0.3 * depth) * math.exp(-step / steps) * self.random.uniform(0.7, 1.3)
-                        for step in at[::3]
-                    ],
-                }
-                for depth, name in enumerate(layers)
-            ],
-        }
-        document = _example("findings") | {
-            "job": self.plan["names"]["train"],
-            "steps": steps,
-            "stopped": None,
-            "findings": self._findings(found),
-            "curves": curves,
-            "gradient_norms": norms,
-        }
-        self.add("findings", document, f"{self.plan['locations']['train_checkpoints']}findings.json")
-
-    def _findings(self, found: dict[str, tuple[int, str]]) -> list[dict[str, Any]]:
-        return [
-            {
-                "rule": rule,
-                "source": "rules",
-                "status": "IssuesFound" if rule in found else "NoIssuesFound",
-                "step": found[rule][0] if rule in found else None,
-                "tensor": "CrossEntropyLoss_output_0" if rule in found else None,
-                "values": {"value": 812.4} if rule in found else {},
-                "parameters": {},
-                "message": found[rule][1] if rule in found else "Nothing of the kind.",
-            }
-            for rule in RULES
-        ]
-
-    def add_review(self, verdict: str, found: dict[str, tuple[int, str]]) -> None:
-        """found: step and sentence by rule."""
-        reason = "; ".join(sentence for _, sentence in found.values()) or f"{len(RULES)} rules ran and found no issue."
-        example = _example("debugger_review")
-        last = example["attempts"][-1] | {
-            "job": self.plan["names"]["train"],
-            "checkpoints": self.plan["locations"]["train_checkpoints"],
-            "verdict": verdict,
-            "reason": reason,
-        }
-        attempts = [*example["attempts"][:-1], last] if verdict == "accept" else [last | {"attempt": 1}]
-        document = example | {
-            "job": last["job"],
-            "verdict": verdict,
-            "reason": reason,
-            "attempts": attempts,
-            "findings": self._findings(found),
-        }
-        self.add("debugger_review", document)
-
     def add_variants(self) -> None:
-        self.add("variants", _example("variants") | {"run_id": self.run_id}, self.plan["locations"]["variants"])
+        self.add("variants", example("variants") | {"run_id": self.run_id}, self.plan["locations"]["variants"])
 
     def add_verdict(self, accepted: bool) -> None:
         evaluation = self.documents[self.plan["locations"]["evaluation"]]
@@ -389,7 +256,7 @@ class ExampleRun:
             },
         ]
         begins = "Accepted" if accepted else "Rejected"
-        document = _example("verdict") | {
+        document = example("verdict") | {
             "run_id": self.run_id,
             "verdict": "accept" if accepted else "reject",
             "reason": f"{begins} with accuracy {accuracy:.4f} on {images} images of test: {checks[1]['statement']}.",
@@ -411,10 +278,10 @@ class ExampleRun:
         self.add("verdict", document)
 
     def add_verification(self) -> None:
-        example = _example("verification")
+        given = example("verification")
         answers = [
             {
-                **example["answers"][0],
+                **given["answers"][0],
                 "path": f"test/{label}/0001.jpg",
                 "expected": label,
                 "answered": label,
@@ -422,7 +289,7 @@ class ExampleRun:
             }
             for label in self.classes[:10]
         ]
-        self.add("verification", example | {"run_id": self.run_id, "answers": answers})
+        self.add("verification", given | {"run_id": self.run_id, "answers": answers})
 
 
 def _put(s3: Any, uri: str, content: bytes) -> None:
@@ -430,9 +297,10 @@ def _put(s3: Any, uri: str, content: bytes) -> None:
     s3.put_object(Bucket=bucket, Key=key, Body=content)
 
 
-def _example(name: str) -> dict[str, Any]:
-    example: dict[str, Any] = json.loads((ROOT / "contracts" / "examples" / f"{name}.json").read_text())
-    return example
+def example(name: str) -> dict[str, Any]:
+    """Return the example of a contract."""
+    document: dict[str, Any] = json.loads((ROOT / "contracts" / "examples" / f"{name}.json").read_text())
+    return document
 
 
 def hash_of(text: str) -> int:

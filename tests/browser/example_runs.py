@@ -6,6 +6,7 @@ from typing import Any
 
 from tests.browser.example_run import BUCKET, DIGITS, HOSTILE, ROOT, ExampleRun
 from tests.browser.example_services import ExampleServices
+from tests.browser.example_training import add_findings, add_history, add_profile, add_review
 
 PREPARED = [("PlanRun", 2.4), ("PrepareDataset", 41.2), ("IsDatasetPrepared", 0.0)]
 TRAINED = [
@@ -52,10 +53,10 @@ def success(name: str = "success", classes: list[str] | None = None, **sizes: An
     run.add_manifest()
     run.add_leaderboard()
     found = {"Overfit": (420, "The validation loss rises while the training loss falls: train fewer epochs.")}
-    run.add_history(20)
-    run.add_findings(600, found)
-    run.add_profile(600)
-    run.add_review("accept", found)
+    add_history(run, 20)
+    add_findings(run, 600, found)
+    add_profile(run, 600)
+    add_review(run, "accept", found)
     run.add_variants()
     run.add_evaluation()
     run.add_verdict(accepted=True)
@@ -69,8 +70,8 @@ def rejection() -> ExampleRun:
     run.add_plan()
     run.add_manifest()
     run.add_leaderboard()
-    run.add_history(12)
-    run.add_review("accept", {})
+    add_history(run, 12)
+    add_review(run, "accept", {})
     run.add_evaluation()
     run.add_verdict(accepted=False)
     failure["Cause"] = next(one["reason"] for uri, one in run.documents.items() if uri.endswith("verdict.json"))
@@ -88,9 +89,9 @@ def debugger_stop() -> ExampleRun:
     run.add_plan()
     run.add_manifest()
     run.add_leaderboard()
-    run.add_findings(41, {"ExplodingTensor": (40, said)})
-    run.add_profile(41)
-    run.add_review("stop", {"ExplodingTensor": (40, said)})
+    add_findings(run, 41, {"ExplodingTensor": (40, said)})
+    add_profile(run, 41)
+    add_review(run, "stop", {"ExplodingTensor": (40, said)})
     return run
 
 
