@@ -102,14 +102,14 @@ def _train(options: Options, manifest: dict[str, Any], processes: Processes, sto
                 training,
                 epochs_after=sum(later.epochs for later in phases[number + 1 :]),
             )
-    if final and processes.is_first:
-        from final_model import leave_model
-
-        leave_model(options, manifest, work, training)
     if processes.is_first:
         folders = [folder for folder in (options.output_data_dir, options.checkpoint_dir if final else None) if folder]
         decisions = describe_decisions(options, manifest, work, processes)
         write_history(folders, options.stage, training, decisions, values_of(phases, options.tuned.split(",")))
+        if final:
+            from final_model import leave_model
+
+            leave_model(options, manifest, work, training)
         if checkpoints:
             checkpoints.clear()
     return training

@@ -166,6 +166,7 @@ def test_serving_code_that_answers_otherwise_is_refused(
                 }
             )
         )
+    assert len(read_document(tmp_path / "output/training_history.json", "training_history")["epochs"]) == 3
 
 
 def test_a_failing_job_leaves_its_reason(dataset: Path, tmp_path: Path) -> None:
