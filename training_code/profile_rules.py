@@ -1,9 +1,12 @@
 """The profiler's rules, under the names, parameters and defaults of AWS's "List of Debugger built-in profiler rules".
 
-https://docs.aws.amazon.com/sagemaker/latest/dg/debugger-built-in-profiler-rules.html. A patience counts samples, of
-which there are two a second: below it, a rule judges nothing. AWS's rules know GPUs; without one, the CPU is judged in
-its place where that means something. Dataloader counts no processes here, as images are decoded by threads: it judges
-the share of the time that steps wait for data, by the threshold of CPUBottleneck.
+https://docs.aws.amazon.com/sagemaker/latest/dg/debugger-built-in-profiler-rules.html. Where the SageMaker SDK has other
+defaults than that page, these are the SDK's (smdebug_rulesconfig: patience of BatchSize, gpu_threshold of IOBottleneck,
+stddev), but for CPUBottleneck's patience. window, mode and scan_interval_us are left out: a rule judges all training
+steps, once, when they are over. A patience counts samples, of which there are two a second: below it, a rule judges
+nothing. AWS's rules know GPUs; without one, the CPU is judged in its place where that means something. Dataloader
+counts no processes here, as images are decoded by threads: it judges the share of the time that steps wait for data, by
+the threshold of CPUBottleneck.
 """
 
 from __future__ import annotations
