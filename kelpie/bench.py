@@ -53,20 +53,26 @@ def read_images(files: Sequence[str]) -> list[tuple[bytes, str]]:
 
 
 def measure(ask: Callable[[int], None], clients: int, seconds: float) -> Level:
-    """Have so many clients ask for so long. ask(number): ask once; an error of botocore counts as failed."""
+    """Have so many clients ask for so long, each once at least.
+
+    ask(number): ask once; an error of botocore counts as failed.
+    """
     taken: list[float] = []
     failures: list[Exception] = []
     begun = time.perf_counter()
     deadline = begun + seconds
 
     def work(number: int) -> None:
-        while (started := time.perf_counter()) < deadline:
+        while True:
+            started = time.perf_counter()
             try:
                 ask(number)
             except (botocore.exceptions.ClientError, botocore.exceptions.BotoCoreError) as error:
                 failures.append(error)
             else:
                 taken.append(time.perf_counter() - started)
+            if time.perf_counter() >= deadline:
+                return
             number += clients
 
     threads = [threading.Thread(target=work, args=(number,), daemon=True) for number in range(clients)]
