@@ -94,7 +94,9 @@ def rule_parameters(text: str) -> dict[str, dict[str, float | bool]]:
         if not matched:
             raise argparse.ArgumentTypeError(f"{given!r} is not Rule.parameter=value, with a number, true or false")
         rule, name, value = matched.groups()
-        parameters.setdefault(rule, {})[name] = json.loads(value)
+        said = json.loads(value)
+        whole = isinstance(said, float) and said.is_integer()  # 10.0 is an integer to a contract, not to a slice
+        parameters.setdefault(rule, {})[name] = int(said) if whole else said
     return parameters
 
 

@@ -324,6 +324,14 @@ def test_a_parameter_that_is_none_is_refused(given: str) -> None:
         rule_parameters(given)
 
 
+@pytest.mark.parametrize(
+    ("given", "taken"), [("10.0", 10), ("1e3", 1000), ("-2", -2), ("0.5", 0.5), ("true", True)], ids=str
+)
+def test_a_whole_number_is_an_integer_however_it_is_written(given: str, taken: float) -> None:
+    value = rule_parameters(f"Overfit.patience={given}")["Overfit"]["patience"]
+    assert (value, type(value)) == (taken, type(taken))
+
+
 def test_every_rule_has_a_fault() -> None:
     assert set().union(*FAULTS.values()) == {rule.__name__ for rule in RULES}
 
