@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 CAPABILITIES = ["CAPABILITY_IAM", "CAPABILITY_NAMED_IAM", "CAPABILITY_AUTO_EXPAND"]
 POLL_SECONDS = 0.1
+LONGEST_SILENCE_SECONDS = 180.0
+"""Between two events of a stack. Resources take seconds; one whose function fails at once, as on a full disk, tells of
+itself after an hour."""
 NO_CHANGES = ("The submitted information didn't contain changes", "No updates are to be performed")
 """CloudFormation tells an empty change set by its StatusReason only."""
 
@@ -122,18 +125,25 @@ class _Stack:
         return {event["EventId"] for event in self._events()}
 
     def wait(self, report: Callable[[_Event], None], seen: set[str] | None = None) -> str | None:
-        """Report each new event, oldest first, until nothing is in progress. Return the stack's status."""
-        seen = set(seen or ())
+        """Report each new event, oldest first, until nothing is in progress. Return the stack's status.
+
+        Raises DeploymentFailed if nothing happens for LONGEST_SILENCE_SECONDS.
+        """
+        seen, last = set(seen or ()), time.monotonic()
         while True:
             status = self.status()
             for event in reversed(self._events()):
                 if event["EventId"] not in seen:
                     seen.add(event["EventId"])
+                    last = time.monotonic()
                     reason = event.get("ResourceStatusReason", "")
                     resource, kind = event["LogicalResourceId"], event.get("ResourceType", "")
                     report(_Event(resource, kind, event["ResourceStatus"], reason))
             if status is None or not status.endswith("_IN_PROGRESS"):
                 return status
+            if time.monotonic() - last > LONGEST_SILENCE_SECONDS:
+                reason = f"nothing has happened for {LONGEST_SILENCE_SECONDS:g} seconds while it is {status}"
+                raise DeploymentFailed(self._name, self._name, f"{reason}: cloud.log in its state's folder says why")
             time.sleep(POLL_SECONDS)
 
     def _describe(self) -> dict[str, Any] | None:
