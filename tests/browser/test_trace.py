@@ -11,6 +11,7 @@ import pytest
 import viztracer
 
 from localcloud.containers.environments import Environments
+from tests.waiting import PATIENCE_SECONDS
 
 ROOT = Path(__file__).parents[2]
 JOB_TESTS = ROOT / "tests/unit/training_code"
@@ -50,6 +51,7 @@ def profiled(tmp_path):
 def perfetto(chromium, serve):
     """Open a trace, and return what answers SQL about it. Nothing beyond this machine is asked."""
     context = chromium.new_context(service_workers="block")
+    context.set_default_timeout(1000 * PATIENCE_SECONDS)
     address = serve(PERFETTO)
 
     def perfetto(trace):
@@ -57,7 +59,7 @@ def perfetto(chromium, serve):
         context.route(f"{address}/trace", lambda route: route.fulfill(path=trace))
         page = context.new_page()
         page.goto(f"{address}/#!/?url={address}/trace")
-        page.wait_for_function("window.app?.trace && !app.isLoadingTrace", timeout=120_000)
+        page.wait_for_function("window.app?.trace && !app.isLoadingTrace")
         return lambda sql: page.evaluate(ROWS, sql)
 
     yield perfetto
