@@ -28,10 +28,11 @@ def fetch(stack: Stack, arn: str, folder: Path) -> Path:
     run, s3 = execution.run_id(arn), stack.client("s3")
     keys = _keys(stack, run)
     if f"runs/{run}/report/index.html" not in keys:
-        name = arn.rpartition(":")[2]
-        raise RunFailed(
-            f"the run {name} has left no report: see `kelpie status`, or follow it: kelpie run --attach {name}"
-        )
+        described = stack.client("stepfunctions").describe_execution(executionArn=arn)
+        name, status = described["name"], described["status"]
+        if status in OVER:
+            raise RunFailed(f"the run {name} is {status} and has left no report: kelpie logs {name} has what it logged")
+        raise RunFailed(f"the run {name} has left no report yet, it goes on. Follow it: kelpie run --attach {name}")
     folder.mkdir(parents=True, exist_ok=True)
     for key in keys:
         s3.download_file(stack.bucket, key, str(folder / PurePosixPath(key).name))

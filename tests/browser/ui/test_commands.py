@@ -18,11 +18,17 @@ def test_the_report_of_a_run_is_fetched_whether_it_succeeded_or_not(ui, finished
 
 
 def test_a_run_without_a_report_is_said_to_have_none(ui, kelpie):
+    ui.stack.cloud.inject("StartDelay", Name=f"{ui.stack.name}-*-prepare-1", Seconds=3600)
     arn = ui.stack.start(ui.stack.dataset(), endpoint_name=ui.stack.name)
+    name = arn.rpartition(":")[2]
+    early = kelpie("report", name, "--no-browser")
+    assert (early.returncode, f"Follow it: kelpie run --attach {name}" in early.stderr) == (1, True), early.stderr
     ui.stack.client("stepfunctions").stop_execution(executionArn=arn)
     ui.stack.end_of(arn)
-    refused = kelpie("report", arn, "--no-browser")
-    assert (refused.returncode, "has left no report" in refused.stderr) == (1, True)
+    ui.stack.cloud.clear_faults()
+    late = kelpie("report", arn, "--no-browser")
+    assert late.returncode == 1
+    assert f"the run {name} is ABORTED and has left no report: kelpie logs {name}" in late.stderr
     assert kelpie("report", "none", "--no-browser").returncode == 2
 
 
