@@ -41,8 +41,9 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "training_code"))
 from allocator import keep_freed_memory
 from batches import FeatureBatches
 from debugging import start_debugging
-from engine import NoObserver, Observer, Surroundings, fit
+from engine import Surroundings, fit
 from network import build_network
+from observer import NoObserver, Observer
 from optimizer import Group
 from profiler import Profiler
 from recipe import Phase

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 from batches import Batches
 from curves import Curves
-from engine import NoObserver, TrainingDiverged, TrainingDoomed
+from engine import TrainingDiverged, TrainingDoomed
 from findings import Finding, empty_document, line, make_finding, of_hooks, write_findings
 from job import debug_hook_configuration, fail_at_once
+from observer import NoObserver
 from recipe import Phase
 from torch import nn
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from averaging import MovingAverage
@@ -17,6 +17,7 @@ from depthwise import FastDepthwise
 from distributed import Processes
 from history import Epoch, Training, epoch_line
 from job import JobError
+from observer import NoObserver, Observer
 from optimizer import AdamW, Group
 from recipe import Phase
 from stages import train_unfrozen
@@ -52,74 +53,6 @@ class TrainingDiverged(TrainingDoomed):
 
 class TrainingStopped(Exception):
     """SIGTERM came; where there is a folder for checkpoints, the training can go on from here."""
-
-
-class Observer(Protocol):
-    """What watches a training: the debugger's hooks, the profiler, or nothing. `step` and `evaluated` may end it."""
-
-    @property
-    def seconds(self) -> float:
-        """How long it has taken so far, the hooks included that it has in the network."""
-
-    def start(
-        self, network: nn.Module, criterion: nn.Module, batches: Batches, phase: Phase, steps: range, done: int
-    ) -> None:
-        """Hear what is about to be trained. steps: the phase's, of the whole training; done: what a checkpoint held."""
-
-    def mode(self, training: bool) -> None:
-        """Hear whether the next forward passes train or validate."""
-
-    def batches(
-        self, batches: Iterator[tuple[torch.Tensor, torch.Tensor]]
-    ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """Pass an epoch's batches on."""
-
-    def before_update(self) -> None:
-        """Hear that the gradients are final, and the optimiser's turn."""
-
-    def after_update(self) -> None:
-        """Hear that the optimiser is done."""
-
-    def step(self, loss: float, plain_loss: float, accuracy: float, learning_rate: float) -> None:
-        """Hear what a step came to. plain_loss: without smoothing or weights, as an evaluation's."""
-
-    def evaluated(self, loss: float, accuracy: float) -> None:
-        """Hear what a validation came to."""
-
-
-class NoObserver:
-    """Watches nothing."""
-
-    @property
-    def seconds(self) -> float:
-        """Return 0."""
-        return 0.0
-
-    def start(
-        self, network: nn.Module, criterion: nn.Module, batches: Batches, phase: Phase, steps: range, done: int
-    ) -> None:
-        """Do nothing."""
-
-    def mode(self, training: bool) -> None:
-        """Do nothing."""
-
-    def batches(
-        self, batches: Iterator[tuple[torch.Tensor, torch.Tensor]]
-    ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """Pass them on."""
-        return batches
-
-    def before_update(self) -> None:
-        """Do nothing."""
-
-    def after_update(self) -> None:
-        """Do nothing."""
-
-    def step(self, loss: float, plain_loss: float, accuracy: float, learning_rate: float) -> None:
-        """Do nothing."""
-
-    def evaluated(self, loss: float, accuracy: float) -> None:
-        """Do nothing."""
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,8 @@ from batches import normalise
 from calibration import Calibration, calibrate
 from data import decode, images_of, spread_over_classes, to_square
 from debugging import start_debugging
-from engine import Observer
 from history import Training
+from observer import Observer
 from options import OptionsError
 from profiler import Profiler
 from source import read_image

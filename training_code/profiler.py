@@ -22,9 +22,9 @@ import psutil
 import torch
 from batches import Batches
 from documents import write_document
-from engine import NoObserver, Observer
 from job import job_name
 from machine import SAMPLE_SECONDS, Machine
+from observer import NoObserver, Observer
 from profile_rules import Profile, judge
 from recipe import Phase
 from torch import nn

@@ -31,9 +31,10 @@ import torch
 from checkpoint import Checkpoints
 from data import read_manifest
 from distributed import Processes, join
-from engine import NoObserver, Observer, Surroundings, TrainingStopped, fit
+from engine import Surroundings, TrainingStopped, fit
 from history import Training, final_line, write_history
 from job import check_instances, run
+from observer import NoObserver, Observer
 from options import OptionsError
 from recipe import Phase, Tuned, fine_tune_phase, head_phase, scaled, values_of, whole_phase
 from train_options import Options, read_options

