@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from typing import Any
 
 from findings import Finding
@@ -127,8 +128,9 @@ class _Evaluations(ReviewRule):
             self.evaluated(mean(self._training), loss)
         self._training = []
 
+    @abstractmethod
     def evaluated(self, train_loss: float, valid_loss: float) -> None:
-        raise NotImplementedError
+        """Take in an evaluation: the mean of the training losses since the one before, and the validation loss."""
 
     def _accuracy_has_fallen(self) -> bool:
         """Return whether accuracy is below its best by more than chance and one image in a hundred would make it."""

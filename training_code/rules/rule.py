@@ -10,6 +10,7 @@ here: hooks and rules agree on names (saved.py). Where another one is left out, 
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import Any, ClassVar
 
 from debugger import Rule
@@ -39,9 +40,9 @@ class ReviewRule(Rule):
             self.look(self.base_trial.at(step))
         return self.finding is not None
 
+    @abstractmethod
     def look(self, saved: SavedStep) -> None:
         """Take in a saved step."""
-        raise NotImplementedError
 
     def settle(self, finding: Finding) -> None:
         """Come to a finding that stays: the first of a step's."""
@@ -53,9 +54,9 @@ class ReviewRule(Rule):
             return self.finding
         return self.verdict() if self.seen else self.nothing(f"Saw no {self.needs}: nothing could be judged.")
 
+    @abstractmethod
     def verdict(self) -> Finding:
         """Return the finding on all that was seen, where none has come to stay."""
-        raise NotImplementedError
 
     def issue(self, message: str, step: int | None = None, tensor: str | None = None, **values: Value) -> Finding:
         """Return a finding IssuesFound."""
